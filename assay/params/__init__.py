@@ -1,0 +1,10 @@
+"""Parameters: a typed view of params.yaml and its presets in conf/."""
+
+from assay.params.base import ParameterError, Section
+from assay.params.loading import load_execution, load_params, read_stage_view, stage_view, write_stage_views
+from assay.params.schema import STAGE_SECTIONS, Iteration, Params
+
+__all__ = [
+    "STAGE_SECTIONS", "Iteration", "ParameterError", "Params", "Section",
+    "load_execution", "load_params", "read_stage_view", "stage_view", "write_stage_views",
+]

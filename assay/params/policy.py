@@ -1,0 +1,54 @@
+"""Sections about the policy: where it comes from, how prompts are rendered, how a small one is made from scratch."""
+
+from typing import Literal
+
+from pydantic import Field
+
+from assay.params.base import Section
+
+
+class ModelShape(Section):
+    """Shape of the Qwen3-architecture model that is made from scratch when `policy.base` is null."""
+
+    hidden_size: int = Field(128, ge=16)
+    intermediate_size: int = Field(384, ge=16)
+    layers: int = Field(4, ge=1)
+    heads: int = Field(4, ge=1)
+    key_value_heads: int = Field(4, ge=1)
+    head_dim: int = Field(32, ge=8)
+    vocabulary: int = Field(512, ge=300)
+    """Size of the byte-level BPE tokenizer (256 bytes, special tokens, merges); digits are always single tokens."""
+    max_positions: int = Field(512, ge=32)
+
+
+class PolicyParams(Section):
+    """The policy that is trained."""
+
+    base: str | None = None
+    """Any causal language model: a Hugging Face hub name or a local folder. Null: a small one is made from scratch."""
+    shape: ModelShape = ModelShape()
+    """Used only where `base` is null."""
+    dtype: Literal["float32", "bfloat16", "float16"] = "float32"
+    chat_template: str | None = None
+    """Path of a Jinja chat template. Null: the tokenizer's own, or a plain one where it has none."""
+    chat_template_arguments: dict[str, str | int | float | bool] = {}
+    """Passed to the template, e.g. enable_thinking: false."""
+    system_prompt: str | None = None
+    stop_tokens: tuple[str, ...] = ()
+    """Tokens that end a completion, beside the tokenizer's end token and those of the generation configuration."""
+    max_prompt_tokens: int = Field(128, ge=1)
+    """Tasks whose rendered prompt is longer are an error at generation, never cut silently."""
+
+
+class WarmStartParams(Section):
+    """Supervised training of the from-scratch policy until sampling succeeds often enough for reinforcement learning."""
+
+    target: float = Field(0.35, gt=0, lt=1)
+    """Training stops once pass@1 on training-distribution tasks, measured while training, reaches this. Above about 0.5 little is left to reinforce."""
+    max_steps: int = Field(3000, ge=1)
+    batch_size: int = Field(256, ge=1)
+    learning_rate: float = Field(3e-3, gt=0)
+    warmup_steps: int = Field(50, ge=0)
+    check_every: int = Field(100, ge=1)
+    """Steps between two measurements of pass@1 (greedy sampling would overstate it: they sample at temperature 1)."""
+    check_tasks: int = Field(256, ge=8)

@@ -1,0 +1,72 @@
+"""Sections about sampling: the engine, the sampling parameters, what is sampled at each iteration."""
+
+from typing import Annotated, Literal
+
+from pydantic import Field
+
+from assay.params.base import Section
+
+
+class VllmEngine(Section):
+    """vLLM inside the stage's process (default)."""
+
+    type: Literal["vllm"] = "vllm"
+    arguments: dict[str, str | int | float | bool] = {}
+    """Further vLLM engine arguments, e.g. tensor_parallel_size."""
+
+
+class ServerEngine(Section):
+    """A vLLM server (`vllm serve`) or an OpenAI-compatible one that accepts token-id prompts and returns token ids."""
+
+    type: Literal["server"] = "server"
+    urls: tuple[str, ...] = Field(min_length=1)
+    """Base addresses, e.g. http://127.0.0.1:8000/v1; requests are spread over them."""
+    model: str | None = None
+    """Served model name; null asks the server."""
+    api_key_variable: str = "ASSAY_API_KEY"
+    """Environment variable that holds the key, if one is needed."""
+    timeout: float = Field(600, gt=0)
+    """Seconds for one request."""
+    retries: int = Field(4, ge=0)
+    concurrency: int = Field(64, ge=1)
+
+
+class TransformersEngine(Section):
+    """Plain transformers: slow, everywhere, the reference that the others are compared with."""
+
+    type: Literal["transformers"] = "transformers"
+    batch_size: int = Field(256, ge=1)
+    device: str | None = None
+    """Null: cuda where present, else cpu."""
+
+
+EngineParams = Annotated[VllmEngine | ServerEngine | TransformersEngine, Field(discriminator="type")]
+
+
+class SamplingParams(Section):
+    """What is sampled for training at each iteration, and how."""
+
+    engine: EngineParams = VllmEngine()
+    temperature: float = Field(1.0, ge=0)
+    top_p: float = Field(1.0, gt=0, le=1)
+    """Below 1 the sampled distribution is truncated; importance sampling is then refused."""
+    max_tokens: int = Field(16, ge=1)
+    """Longest completion, in tokens."""
+    tasks_per_iteration: int = Field(1024, ge=1)
+    group_size: int = Field(8, ge=1)
+    """Completions per task."""
+    shard_rows: int = Field(4096, ge=1)
+    """Rows sampled together and published together: the unit of resumption. Part of the result (see docs/limits.md)."""
+
+
+class EvaluationParams(Section):
+    """What is sampled and measured on held-out tasks at each iteration."""
+
+    samples: int = Field(8, ge=1)
+    """Completions per held-out task."""
+    temperature: float = Field(1.0, ge=0)
+    top_p: float = Field(1.0, gt=0, le=1)
+    pass_at: tuple[int, ...] = (1, 2, 4, 8)
+    confidence: float = Field(0.95, gt=0, lt=1)
+    sampled_trajectories: int = Field(24, ge=0)
+    """Trajectories shown in the report, per iteration."""

@@ -1,0 +1,91 @@
+"""The whole of params.yaml as one typed value, and the part of it that each stage sees."""
+
+from pydantic import Field, model_validator
+
+from assay.params.base import Section
+from assay.params.data import EnvironmentParams, TasksParams
+from assay.params.execution import ExecutionParams
+from assay.params.policy import PolicyParams, WarmStartParams
+from assay.params.sampling import EvaluationParams, SamplingParams
+from assay.params.training import TrainingParams
+from assay.params.verification import FilterParams, VerificationParams
+
+
+class Iteration(Section):
+    """One unrolled iteration: policy `k` is sampled and trained into policy `next`. (DVC templates cannot add one.)"""
+
+    k: int = Field(ge=0)
+    next: int = Field(ge=1)
+
+
+class Params(Section):
+    """Every parameter of a run, resolved: library defaults, then presets (scale, environment, method), then params.yaml."""
+
+    method: str = "grpo"
+    """Preset conf/method/NAME.yaml."""
+    scale: str = "tiny"
+    """Preset conf/scale/NAME.yaml."""
+    environment: str = "arithmetic"
+    """Preset conf/environment/NAME.yaml."""
+    seed: int = Field(0, ge=0, lt=2**31)
+    iterations: tuple[Iteration, ...] = ()
+    environments: dict[str, EnvironmentParams] = Field(default={}, min_length=0)
+    """Task families by name. Tasks are divided among them by `share`."""
+    tasks: TasksParams = TasksParams()
+    policy: PolicyParams = PolicyParams()
+    warm_start: WarmStartParams = WarmStartParams()
+    sampling: SamplingParams = SamplingParams()
+    evaluation: EvaluationParams = EvaluationParams()
+    verification: VerificationParams = VerificationParams()
+    filter: FilterParams = FilterParams()
+    training: TrainingParams = TrainingParams()
+    execution: ExecutionParams = ExecutionParams()
+
+    @model_validator(mode="after")
+    def _iterations_without_gap(self) -> "Params":
+        for position, iteration in enumerate(self.iterations):
+            if iteration.k != position or iteration.next != position + 1:
+                raise ValueError(
+                    f"iterations[{position}] is {{k: {iteration.k}, next: {iteration.next}}}, expected "
+                    f"{{k: {position}, next: {position + 1}}}: list the iterations from 0 without a gap"
+                )
+        return self
+
+    @model_validator(mode="after")
+    def _combinations(self) -> "Params":
+        training, sampling = self.training, self.sampling
+        if training.advantage.type in ("group_zscore", "leave_one_out") and sampling.group_size < 2:
+            raise ValueError(
+                f"sampling.group_size is {sampling.group_size}, but training.advantage.type {training.advantage.type} compares "
+                "the completions of one task with each other: use at least 2, or training.advantage.type reinforce_plus_plus"
+            )
+        if sampling.top_p < 1 and training.importance.mode != "off":
+            raise ValueError(
+                f"sampling.top_p is {sampling.top_p}, which truncates the sampled distribution, so importance ratios are wrong: "
+                "set sampling.top_p to 1 or training.importance.mode to off"
+            )
+        if sampling.temperature == 0:
+            raise ValueError("sampling.temperature is 0: every completion of a group would be the same; use a value above 0")
+        if training.schedule != "constant" and training.total_steps is None:
+            raise ValueError(f"training.schedule {training.schedule} needs training.total_steps, the length of the whole run in optimizer steps")
+        if training.steps_per_iteration > sampling.tasks_per_iteration:
+            raise ValueError(
+                f"training.steps_per_iteration is {training.steps_per_iteration}, but an iteration samples only "
+                f"{sampling.tasks_per_iteration} groups (sampling.tasks_per_iteration): each step needs a group"
+            )
+        return self
+
+
+# What each stage may read. Written by `configure` to data/config/STAGE.json: a stage depends on that file alone, so it
+# runs again exactly when a value that it can see has changed, whether by params.yaml, by a preset or by a new default.
+STAGE_SECTIONS: dict[str, tuple[str, ...]] = {
+    "generate": ("seed", "environments", "tasks", "policy"),
+    "warm_start": ("seed", "policy", "warm_start", "sampling"),
+    "rollout": ("seed", "policy", "sampling", "evaluation"),
+    "verify": ("verification",),
+    "filter": ("seed", "sampling", "verification", "filter", "training"),
+    "update": ("seed", "sampling", "training"),
+    "finish": ("seed", "policy", "sampling", "evaluation", "verification"),
+    "evaluate": ("method", "scale", "environment", "iterations", "evaluation"),
+    "publish": ("iterations",),
+}

@@ -1,0 +1,98 @@
+"""Sections about the update: advantage, policy loss, regularisers, optimizer."""
+
+from typing import Annotated, Any, Literal
+
+from pydantic import Field
+
+from assay.params.base import Section
+
+
+class GroupZScore(Section):
+    """GRPO: (reward - group mean) / (group standard deviation + epsilon)."""
+
+    type: Literal["group_zscore"] = "group_zscore"
+    epsilon: float = Field(1e-6, ge=0)
+    divide_by_std: bool = True
+    """False: Dr. GRPO, the mean is subtracted and nothing divided."""
+
+
+class LeaveOneOut(Section):
+    """RLOO: reward minus the mean of the other rewards of the group."""
+
+    type: Literal["leave_one_out"] = "leave_one_out"
+
+
+class ReinforcePlusPlus(Section):
+    """REINFORCE++: returns-to-go, whitened over all unmasked tokens of the batch."""
+
+    type: Literal["reinforce_plus_plus"] = "reinforce_plus_plus"
+    gamma: float = Field(1.0, ge=0, le=1)
+
+
+AdvantageParams = Annotated[GroupZScore | LeaveOneOut | ReinforcePlusPlus, Field(discriminator="type")]
+
+
+class PolicyLossParams(Section):
+    """Clipped surrogate and how it is aggregated over tokens."""
+
+    clip_low: float = Field(0.2, ge=0)
+    clip_high: float = Field(0.2, ge=0)
+    """DAPO's clip-higher uses 0.28."""
+    dual_clip: float | None = Field(None, gt=1)
+    """Upper bound on ratio x |advantage| for negative advantages (3 in verl); null: off."""
+    aggregation: Literal["token_mean", "sequence_mean", "token_sum_constant"] = "token_mean"
+    """token_mean: DAPO, over all tokens of the optimizer step. sequence_mean: GRPO, the mean over sequences of token means.
+    token_sum_constant: Dr. GRPO, token sums divided by rows x max_tokens."""
+
+
+class DivergenceParams(Section):
+    """Penalty towards policy 0, added to the loss. Gradients differ from values, see docs/methods.md."""
+
+    coefficient: float = Field(0.0, ge=0)
+    estimator: Literal["k1", "k2", "k3"] = "k3"
+    """Per-token estimators of KL(policy || policy 0) on sampled tokens (Schulman): k1 = -d, k2 = d^2/2, k3 = e^d - d - 1, d = log ref - log pi."""
+
+
+class ImportanceParams(Section):
+    """Correction for the mismatch of sampler and trainer log-probabilities, a detached factor on the policy loss."""
+
+    mode: Literal["off", "token_truncated", "sequence_truncated"] = "token_truncated"
+    cap: float = Field(2.0, gt=0)
+    """Ratios trainer / sampler are truncated here."""
+
+
+class LoraParams(Section):
+    """Low-rank adaptation; the published policy has the adapter merged."""
+
+    rank: int = Field(16, ge=1)
+    alpha: float = Field(32, gt=0)
+    dropout: float = Field(0.0, ge=0, lt=1)
+    targets: tuple[str, ...] | Literal["all-linear"] = "all-linear"
+
+
+class TrainingParams(Section):
+    """One `update@k`: several optimizer steps on different rows of one batch."""
+
+    advantage: AdvantageParams = GroupZScore()
+    loss: PolicyLossParams = PolicyLossParams()
+    divergence: DivergenceParams = DivergenceParams()
+    entropy_bonus: float = Field(0.0, ge=0)
+    """Coefficient of the mean token entropy, which is added to the objective."""
+    importance: ImportanceParams = ImportanceParams()
+    steps_per_iteration: int = Field(8, ge=1)
+    """Optimizer steps of one iteration; the sampled groups are divided among them, in the order of the plan."""
+    micro_batch_size: int = Field(256, ge=1)
+    """Rows in one forward pass. Changes memory and speed, not the gradient (beyond float rounding)."""
+    learning_rate: float = Field(2e-4, gt=0)
+    schedule: Literal["constant", "linear", "cosine"] = "constant"
+    """Over the whole run; linear and cosine need total_steps."""
+    total_steps: int | None = Field(None, ge=1)
+    warmup_steps: int = Field(0, ge=0)
+    weight_decay: float = Field(0.0, ge=0)
+    max_gradient_norm: float = Field(1.0, gt=0)
+    adam_betas: tuple[float, float] = (0.9, 0.999)
+    lora: LoraParams | None = None
+    checkpoint_every: int = Field(8, ge=1)
+    """Optimizer steps between two checkpoints inside the stage; a killed stage goes on from the last."""
+    grpo: dict[str, Any] = {}
+    """Further fields of TRL's GRPOConfig (report_to, bf16, gradient_checkpointing, optim ...). Fields that this section owns are refused."""

@@ -1,0 +1,43 @@
+"""Sections about verdicts: which verifiers, within which limits, and what the gates tolerate."""
+
+from typing import Literal
+
+from pydantic import Field
+
+from assay.params.base import Section
+
+VerifierName = Literal["task", "string_match", "numeric", "math_verify", "reasoning_gym", "none"]
+
+
+class VerificationParams(Section):
+    """The rule gives the reward; the reference is a stronger rule; the oracle, where an environment has one, decides exactly."""
+
+    rule: VerifierName = "task"
+    """`task`: the verifier that each task names."""
+    reference: VerifierName = "math_verify"
+    """Ignored (abstains, reason not_applicable) for tasks whose answers it cannot compare."""
+    oracle: bool = True
+    """Store the environment's exact verdict where there is one."""
+    timeout: float = Field(5.0, gt=0)
+    """Wall-clock seconds for one verdict; beyond it the verdict is abstain(timeout)."""
+    memory_mib: int = Field(1024, ge=128)
+    """Address space a worker may add to its start; beyond it the verdict is abstain(memory)."""
+    max_answer_characters: int = Field(4096, ge=1)
+    """A longer extracted answer is wrong(too_long) without being parsed."""
+    abstain_limit: float = Field(0.05, ge=0, le=1)
+    """Largest share of abstained verdicts of the rule before the gate stops the pipeline."""
+
+
+class FilterParams(Section):
+    """Which rows and groups are offered to training. Group statistics use all non-abstained rows before any is dropped."""
+
+    zero_variance_groups: bool = True
+    """Drop groups whose rewards are all equal (their advantages are zero under group estimators)."""
+    truncated: bool = False
+    """Drop completions cut at max_tokens. Length-biased: off by default."""
+    duplicates: bool = False
+    """Drop equal completions within a group. Biases the gradient: off by default."""
+    max_mismatch: float | None = Field(None, gt=0)
+    """Drop rows whose mean |sampler - trainer| log-probability differs by more (nats). Biases the gradient: off by default."""
+    denominator: Literal["kept", "all"] = "kept"
+    """Rows that the loss is divided by: those that are kept, or all that were sampled."""

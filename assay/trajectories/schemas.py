@@ -1,0 +1,173 @@
+"""The tables of the record: every column with its type and meaning. docs/schema.md is made from this file."""
+
+from dataclasses import dataclass
+
+import pyarrow as pa
+
+SCHEMA_VERSION = 1
+"""Written into every shard. Raised when a column changes meaning or type; added columns read as null in older shards."""
+
+TOKENS = pa.list_(pa.int32())
+FLOATS = pa.list_(pa.float32())
+MASK = pa.list_(pa.bool_())
+MESSAGES = pa.list_(pa.struct([("role", pa.string()), ("content", pa.string())]))
+SAMPLING = pa.struct([
+    ("temperature", pa.float32()), ("top_p", pa.float32()), ("max_tokens", pa.int32()), ("seed", pa.int64()),
+    ("engine", pa.string()), ("engine_version", pa.string()),
+])  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Column:
+    name: str
+    type: pa.DataType
+    meaning: str
+    nullable: bool = False
+
+
+@dataclass(frozen=True)
+class Table:
+    name: str
+    row: str
+    """What one row is."""
+    columns: tuple[Column, ...]
+
+    @property
+    def schema(self) -> pa.Schema:
+        return pa.schema([pa.field(c.name, c.type, nullable=c.nullable) for c in self.columns])
+
+
+_TEXT, _INT, _FLOAT, _DOUBLE, _BOOL = pa.string(), pa.int32(), pa.float32(), pa.float64(), pa.bool_()
+_ITERATION = Column("iteration", _INT, "k of the pipeline's unrolled iteration; the policy that sampled is policy k")
+_ROUND = Column("round", _INT, "round inside a fused iteration; 0 in the staged pipeline")
+_TRAJECTORY = Column("trajectory_id", _TEXT, "of trajectories")
+
+TABLES: dict[str, Table] = {
+    table.name: table
+    for table in (
+        Table("tasks", "task", (
+            Column("task_id", _TEXT, "content hash of environment, prompt and gold"),
+            Column("environment", _TEXT, "name in params.yaml, environments"),
+            Column("split", _TEXT, "train, eval or ood"),
+            Column("prompt", MESSAGES, "messages, before the chat template"),
+            Column("gold", _TEXT, "the known answer"),
+            Column("verifier", _TEXT, "the verifier that this task names"),
+            Column("meta", _TEXT, "JSON: what verifier and oracle need beside the gold"),
+            Column("difficulty", _FLOAT, "of the generator, higher is harder", nullable=True),
+        )),
+        Table("demonstrations", "worked answer for the warm start", (
+            Column("task_id", _TEXT, "content hash, as in tasks; never a task of eval or ood"),
+            Column("environment", _TEXT, "as in tasks"),
+            Column("prompt", MESSAGES, "as in tasks"),
+            Column("completion", _TEXT, "a right answer, in one of its forms"),
+        )),
+        Table("trajectories", "sampled sequence", (
+            Column("trajectory_id", _TEXT, "hash of policy, kind, task, sample index, seed and token ids"),
+            _ITERATION, _ROUND,
+            Column("policy", _TEXT, "index of the policy that sampled"),
+            Column("task_id", _TEXT, "of tasks"),
+            Column("group_id", _TEXT, "completions that are compared with each other"),
+            Column("sample_index", _INT, "position within the group"),
+            Column("kind", _TEXT, "solution, evaluation, episode, continuation, critique or presample"),
+            Column("parent_id", _TEXT, "trajectory that this one continues or judges", nullable=True),
+            Column("prompt_ids", TOKENS, "token ids given to the engine"),
+            Column("completion_ids", TOKENS, "token ids sampled, end token included"),
+            Column("loss_mask", MASK, "per completion token: sampled by the policy (true) or inserted, as tool output is (false)"),
+            Column("sampled_logprobs", FLOATS, "per completion token, nats, of the distribution that was sampled (after temperature and top_p)"),
+            Column("finish_reason", _TEXT, "stop (an end token) or length (cut at max_tokens)"),
+            Column("text", _TEXT, "completion without special tokens; derived"),
+            Column("sampling", SAMPLING, "how it was sampled"),
+        )),
+        Table("verdicts", "(trajectory, verifier at its version)", (
+            _TRAJECTORY, _ITERATION, _ROUND,
+            Column("verifier", _TEXT, "name"),
+            Column("verifier_version", _TEXT, "changes whenever verdicts may change"),
+            Column("role", _TEXT, "rule (gives the reward), reference, oracle or judge"),
+            Column("verdict", _TEXT, "correct, wrong or abstain"),
+            Column("reason", _TEXT, "why: equal, different, unparseable, too_long, timeout, memory, crash, gold_unparseable, not_applicable ..."),
+            Column("score", _FLOAT, "the verifier's own score; null where it abstained", nullable=True),
+            Column("answer", _TEXT, "the extracted answer", nullable=True),
+            Column("answer_format", _TEXT, "integer, decimal, fraction, latex, text or empty", nullable=True),
+            Column("components", _TEXT, "JSON: parts of a composed score", nullable=True),
+            Column("appealed", _BOOL, "a rule negative that was put before a judge"),
+            Column("upheld", _BOOL, "the judge found for the answer; null where not appealed", nullable=True),
+            Column("flipped", _BOOL, "changed by injected noise"),
+            Column("observed_reward", _FLOAT, "reward that training sees (rule rows); null where abstained", nullable=True),
+        )),
+        Table("noise_estimates", "(iteration, round, environment, verifier)", (
+            _ITERATION, _ROUND,
+            Column("environment", _TEXT, "as in tasks"),
+            Column("verifier", _TEXT, "the rule that is measured"),
+            Column("against", _TEXT, "what it is measured against: reference, oracle or judge"),
+            Column("n", _INT, "rows on which both decided"),
+            Column("rule_positives", _INT, "rows that the rule accepts"),
+            Column("rule_negatives", _INT, "rows that the rule rejects"),
+            Column("examined_negatives", _INT, "rejected rows that were examined"),
+            Column("false_negatives", _DOUBLE, "estimated number of right answers among the rejected"),
+            Column("false_negative_rate", _DOUBLE, "P(rule rejects | right)", nullable=True),
+            Column("false_negative_low", _DOUBLE, "lower end of its interval", nullable=True),
+            Column("false_negative_high", _DOUBLE, "upper end", nullable=True),
+            Column("false_positive_rate", _DOUBLE, "P(rule accepts | wrong)", nullable=True),
+            Column("false_positive_low", _DOUBLE, "lower end of its interval", nullable=True),
+            Column("false_positive_high", _DOUBLE, "upper end", nullable=True),
+            Column("smoothed_rate", _DOUBLE, "false-negative rate smoothed over iterations", nullable=True),
+            Column("true_false_negative_rate", _DOUBLE, "where an oracle knows it", nullable=True),
+            Column("true_false_positive_rate", _DOUBLE, "where an oracle knows it", nullable=True),
+        )),
+        Table("batches", "row offered to training", (
+            _TRAJECTORY, _ITERATION, _ROUND,
+            Column("group_id", _TEXT, "of trajectories"),
+            Column("kept", _BOOL, "trained on"),
+            Column("drop_reason", _TEXT, "abstained, truncated, zero_variance, duplicate or mismatch; null where kept", nullable=True),
+            Column("reward", _FLOAT, "null where the rule abstained", nullable=True),
+            Column("advantage", _FLOAT, "of the row; null where the rule abstained", nullable=True),
+            Column("step", _INT, "optimizer step of the iteration that uses the row; null where dropped", nullable=True),
+            Column("prompt_ids", TOKENS, "as sampled; empty where dropped"),
+            Column("completion_ids", TOKENS, "as sampled; empty where dropped"),
+            Column("loss_mask", MASK, "as sampled"),
+            Column("sampled_logprobs", FLOATS, "as sampled"),
+            Column("reference_logprobs", FLOATS, "training engine's log-probabilities of policy 0, where a penalty needs them", nullable=True),
+            Column("token_advantages", FLOATS, "per token, where the advantage is not the same for all tokens of the row", nullable=True),
+            Column("rehearsal", _BOOL, "a stored sample of policy 0 that is rehearsed, not reinforced"),
+        )),
+        Table("token_statistics", "trained trajectory", (
+            _TRAJECTORY, _ITERATION, _ROUND,
+            Column("logprobs", FLOATS, "training engine's, before the first update, nats"),
+            Column("entropies", FLOATS, "of the next-token distribution at sampling temperature, nats"),
+        )),
+        Table("updates", "optimizer step", (
+            _ITERATION, _ROUND,
+            Column("step", _INT, "within the iteration"),
+            Column("global_step", _INT, "over the whole run"),
+            Column("rows", _INT, "rows trained on"),
+            Column("tokens", pa.int64(), "completion tokens that bear loss"),
+            Column("learning_rate", _DOUBLE, ""),
+            Column("loss", _DOUBLE, "what was minimised"),
+            Column("policy_loss", _DOUBLE, "clipped surrogate"),
+            Column("divergence", _DOUBLE, "mean per token of the estimator towards policy 0, nats", nullable=True),
+            Column("entropy", _DOUBLE, "mean per token, nats"),
+            Column("clip_low_share", _DOUBLE, "share of tokens below the lower clip with negative advantage"),
+            Column("clip_high_share", _DOUBLE, "share of tokens above the upper clip with positive advantage"),
+            Column("gradient_norm", _DOUBLE, "before clipping"),
+            Column("mismatch_mean", _DOUBLE, "mean |sampler - trainer| log-probability before the first update, nats"),
+            Column("mismatch_max", _DOUBLE, "largest of the step"),
+            Column("advantage_mean", _DOUBLE, "over rows"),
+            Column("advantage_std", _DOUBLE, "over rows"),
+        )),
+        Table("evaluations", "(iteration, environment, split, metric)", (
+            _ITERATION,
+            Column("environment", _TEXT, "as in tasks, or all"),
+            Column("split", _TEXT, "train, eval or ood"),
+            Column("metric", _TEXT, "see docs/schema.md, metrics"),
+            Column("value", _DOUBLE, "", nullable=True),
+            Column("low", _DOUBLE, "lower end of the interval", nullable=True),
+            Column("high", _DOUBLE, "upper end", nullable=True),
+            Column("n", _INT, "tasks that the value rests on"),
+        )),
+    )
+}  # fmt: skip
+
+
+def schema(table: str) -> pa.Schema:
+    """Arrow schema of a table. Raises KeyError for an unknown name."""
+    return TABLES[table].schema

@@ -1,0 +1,113 @@
+"""Deterministic Parquet shards: equal rows give equal bytes, a shard is published whole or not at all."""
+
+import os
+import shutil
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from assay.trajectories.schemas import SCHEMA_VERSION, schema
+
+ROW_GROUP = 65_536
+
+
+class ShardError(RuntimeError):
+    """A shard that cannot be read or written. The message names the file and says what to do."""
+
+
+def to_table(name: str, rows: Sequence[Mapping[str, Any]] | pa.Table) -> pa.Table:
+    """Rows as an Arrow table of the record's schema. Raises ShardError for a missing column or a null where none may be."""
+    target = schema(name)
+    try:
+        table = rows if isinstance(rows, pa.Table) else pa.Table.from_pylist(list(rows), schema=target)
+        table = table.select(target.names).cast(target)
+    except (pa.ArrowInvalid, pa.ArrowTypeError, KeyError) as error:
+        raise ShardError(f"table {name}: rows do not fit its schema: {error}") from error
+    for field in target:
+        if not field.nullable and table.column(field.name).null_count:
+            raise ShardError(f"table {name}: column {field.name} holds nulls, which its schema forbids")
+    return table
+
+
+def write_shard(path: Path, name: str, rows: Sequence[Mapping[str, Any]] | pa.Table) -> pa.Table:
+    """Write one shard atomically (temporary file, fsync, rename). Raises ShardError, also when the disk is full."""
+    table = to_table(name, rows)
+    table = table.replace_schema_metadata({b"assay.table": name.encode(), b"assay.schema_version": str(SCHEMA_VERSION).encode()})
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(f".{path.name}.partial")
+    try:
+        pq.write_table(table, temporary, compression="zstd", compression_level=3, row_group_size=ROW_GROUP, store_schema=True)
+        sync_file(temporary)
+        os.replace(temporary, path)
+    except OSError as error:
+        temporary.unlink(missing_ok=True)
+        raise ShardError(f"{path}: could not be written ({error.strerror or error}); free disk space or choose another place, then run again") from error
+    return table
+
+
+def read_table(name: str, *paths: Path, columns: Sequence[str] | None = None) -> pa.Table:
+    """All shards of a table below the given files or folders (NAME.parquet or NAME-*.parquet, in name order)."""
+    files = [file for path in paths for file in shard_files(name, path)]
+    if not files:
+        raise ShardError(f"{', '.join(map(str, paths))}: no shard of table {name} found; run the stage that writes it")
+    target = schema(name)
+    wanted = list(columns) if columns is not None else target.names
+    tables = []
+    for file in files:
+        try:
+            tables.append(_conform(pq.read_table(file, partitioning=None), target.names, target).select(wanted))
+        except (pa.ArrowInvalid, OSError) as error:
+            raise ShardError(f"{file}: corrupted shard of table {name} ({error}); delete it and run its stage again") from error
+    return pa.concat_tables(tables)
+
+
+def shard_files(name: str, path: Path) -> list[Path]:
+    """Files of one table at or below a path, in a stable order."""
+    if path.is_file():
+        return [path]
+    return sorted(p for p in path.rglob("*.parquet") if p.stem == name or p.stem.startswith(f"{name}-"))
+
+
+def is_readable(path: Path) -> bool:
+    """Whether a shard's footer and all of its pages can be read."""
+    try:
+        pq.read_table(path)
+    except (pa.ArrowInvalid, OSError):
+        return False
+    return True
+
+
+def _conform(table: pa.Table, names: Iterable[str], target: pa.Schema) -> pa.Table:
+    """Columns of the current schema; those that an older shard lacks are null."""
+    columns = []
+    for name in names:
+        field = target.field(name)
+        column = table.column(name).cast(field.type) if name in table.column_names else pa.nulls(len(table), field.type)
+        columns.append(column)
+    return pa.table(columns, schema=pa.schema([target.field(n).with_nullable(True) for n in names]))
+
+
+def sync_file(path: Path) -> None:
+    """Force a file's bytes to disk."""
+    with path.open("rb+") as stream:
+        os.fsync(stream.fileno())
+
+
+def publish_folder(source: Path, target: Path) -> None:
+    """Replace the folder `target` by `source` in two renames; at every moment one complete folder can be found.
+
+    Source and target lie on one file system. A leftover of a killed earlier call is removed first.
+    """
+    target.parent.mkdir(parents=True, exist_ok=True)
+    old = target.with_name(f".{target.name}.old")
+    shutil.rmtree(old, ignore_errors=True)
+    for file in source.rglob("*"):
+        if file.is_file():
+            sync_file(file)
+    if target.exists():
+        os.replace(target, old)
+    os.replace(source, target)
+    shutil.rmtree(old, ignore_errors=True)
