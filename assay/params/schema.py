@@ -29,7 +29,9 @@ class Params(Section):
     """Preset conf/environment/NAME.yaml."""
     seed: int = Field(0, ge=0, lt=2**31)
     iterations: tuple[Iteration, ...] = ()
-    environments: dict[str, EnvironmentParams] = Field(default={}, min_length=0)
+    last_policy: int | None = Field(None, ge=0)
+    """`next` of the last iteration: the policy that `finish` evaluates. (Stated because DVC templates cannot compute it.)"""
+    environments: dict[str, EnvironmentParams] = {}
     """Task families by name. Tasks are divided among them by `share`."""
     tasks: TasksParams = TasksParams()
     policy: PolicyParams = PolicyParams()
@@ -49,6 +51,9 @@ class Params(Section):
                     f"iterations[{position}] is {{k: {iteration.k}, next: {iteration.next}}}, expected "
                     f"{{k: {position}, next: {position + 1}}}: list the iterations from 0 without a gap"
                 )
+        expected = len(self.iterations)
+        if self.last_policy is not None and self.last_policy != expected:
+            raise ValueError(f"last_policy is {self.last_policy}, expected {expected}: the `next` of the last of the iterations")
         return self
 
     @model_validator(mode="after")
@@ -86,6 +91,6 @@ STAGE_SECTIONS: dict[str, tuple[str, ...]] = {
     "filter": ("seed", "sampling", "verification", "filter", "training"),
     "update": ("seed", "sampling", "training"),
     "finish": ("seed", "policy", "sampling", "evaluation", "verification"),
-    "evaluate": ("method", "scale", "environment", "iterations", "evaluation"),
+    "evaluate": ("method", "scale", "environment", "seed", "iterations", "environments", "policy", "sampling", "evaluation", "verification", "training"),
     "publish": ("iterations",),
 }
