@@ -1,0 +1,19 @@
+"""`assay plan`: what a run will sample, train and store, and about how long it takes, before anything runs."""
+
+import argparse
+from pathlib import Path
+
+from assay.params import load_params
+from assay.rounds.plan import estimate_run, format_estimate
+
+HELP = "print rows, tokens, disk and minutes of the run that params.yaml describes; runs nothing"
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--root", type=Path, default=Path(), help="project folder (default: here)")
+
+
+def run(arguments: argparse.Namespace) -> int:
+    params = load_params(arguments.root)
+    print(format_estimate(estimate_run(params, arguments.root)))
+    return 0

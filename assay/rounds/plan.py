@@ -1,0 +1,121 @@
+"""Estimate of a run from its parameters alone: rows, tokens, disk, minutes. Arithmetic and two short measurements of the machine."""
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+
+from assay.params import ParameterError, Params
+
+BYTES_PER_STORED_TOKEN = 4.0
+"""Compressed ids, log-probabilities, masks and statistics; benchmarks/storage.py prints the measured figure."""
+START_SECONDS = {"generate": 20, "warm_start": 12, "rollout": 32, "verify": 5, "filter": 16, "update": 28, "finish": 35, "evaluate": 12}
+"""Libraries and engine, per start of a stage, on two CPU cores; benchmarks/orchestration.py prints the measured figures."""
+SAMPLING_SHARE = 0.04
+"""Share of the measured matrix rate that sampling reaches (it is bound by memory and launch overhead); benchmarks/sampling.py."""
+TRAINING_SHARE = 0.25
+"""The same of an update; benchmarks/training.py."""
+WARM_START_STEP_ROW_TOKENS = 40
+"""Tokens of a demonstration with its prompt, about."""
+
+
+@dataclass(frozen=True)
+class Line:
+    """One stage: how often it runs, and what one run handles."""
+
+    stage: str
+    runs: int
+    rows: int
+    tokens: int
+    """Completion tokens at most (max_tokens per row)."""
+    gib: float
+    minutes: float
+
+
+@dataclass(frozen=True)
+class Estimate:
+    parameters: int
+    """Of the policy."""
+    lines: tuple[Line, ...]
+    matrix_rate: float
+    """Measured, FLOP/s in float32."""
+
+
+def policy_parameters(params: Params, root: Path = Path()) -> int | None:
+    """Number of parameters of the policy: exact from its shape, or from the folder's weights; None for a hub name."""
+    if params.policy.base is None:
+        s = params.policy.shape
+        attention = s.hidden_size * s.head_dim * (2 * s.heads + 2 * s.key_value_heads) + 2 * s.head_dim
+        layer = attention + 3 * s.hidden_size * s.intermediate_size + 2 * s.hidden_size
+        return s.vocabulary * s.hidden_size + s.layers * layer + s.hidden_size
+    folder = root / params.policy.base
+    if not folder.is_dir():
+        return None
+    config = folder / "config.json"
+    if not config.is_file():
+        raise ParameterError(f"params.yaml: policy.base is {params.policy.base!r}, but {config} is missing; name a complete model folder")
+    width = {"float32": 4, "float16": 2, "bfloat16": 2}.get(str(json.loads(config.read_text()).get("dtype", "bfloat16")), 2)
+    return sum(file.stat().st_size for file in folder.glob("*.safetensors")) // width
+
+
+def measured_matrix_rate() -> float:
+    """FLOP/s of a float32 matrix product on this machine's default device, best of a few short runs."""
+    import time
+
+    import torch
+
+    device = "cuda" if torch.cuda.is_available() else "cpu"
+    size = 4096 if device == "cuda" else 1024
+    a = torch.rand(size, size, device=device)
+    best = float("inf")
+    for _ in range(4):
+        start = time.perf_counter()
+        product = a @ a
+        float(product[0, 0])  # waits for the device
+        best = min(best, time.perf_counter() - start)
+    return 2 * size**3 / best
+
+
+def estimate_run(params: Params, root: Path = Path()) -> Estimate:
+    """Lines of the plan, in the order of the pipeline. Tokens are upper bounds; minutes are rough (a factor of two)."""
+    size = policy_parameters(params, root) or 0
+    rate = measured_matrix_rate()
+    count = len(params.iterations)
+    s, t = params.sampling, params.tasks
+    train_rows = s.tasks_per_iteration * s.group_size
+    eval_rows = (t.eval + t.ood) * params.evaluation.samples
+    weights = size * {"float32": 4, "bfloat16": 2, "float16": 2}[params.policy.dtype] / 2**30
+    trainer = 2 * size * 4 / 2**30  # two moments of Adam
+
+    def sampled(rows: int) -> float:
+        return rows * (s.max_tokens + params.policy.max_prompt_tokens / 8) * 2 * size / (rate * SAMPLING_SHARE)
+
+    def line(stage: str, runs: int, rows: int, tokens: int, gib: float, seconds: float) -> Line:
+        return Line(stage, runs, rows, tokens, gib, runs * (START_SECONDS[stage] + seconds) / 60)
+
+    stored = BYTES_PER_STORED_TOKEN / 2**30
+    warm_tokens = 0 if params.policy.base else params.warm_start.max_steps * params.warm_start.batch_size * WARM_START_STEP_ROW_TOKENS
+    train_tokens = train_rows * s.max_tokens
+    lines = (
+        line("generate", 1, t.train + t.eval + t.ood, 0, (t.train + t.eval + t.ood + t.demonstrations) * 120 / 2**30, t.demonstrations / 20_000),
+        line("warm_start", 1, 0 if params.policy.base else t.demonstrations, warm_tokens, weights, 6 * size * warm_tokens / (rate * TRAINING_SHARE)),
+        line("rollout", count, train_rows + eval_rows, train_tokens + eval_rows * s.max_tokens, (train_tokens + eval_rows * s.max_tokens) * stored, sampled(train_rows + eval_rows)),
+        line("verify", count, train_rows + eval_rows, 0, (train_rows + eval_rows) * 12 / 2**30, (train_rows + eval_rows) / 8_000),
+        line("filter", count, train_rows, train_tokens, train_tokens * stored, train_rows / 20_000),
+        line("update", count, train_rows, train_tokens, train_tokens * stored + weights + trainer, 8 * size * train_rows * (s.max_tokens + params.policy.max_prompt_tokens / 4) / (rate * TRAINING_SHARE)),
+        line("finish", 1, eval_rows, eval_rows * s.max_tokens, eval_rows * s.max_tokens * stored, sampled(eval_rows)),
+        line("evaluate", 1, (count + 1) * eval_rows, 0, 0.002, (count + 1) * eval_rows / 20_000),
+    )
+    return Estimate(size, lines, rate)
+
+
+def format_estimate(estimate: Estimate) -> str:
+    """A table for a terminal: each stage times the number of its runs, and the sum."""
+    head = f"{'stage':<12}{'runs':>5}{'rows each':>12}{'tokens each, at most':>22}{'GiB in all':>12}{'minutes in all':>16}"
+    body = [
+        f"{x.stage:<12}{x.runs:>5}{x.rows:>12,}{x.tokens:>22,}{x.gib * x.runs:>12.3f}{x.minutes:>16.1f}"
+        for x in estimate.lines
+    ]
+    total = f"{'together':<12}{'':>5}{'':>12}{'':>22}{sum(x.gib * x.runs for x in estimate.lines):>12.3f}{sum(x.minutes for x in estimate.lines):>16.1f}"
+    size = f"{estimate.parameters:,} parameters" if estimate.parameters else "size unknown before its download: minutes are start-up only"
+    note = f"policy: {size}; measured matrix rate {estimate.matrix_rate / 1e9:,.0f} GFLOP/s; minutes are rough (a factor of two either way)"
+    return "\n".join([head, *body, total, note])

@@ -1,0 +1,19 @@
+"""Everything that is sampled from policy k, in one engine session: training groups and held-out evaluation samples."""
+
+from pathlib import Path
+
+from assay.params import load_execution
+from assay.rounds import open_sampler, sample, scratch_folder
+from stages import CONFIG, SCRATCH, TASKS, iteration_argument, stage, stage_params
+
+
+def main() -> None:
+    k = iteration_argument()
+    params, policy, tasks = stage_params("rollout"), Path(f"models/{k}/policy"), TASKS / "tasks.parquet"
+    with scratch_folder(SCRATCH, f"rollout-{k}", [CONFIG / "rollout.json", tasks, policy]) as scratch:
+        with open_sampler(params, policy, load_execution()) as sampler:
+            sample(sampler, tasks, params, k, ("solution", "evaluation"), Path(f"data/rollout/{k}"), scratch)
+
+
+if __name__ == "__main__":
+    stage(main)

@@ -1,0 +1,16 @@
+"""Policy 0: trained from scratch on demonstrations, or taken from `policy.base`."""
+
+from pathlib import Path
+
+from assay.rounds import first_policy, scratch_folder
+from stages import CONFIG, SCRATCH, TASKS, stage, stage_params
+
+
+def main() -> None:
+    inputs = [CONFIG / "warm_start.json", TASKS]
+    with scratch_folder(SCRATCH, "warm_start", inputs) as scratch:
+        first_policy(stage_params("warm_start"), TASKS, Path("models/0"), scratch)
+
+
+if __name__ == "__main__":
+    stage(main)
