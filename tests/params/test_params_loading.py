@@ -1,0 +1,115 @@
+"""params.yaml and presets: precedence, and errors that name file and key."""
+
+import json
+from pathlib import Path
+
+import pytest
+import yaml
+
+from assay.params import STAGE_SECTIONS, ParameterError, Params, load_params, read_stage_view, write_stage_views
+
+ROOT = Path(__file__).parents[2]
+
+
+def project(tmp_path: Path, own: dict, **presets: dict) -> Path:
+    """A project folder with the given params.yaml; presets are written as conf/KIND/p.yaml."""
+    for kind in ("scale", "environment", "method"):
+        folder = tmp_path / "conf" / kind
+        folder.mkdir(parents=True)
+        (folder / "p.yaml").write_text(yaml.safe_dump(presets.get(kind, {})))
+    (tmp_path / "params.yaml").write_text(yaml.safe_dump({"scale": "p", "environment": "p", "method": "p", **own}))
+    return tmp_path
+
+
+def test_own_keys_win_over_presets_and_method_over_scale(tmp_path):
+    root = project(
+        tmp_path,
+        {"sampling": {"group_size": 4}},
+        scale={"sampling": {"group_size": 2, "max_tokens": 7}, "training": {"learning_rate": 1.0}},
+        method={"training": {"learning_rate": 2.0}, "sampling": {"group_size": 3}},
+    )
+    params = load_params(root)
+    assert (params.sampling.group_size, params.sampling.max_tokens, params.training.learning_rate) == (4, 7, 2.0)
+
+
+def test_null_means_as_the_presets_say(tmp_path):
+    root = project(tmp_path, {"sampling": {"max_tokens": None}}, scale={"sampling": {"max_tokens": 7}})
+    assert load_params(root).sampling.max_tokens == 7
+
+
+def test_a_union_member_of_another_type_replaces_the_preset_s_as_a_whole(tmp_path):
+    root = project(
+        tmp_path,
+        {"training": {"advantage": {"type": "leave_one_out"}}},
+        method={"training": {"advantage": {"type": "group_zscore", "divide_by_std": False}}},
+    )
+    assert load_params(root).training.advantage.type == "leave_one_out"
+
+
+@pytest.mark.parametrize(
+    ("own", "fragments"),
+    [
+        ({"sampling": {"groupsize": 8}}, ["params.yaml", "unknown parameter sampling.groupsize"]),
+        ({"sampling": {"top_p": 1.5}}, ["params.yaml", "sampling.top_p is 1.5", "less than or equal to 1"]),
+        ({"training": {"advantage": {"type": "zscore"}}}, ["training.advantage", "group_zscore"]),
+        ({"iterations": [{"k": 0, "next": 1}, {"k": 2, "next": 3}]}, ["iterations[1] is {k: 2, next: 3}", "{k: 1, next: 2}"]),
+        ({"iterations": [{"k": 0, "next": 1}], "last_policy": 2}, ["last_policy is 2, expected 1"]),
+        ({"sampling": {"group_size": 1}}, ["sampling.group_size is 1", "reinforce_plus_plus"]),
+        ({"sampling": {"top_p": 0.9}}, ["sampling.top_p is 0.9", "importance"]),
+        ({"training": {"schedule": "linear"}}, ["training.total_steps"]),
+        ({"scale": "huge"}, ["scale is 'huge'", "presets present: p"]),
+        ({"training": {"steps_per_iteration": 2000}}, ["steps_per_iteration is 2000", "tasks_per_iteration"]),
+    ],
+)
+def test_a_mistake_gets_one_clear_sentence(tmp_path, own, fragments):
+    with pytest.raises(ParameterError) as caught:
+        load_params(project(tmp_path, own))
+    for fragment in fragments:
+        assert fragment in str(caught.value)
+    assert "pydantic" not in str(caught.value)
+
+
+def test_a_mistake_in_a_preset_names_the_preset(tmp_path):
+    with pytest.raises(ParameterError, match=r"conf/method/p\.yaml: .*learning_rate"):
+        load_params(project(tmp_path, {}, method={"training": {"learning_rate": -1}}))
+
+
+@pytest.mark.parametrize("content", ["- a\n- b\n", "a: [1\n"])
+def test_a_file_that_is_no_mapping_is_named(tmp_path, content):
+    root = project(tmp_path, {})
+    (root / "params.yaml").write_text(content)
+    with pytest.raises(ParameterError, match=r"params\.yaml"):
+        load_params(root)
+
+
+@pytest.mark.parametrize("method", sorted(p.stem for p in (ROOT / "conf/method").glob("*.yaml")))
+@pytest.mark.parametrize("scale", sorted(p.stem for p in (ROOT / "conf/scale").glob("*.yaml")))
+def test_every_shipped_preset_loads_with_every_other(tmp_path, method, scale):
+    (tmp_path / "conf").symlink_to(ROOT / "conf")
+    own = yaml.safe_load((ROOT / "params.yaml").read_text()) | {"method": method, "scale": scale}
+    (tmp_path / "params.yaml").write_text(yaml.safe_dump(own))
+    assert load_params(tmp_path).iterations
+
+
+def test_stage_views_hold_what_a_stage_may_read_and_nothing_else(tmp_path):
+    params = load_params(ROOT)
+    write_stage_views(params, tmp_path)
+    for stage, sections in STAGE_SECTIONS.items():
+        content = json.loads((tmp_path / f"{stage}.json").read_text())
+        assert set(content) == set(sections)
+        back = read_stage_view(tmp_path / f"{stage}.json")
+        assert all(getattr(back, section) == getattr(params, section) for section in sections)
+
+
+def test_execution_settings_are_in_no_stage_view():
+    """They change speed, never a result: changing one must run nothing again."""
+    assert all("execution" not in sections for sections in STAGE_SECTIONS.values())
+
+
+def test_every_other_section_is_read_by_some_stage():
+    read = {section for sections in STAGE_SECTIONS.values() for section in sections}
+    assert set(Params.model_fields) - read == {"execution", "last_policy"}
+
+
+def test_a_verifier_parameter_is_invisible_to_rollout_and_generate():
+    assert "verification" not in STAGE_SECTIONS["rollout"] and "verification" not in STAGE_SECTIONS["generate"]
