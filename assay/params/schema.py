@@ -84,7 +84,7 @@ class Params(Section):
 # What each stage may read. Written by `configure` to data/config/STAGE.json: a stage depends on that file alone, so it
 # runs again exactly when a value that it can see has changed, whether by params.yaml, by a preset or by a new default.
 STAGE_SECTIONS: dict[str, tuple[str, ...]] = {
-    "generate": ("seed", "environments", "tasks", "policy"),
+    "generate": ("seed", "environments", "tasks", "policy", "verification"),
     "warm_start": ("seed", "policy", "warm_start", "sampling"),
     "rollout": ("seed", "policy", "sampling", "evaluation"),
     "verify": ("verification",),

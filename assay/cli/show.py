@@ -1,0 +1,24 @@
+"""`assay show`: the result of the last run, as a table, and where the report is."""
+
+import argparse
+from pathlib import Path
+
+from assay.params import ParameterError
+
+HELP = "print pass@k per iteration with intervals, and where the report is"
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--root", type=Path, default=Path(), help="project folder (default: here)")
+
+
+def run(arguments: argparse.Namespace) -> int:
+    from assay.evaluation import console_summary
+    from assay.trajectories import read_table
+
+    folder = arguments.root / "data" / "evaluate"
+    if not (folder / "evaluations.parquet").is_file():
+        raise ParameterError(f"{folder}: no evaluation yet; run `make repro` or `dvc repro`")
+    print(console_summary(read_table("evaluations", folder / "evaluations.parquet")))
+    print(f"report: {folder / 'report.html'}")
+    return 0

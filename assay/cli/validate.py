@@ -1,0 +1,27 @@
+"""`assay validate`: check parameters, data and golds before compute is spent."""
+
+import argparse
+import json
+from pathlib import Path
+
+from assay.params import load_params
+
+HELP = "check params.yaml, its presets, the tasks that they describe and every gold; writes nothing"
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--root", type=Path, default=Path(), help="project folder (default: here)")
+    parser.add_argument("--params-only", action="store_true", help="do not generate tasks")
+
+
+def run(arguments: argparse.Namespace) -> int:
+    params = load_params(arguments.root)
+    print(f"parameters: valid ({arguments.root / 'params.yaml'}, method {params.method}, scale {params.scale}, environment {params.environment})")
+    if arguments.params_only:
+        return 0
+    from assay.rounds.generate import make_tasks
+
+    generated = make_tasks(params, arguments.root)
+    print(f"tasks: {len(generated.tasks)}, every gold accepted by its own verifier; demonstrations: {len(generated.demonstrations)}")
+    print(json.dumps(generated.counts, indent=1, sort_keys=True))
+    return 0
