@@ -1,5 +1,6 @@
 """Deterministic Parquet shards: equal rows give equal bytes, a shard is published whole or not at all."""
 
+import contextlib
 import os
 import shutil
 from collections.abc import Iterable, Mapping, Sequence
@@ -36,14 +37,19 @@ def write_shard(path: Path, name: str, rows: Sequence[Mapping[str, Any]] | pa.Ta
     """Write one shard atomically (temporary file, fsync, rename). Raises ShardError, also when the disk is full."""
     table = to_table(name, rows)
     table = table.replace_schema_metadata({b"assay.table": name.encode(), b"assay.schema_version": str(SCHEMA_VERSION).encode()})
-    path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(f".{path.name}.partial")
     try:
-        pq.write_table(table, temporary, compression="zstd", compression_level=3, row_group_size=ROW_GROUP, store_schema=True)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        # One chunk: the caller's chunking must not show in the bytes. Checksums: most flipped bits go unnoticed without them.
+        pq.write_table(
+            table.combine_chunks(), temporary, compression="zstd", compression_level=3, row_group_size=ROW_GROUP, store_schema=True,
+            write_page_checksum=True,
+        )  # fmt: skip
         sync_file(temporary)
         os.replace(temporary, path)
     except OSError as error:
-        temporary.unlink(missing_ok=True)
+        with contextlib.suppress(OSError):
+            temporary.unlink(missing_ok=True)
         raise ShardError(f"{path}: could not be written ({error.strerror or error}); free disk space or choose another place, then run again") from error
     return table
 
@@ -55,13 +61,21 @@ def read_table(name: str, *paths: Path, columns: Sequence[str] | None = None) ->
         raise ShardError(f"{', '.join(map(str, paths))}: no shard of table {name} found; run the stage that writes it")
     target = schema(name)
     wanted = list(columns) if columns is not None else target.names
-    tables = []
-    for file in files:
-        try:
-            tables.append(_conform(pq.read_table(file, partitioning=None), target.names, target).select(wanted))
-        except (pa.ArrowInvalid, OSError) as error:
-            raise ShardError(f"{file}: corrupted shard of table {name} ({error}); delete it and run its stage again") from error
-    return pa.concat_tables(tables)
+    return pa.concat_tables([_read_file(file, name, wanted, target) for file in files])
+
+
+def _read_file(file: Path, name: str, wanted: Sequence[str], target: pa.Schema) -> pa.Table:
+    """The wanted columns of one shard. Raises ShardError, also for a shard of another table."""
+    try:
+        own = pq.read_schema(file)
+        written_as = (own.metadata or {}).get(b"assay.table", name.encode()).decode()
+        if written_as != name:
+            raise ShardError(f"{file}: a shard of table {written_as}, expected {name}")
+        columns = [column for column in wanted if column in own.names]
+        return _conform(pq.read_table(file, columns=columns, partitioning=None, page_checksum_verification=True), wanted, target)
+    except (pa.ArrowException, OSError) as error:
+        detail = str(error).splitlines()[0]
+        raise ShardError(f"{file}: corrupted shard of table {name} ({detail}); delete it and run its stage again") from error
 
 
 def shard_files(name: str, path: Path) -> list[Path]:
@@ -74,8 +88,8 @@ def shard_files(name: str, path: Path) -> list[Path]:
 def is_readable(path: Path) -> bool:
     """Whether a shard's footer and all of its pages can be read."""
     try:
-        pq.read_table(path)
-    except (pa.ArrowInvalid, OSError):
+        pq.read_table(path, partitioning=None, page_checksum_verification=True)
+    except (pa.ArrowException, OSError):
         return False
     return True
 
