@@ -2,9 +2,10 @@
 
 from typing import Annotated, Any, Literal
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from assay.params.base import Section
+from assay.params.grpo import check_grpo_fields
 
 
 class GroupZScore(Section):
@@ -40,9 +41,17 @@ class PolicyLossParams(Section):
     """DAPO's clip-higher uses 0.28."""
     dual_clip: float | None = Field(None, gt=1)
     """Upper bound on ratio x |advantage| for negative advantages (3 in verl); null: off."""
-    aggregation: Literal["token_mean", "sequence_mean", "token_sum_constant"] = "token_mean"
-    """token_mean: DAPO, over all tokens of the optimizer step. sequence_mean: GRPO, the mean over sequences of token means.
-    token_sum_constant: Dr. GRPO, token sums divided by rows x max_tokens."""
+    aggregation: Literal["token_mean", "sequence_mean", "token_sum", "token_sum_constant"] = "token_mean"
+    """token_mean: DAPO, over all tokens of the optimizer step. sequence_mean: GRPO, the mean over sequences of token
+    means. token_sum: LUSPO, the mean over sequences of token sums. token_sum_constant: Dr. GRPO, token sums divided by
+    rows x max_tokens.
+    """
+
+    @model_validator(mode="after")
+    def _clips_in_order(self) -> "PolicyLossParams":
+        if self.dual_clip is not None and self.dual_clip <= 1 + self.clip_high:
+            raise ValueError(f"dual_clip is {self.dual_clip}, which must be above 1 + clip_high = {1 + self.clip_high}")
+        return self
 
 
 class DivergenceParams(Section):
@@ -50,7 +59,18 @@ class DivergenceParams(Section):
 
     coefficient: float = Field(0.0, ge=0)
     estimator: Literal["k1", "k2", "k3"] = "k3"
-    """Per-token estimators of KL(policy || policy 0) on sampled tokens (Schulman): k1 = -d, k2 = d^2/2, k3 = e^d - d - 1, d = log ref - log pi."""
+    """Per-token estimators of KL(policy || policy 0) on sampled tokens (Schulman): k1 = -d, k2 = d^2/2, k3 = e^d - d -
+    1, d = log ref - log pi. Minimising k2 follows the reverse KL, k3 the forward KL; k1 has no gradient, so it is
+    refused.
+    """
+
+    @model_validator(mode="after")
+    def _has_a_gradient(self) -> "DivergenceParams":
+        if self.estimator == "k1" and self.coefficient > 0:
+            raise ValueError(
+                "k1 has a gradient of zero mean, so as a loss it penalises nothing: use k2 (reverse KL) or k3 (forward KL)"
+            )
+        return self
 
 
 class ImportanceParams(Section):
@@ -95,4 +115,11 @@ class TrainingParams(Section):
     checkpoint_every: int = Field(8, ge=1)
     """Optimizer steps between two checkpoints inside the stage; a killed stage goes on from the last."""
     grpo: dict[str, Any] = {}
-    """Further fields of TRL's GRPOConfig (report_to, bf16, gradient_checkpointing, optim ...). Fields that this section owns are refused."""
+    """Further fields of TRL's GRPOConfig (report_to, bf16, gradient_checkpointing, optim ...). Fields that our own
+    parameters set, and fields that would have no effect, are refused.
+    """
+
+    @model_validator(mode="after")
+    def _usable_fields(self) -> "TrainingParams":
+        check_grpo_fields(self.grpo)
+        return self

@@ -1,0 +1,139 @@
+"""Advantages from rewards: group estimators and REINFORCE++ whitening.
+
+Rewards bear no gradient, so all of this is arithmetic in float64 on the CPU, the same for NumPy arrays and torch
+tensors: a result has the type, the device and the floating-point type of the rewards that were given. Rows that a
+verifier abstained on have no reward: leave them out before (a NaN is an error). Groups are given by ids of any kind, in
+any order and of any size.
+"""
+
+from typing import Any
+
+import numpy as np
+
+
+class AdvantageError(ValueError):
+    """Rewards, groups or masks from which no advantage can be computed."""
+
+
+def group_zscore(rewards: Any, groups: Any, *, epsilon: float = 1e-6, divide_by_std: bool = True) -> Any:
+    """GRPO: A = (r - mean of the group) / (standard deviation of the group + epsilon), unbiased deviation (n - 1).
+
+    rewards: (rows,). groups: (rows,) ids. Returns (rows,). A group whose rewards are all equal gives exactly 0. A group
+    of one has mean 0 and deviation 1, so A = r / (1 + epsilon). `divide_by_std=False` is Dr. GRPO: nothing is divided.
+    Sources: DeepSeekMath (arXiv 2402.03300) eq. 4; "Understanding R1-Zero-like Training" (arXiv 2503.20783) for Dr.
+    GRPO. Raises AdvantageError for shapes that do not fit or rewards that are not finite.
+    """
+    values, inverse, first = _grouped(rewards, groups)
+    count, centred = _centred(values, inverse, first)
+    alone = count[inverse] == 1
+    advantages = np.where(alone, values, centred)
+    if divide_by_std:
+        variance = np.bincount(inverse, weights=centred**2) / np.maximum(count - 1, 1)
+        deviation = np.where(alone, 1.0, np.sqrt(variance)[inverse])
+        scale = deviation + epsilon
+        # With epsilon 0 an all-equal group would be 0 / 0; its advantage is 0 all the same.
+        advantages = advantages / np.where(scale > 0, scale, 1.0)
+    return _like(advantages, rewards)
+
+
+def leave_one_out(rewards: Any, groups: Any) -> Any:
+    """RLOO: A = r minus the mean of the *other* rewards of the group. An unbiased baseline, unlike the group mean.
+
+    rewards: (rows,). groups: (rows,) ids. Returns (rows,). A group whose rewards are all equal gives exactly 0; a group
+    of one has no others, its baseline is 0. Source: "Back to Basics" (arXiv 2402.14740). Raises AdvantageError as
+    group_zscore.
+    """
+    values, inverse, first = _grouped(rewards, groups)
+    count, centred = _centred(values, inverse, first)
+    size = count[inverse]
+    return _like(np.where(size == 1, values, centred * size / np.maximum(size - 1, 1)), rewards)
+
+
+def returns_to_go(rewards: Any, mask: Any, gamma: float = 1.0) -> Any:
+    """G[t] = r[t] + gamma G[t+1] over the unmasked tokens of each row.
+
+    rewards: (rows, tokens), what is earned at a token. mask: the same shape, true on tokens that the policy sampled.
+    Masked tokens (padding, tool output) earn nothing, take no discount, and read 0; the return passes over them.
+    """
+    values, keep = _array(rewards), _array(mask).astype(bool)
+    _same_shape(values, keep)
+    running = np.zeros(values.shape[0])
+    out = np.zeros_like(values)
+    for position in range(values.shape[1] - 1, -1, -1):
+        now = keep[:, position]
+        running = np.where(now, values[:, position] + gamma * running, running)
+        out[:, position] = np.where(now, running, 0.0)
+    return _like(out, rewards)
+
+
+def whiten(values: Any, mask: Any, *, epsilon: float = 1e-8) -> Any:
+    """(x - mean) / sqrt(variance + epsilon) over all unmasked entries at once, unbiased variance; masked entries become
+    0.
+
+    values, mask: the same shape. Raises AdvantageError where fewer than two entries are unmasked: there is no variance.
+    """
+    array, keep = _array(values), _array(mask).astype(bool)
+    _same_shape(array, keep)
+    chosen = array[keep]
+    if chosen.size < 2:
+        raise AdvantageError(
+            f"whitening needs at least 2 unmasked tokens, found {chosen.size}: sample more rows, or use a group "
+            "estimator"
+        )
+    if not np.isfinite(chosen).all():
+        raise AdvantageError("whitening: a value is not finite")
+    out = np.zeros_like(array)
+    out[keep] = (chosen - chosen.mean()) / np.sqrt(chosen.var(ddof=1) + epsilon)
+    return _like(out, values)
+
+
+def reinforce_plus_plus(rewards: Any, mask: Any, *, gamma: float = 1.0) -> Any:
+    """REINFORCE++: returns-to-go, whitened over all unmasked tokens of the batch. No group baseline, no critic.
+
+    rewards: (rows, tokens); an outcome reward stands at the last unmasked token. mask: the same shape. Returns the same
+    shape. Source: REINFORCE++ (arXiv 2501.03262). Raises AdvantageError where fewer than two tokens are unmasked.
+    """
+    return whiten(returns_to_go(rewards, mask, gamma), mask)
+
+
+def _grouped(rewards: Any, groups: Any) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Rewards in float64, the index of each row's group, and the first row of each group."""
+    values, ids = _array(rewards), np.asarray(_untorch(groups))
+    if values.ndim != 1 or values.shape != ids.shape:
+        raise AdvantageError(f"rewards have shape {values.shape} and groups {ids.shape}; both must be (rows,)")
+    if not np.isfinite(values).all():
+        row = int(np.flatnonzero(~np.isfinite(values))[0])
+        raise AdvantageError(f"row {row}: reward {values[row]} is not finite; leave abstained rows out before")
+    _, first, inverse = np.unique(ids, return_index=True, return_inverse=True)
+    return values, inverse.reshape(-1), first
+
+
+def _centred(values: np.ndarray, inverse: np.ndarray, first: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Sizes of the groups, and rewards minus their group's mean: exactly 0 in a group of equal rewards."""
+    # Relative to the group's first reward, equal rewards are exact zeros, whatever their binary fractions sum to.
+    shifted = values - values[first][inverse]
+    count = np.bincount(inverse, minlength=len(first))
+    mean = np.bincount(inverse, weights=shifted, minlength=len(first)) / np.maximum(count, 1)
+    return count, shifted - mean[inverse]
+
+
+def _same_shape(values: np.ndarray, mask: np.ndarray) -> None:
+    if values.shape != mask.shape:
+        raise AdvantageError(f"values have shape {values.shape} and mask {mask.shape}; they must be equal")
+
+
+def _untorch(value: Any) -> Any:
+    return value.detach().cpu().numpy() if hasattr(value, "detach") else value
+
+
+def _array(value: Any) -> np.ndarray:
+    return np.asarray(_untorch(value), dtype=np.float64)
+
+
+def _like(result: np.ndarray, original: Any) -> Any:
+    """The result as the original is: a torch tensor of its device and type, or an array of its type."""
+    if hasattr(original, "new_tensor"):
+        floating = original.dtype.is_floating_point
+        return original.new_tensor(result) if floating else original.new_tensor(result, dtype=original.float().dtype)
+    dtype = getattr(original, "dtype", None)
+    return result.astype(dtype) if dtype is not None and np.issubdtype(dtype, np.floating) else result
