@@ -30,7 +30,7 @@ def k1(logprobs: torch.Tensor, reference: torch.Tensor) -> torch.Tensor:
 
 
 def k2(logprobs: torch.Tensor, reference: torch.Tensor) -> torch.Tensor:
-    """d^2 / 2, per token, never negative. As a loss its expected gradient is exactly that of the reverse KL(pi || ref)."""
+    """d^2 / 2, per token, never negative. As a loss its expected gradient is that of the reverse KL(pi || ref)."""
     return (reference - logprobs).square() / 2
 
 

@@ -1,4 +1,4 @@
-"""Entropy and log-likelihood from logits, in float32 and in chunks, so that no float32 copy of all logits is ever held."""
+"""Entropy and log-likelihood from logits, in float32 and in chunks, so that no float32 copy of all logits is held."""
 
 from collections.abc import Callable
 

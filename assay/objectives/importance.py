@@ -12,7 +12,7 @@ from assay.objectives.policy import LARGEST_LOG_RATIO
 
 
 def token_truncated(trainer: torch.Tensor, sampler: torch.Tensor, mask: torch.Tensor, cap: float) -> torch.Tensor:
-    """min(exp(trainer - sampler), cap) for each token; 1 where masked. All (rows, tokens), log-probabilities in nats."""
+    """min(exp(trainer - sampler), cap) for each token; 1 where masked. All (rows, tokens), logs in nats."""
     return _truncated(_gap(trainer, sampler, mask), cap)
 
 

@@ -1,4 +1,4 @@
-"""Advantages against the worked numbers of the methods (shared core 1.6; noisy verifiers A6) and against plain loops."""
+"""Advantages against the worked numbers of the methods (shared core 1.6; noisy verifiers A6) and plain loops."""
 
 import itertools
 import math
