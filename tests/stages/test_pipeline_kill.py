@@ -1,0 +1,19 @@
+"""kill -9 of `dvc` in the middle of a stage, followed at once by another `dvc repro`.
+
+Three stages here; benchmarks/kills.py does every stage, many times.
+"""
+
+import pytest
+
+from benchmarks.kills import repro_until
+from benchmarks.workspace import copy_project, fingerprints
+
+pytestmark = [pytest.mark.pipeline, pytest.mark.engine, pytest.mark.timeout(1200)]
+
+
+def test_a_killed_pipeline_ends_with_the_tables_of_an_uninterrupted_one(finished, tmp_path):
+    killed = copy_project(tmp_path / "killed")
+    kills = [repro_until(killed, stage, after) for stage, after in (("warm_start", 6.0), ("verify@0", 1.0), ("update@0", 9.0))]
+    assert all(kill is not None and kill.survivors == 0 for kill in kills), kills
+    killed.repro()
+    assert fingerprints(killed) == fingerprints(finished)

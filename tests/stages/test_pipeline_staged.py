@@ -1,0 +1,80 @@
+"""The staged pipeline through the real DVC, at scale micro: what runs, what does not run again, what a person sees."""
+
+import shutil
+
+import pytest
+
+pytestmark = [pytest.mark.pipeline, pytest.mark.engine, pytest.mark.timeout(900)]
+
+
+def test_every_stage_wrote_its_tables(finished):
+    rows = {
+        "tasks": ["data/tasks"],
+        "trajectories": ["data/rollout/0", "data/finish"],
+        "verdicts": ["data/verify/0", "data/finish"],
+        "batches": ["data/filter/0"],
+        "updates": ["data/update/0"],
+        "token_statistics": ["data/update/0"],
+    }
+    tables = {name: finished.table(name, *parts) for name, parts in rows.items()}
+    assert all(len(table) for table in tables.values())
+    solutions = 16 * 4
+    evaluation = (16 + 8) * 4
+    assert len(tables["trajectories"]) == solutions + 2 * evaluation
+    assert len(tables["batches"]) == solutions
+    assert len(tables["updates"]) == 3
+    assert len(tables["token_statistics"]) == sum(tables["batches"].column("kept").to_pylist())
+    assert (finished.root / "data/evaluate/report.html").stat().st_size > 10_000
+    assert (finished.root / "models/1/policy/model.safetensors").is_file()
+
+
+def test_a_second_repro_runs_nothing(finished):
+    assert finished.repro() == []
+
+
+def test_outputs_name_no_absolute_path(finished):
+    """Equal inputs must give equal hashes wherever the project lies."""
+    needle = str(finished.root).encode()
+    guilty = [
+        str(file) for folder in ("data", "models") for file in (finished.root / folder).rglob("*")
+        if file.is_file() and "dvclive" not in file.parts and "gates" not in file.parts and file.suffix != ".duckdb" and needle in file.read_bytes()
+    ]  # fmt: skip
+    assert guilty == []
+
+
+def test_a_verifier_parameter_runs_no_rollout_of_iteration_0_again(another):
+    another.set_params(verification={"max_answer_characters": 2048})
+    ran = another.repro()
+    assert "verify@0" in ran and "rollout@0" not in ran and "warm_start" not in ran
+
+
+def test_one_more_iteration_runs_only_what_is_new(another):
+    another.set_params(iterations=[{"k": 0, "next": 1}, {"k": 1, "next": 2}], last_policy=2)
+    ran = another.repro()
+    assert ran == ["configure", "rollout@1", "verify@1", "filter@1", "update@1", "finish", "evaluate", "publish"]
+    steps = another.table("updates", "data/update").column("global_step").to_pylist()
+    assert sorted(steps) == list(range(min(steps), min(steps) + 6))
+
+
+def test_a_remote_brings_the_run_back_without_running_anything(another, tmp_path):
+    remote, clone = tmp_path / "remote", tmp_path / "clone"
+    another.run("dvc", "remote", "add", "-d", "store", str(remote))
+    another.run("dvc", "push", "-q")
+    another.commit("a run")
+    question = "select iteration, metric, value from evaluations order by all"
+    before = another.run("assay", "sql", "--format", "csv", question).stdout
+    another.run("git", "clone", "-q", str(another.root), str(clone))
+    fresh = type(another)(clone)
+    fresh.run("dvc", "pull", "-q")
+    assert fresh.run("assay", "sql", "--format", "csv", question).stdout == before
+    assert fresh.repro() == []
+    assert (clone / "data/evaluate/report.html").read_bytes() == (another.root / "data/evaluate/report.html").read_bytes()
+    shutil.rmtree(clone)
+
+
+def test_a_mistake_in_params_stops_before_any_work(another):
+    another.set_params(last_policy=7)
+    done = another.run("dvc", "repro", "configure", check=False)
+    assert done.returncode != 0
+    assert "last_policy is 7, expected 1" in done.stderr + done.stdout
+    assert "Traceback" not in done.stderr + done.stdout
