@@ -2,7 +2,7 @@
 
 from typing import Annotated, Literal
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from assay.params.base import Section
 
@@ -70,3 +70,12 @@ class EvaluationParams(Section):
     confidence: float = Field(0.95, gt=0, lt=1)
     sampled_trajectories: int = Field(24, ge=0)
     """Trajectories shown in the report, per iteration."""
+
+    @model_validator(mode="after")
+    def _pass_at_within_samples(self) -> "EvaluationParams":
+        if not self.pass_at or min(self.pass_at) < 1 or max(self.pass_at) > self.samples:
+            raise ValueError(
+                f"pass_at is {list(self.pass_at)}, but evaluation.samples is {self.samples}: unbiased pass@k needs at least k samples "
+                "of each task; list values of k from 1 to evaluation.samples"
+            )
+        return self

@@ -1,0 +1,94 @@
+"""What each metric means, in the words of the report and the cards, and the query that leads from it back to rows."""
+
+import re
+
+METRICS: dict[str, str] = {
+    "pass@k": (
+        "Probability that at least one of k samples of a task is right: 1 - C(n - c, k) / C(n, k) for a task with c "
+        "right among n decided samples, averaged over tasks (Chen et al. 2021). Tasks with fewer than k decided "
+        "samples are left out; n says how many are in."
+    ),
+    "avg@k": (
+        "Mean over tasks of the share of right samples, k being the number of samples of a task. "
+        "Equal to pass@1 where every task has a decided sample."
+    ),
+    "pass@k_gain": (
+        "pass@k of this policy minus that of policy 0, paired by task. Its interval is narrower than two separate ones "
+        "suggest, as both saw the same tasks."
+    ),
+    "keep_rate": (
+        "Of the tasks that policy 0 solves at least once in its samples, the share that this policy solves at least "
+        "once."
+    ),
+    "explore_rate": (
+        "Of the tasks that policy 0 never solves in its samples, the share that this policy solves at least once."
+    ),
+    "accuracy_rule": "Share of right samples by the rule, the verifier that gives the reward.",
+    "accuracy_reference": "The same by the reference, a stronger rule that gives no reward.",
+    "accuracy_oracle": "The same by the environment's oracle, which decides exactly, where there is one.",
+    "abstain_share": (
+        "Share of samples on which the headline verifier did not decide (timeout, crash, unreadable gold). "
+        "They are neither right nor wrong and enter no accuracy."
+    ),
+    "abstain_share_rule": (
+        "The same for the rule. A policy can learn to crash its verifier: above a limit the gate stops the run."
+    ),
+    "truncated_share": "Share of samples that were cut at the longest length, without an end token.",
+    "length_mean": "Mean over tasks of the sampled tokens of a completion, end token included.",
+    "entropy": (
+        "Nats per token: minus the mean log-probability of the sampled tokens, at the sampling temperature. Estimates "
+        "the mean entropy of the next-token distribution along the policy's own samples."
+    ),
+}
+
+HEADLINE = (
+    "The headline verdict is the oracle's where the environment has one, else the rule's. Abstained samples leave "
+    "numerator and denominator."
+)
+
+INTERVALS = (
+    "Tasks are the clusters: samples of one task are correlated, tasks are independent. Shares have a Wilson score "
+    "interval with the effective sample size of the clustered design and Student's quantile (Korn and Graubard 1998); "
+    "differences combine two of them with the correlation over tasks (Newcombe 1998, method 10); lengths and entropy "
+    "have t intervals. They are about tasks like these, sampled again from this policy; they do not cover another "
+    "training seed."
+)
+
+NOISE = (
+    "False-negative rate: of the samples that are right, the share that the rule rejects. It is estimated against a "
+    "better verifier, which is named; the true rate is known where the environment has an oracle."
+)
+
+
+def meaning(metric: str) -> str:
+    """Definition of a metric of the `evaluations` table. Raises KeyError for an unknown one."""
+    return METRICS[re.sub(r"@\d+", "@k", metric)]
+
+
+def queries(environment: str, role: str, split: str, policy: int) -> dict[str, str]:
+    """Queries for `assay sql`, by the question that they answer, about one environment of this run."""
+    name = environment.replace("'", "''")
+    rows = f"""FROM trajectories AS t JOIN tasks USING (task_id) JOIN verdicts AS v USING (trajectory_id)
+WHERE t.kind = 'evaluation' AND t.iteration = {policy} AND split = '{split}'
+  AND environment = '{name}' AND role = '{role}'"""
+    return {
+        f"pass@1 of policy {policy} on {environment}, from single samples": f"""\
+SELECT avg(share) AS pass_at_1, count(*) AS tasks FROM (
+SELECT task_id, avg(CAST(verdict = 'correct' AS DOUBLE)) AS share
+{rows} AND verdict <> 'abstain'
+GROUP BY task_id)""",
+        "The samples behind it, shortest first": f"""\
+SELECT t.trajectory_id, gold, answer, verdict, reason, t.text
+{rows}
+ORDER BY len(t.completion_ids), t.trajectory_id LIMIT 20""",
+        "Right by the oracle, rejected by the rule: the verifier's false negatives, by form of the answer": """\
+SELECT rule.answer_format, count(*) AS samples, min(gold) AS gold, min_by(rule.answer, gold) AS answer
+FROM verdicts AS rule JOIN verdicts AS oracle USING (trajectory_id)
+JOIN trajectories AS t USING (trajectory_id) JOIN tasks USING (task_id)
+WHERE rule.role = 'rule' AND rule.verdict = 'wrong'
+  AND oracle.role = 'oracle' AND oracle.verdict = 'correct'
+GROUP BY ALL ORDER BY samples DESC, answer_format""",
+        "One sample down to its tokens (put its id in)": """\
+SELECT unnest(completion_ids) AS token, unnest(sampled_logprobs) AS logprob
+FROM trajectories WHERE trajectory_id = 'ID'""",
+    }

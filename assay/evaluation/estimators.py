@@ -1,0 +1,210 @@
+"""Estimators with intervals. Tasks are the clusters: samples of one task are correlated, tasks are drawn independently.
+
+Everything here is closed-form arithmetic, so equal inputs give equal bytes. `mean_with_interval` treats a mean of
+quantities in [0, 1] as a proportion: a Wilson score interval whose sample size is the *effective* one (value x (1 -
+value) over the squared cluster-robust standard error) and whose quantile is Student's. Why this and not a t interval or
+a bootstrap: both collapse to zero width when every task fails or every task succeeds, and both under-cover near 0 and
+1, which is where a first policy and a last one often are; the score interval with an effective sample size is what
+surveys use for clustered proportions (Korn and Graubard 1998, Survey Methodology 24; compared in Franco et al. 2019, J.
+Survey Statistics and Methodology 7). tests/evaluation/test_evaluation_estimators.py simulates its coverage.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from math import nan, sqrt
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+Values = NDArray[np.float64]
+
+
+class EvaluationError(ValueError):
+    """Tables or numbers that cannot be evaluated. The message says which, what was expected and what to do."""
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """A value with its interval, resting on n tasks (or rows, where a function says so). All nan where n is 0."""
+
+    value: float
+    low: float
+    high: float
+    n: int
+
+    def __str__(self) -> str:
+        return f"{self.value:.3f} [{self.low:.3f}, {self.high:.3f}]" if self.n else "no data"
+
+
+NOTHING = Estimate(nan, nan, nan, 0)
+
+
+def pass_at_k(n: ArrayLike, c: ArrayLike, k: int) -> Values:
+    """Unbiased probability that at least one of k samples is correct, from n samples of which c are: 1 - C(n-c, k) /
+    C(n, k).
+
+    n and c: integers of any equal (or broadcastable) shape; the result has that shape. Chen et al. 2021, Evaluating
+    Large Language Models Trained on Code, section 2.1. Computed as -expm1(sum log1p(-c / (n - i))): no factorials, and
+    full relative precision where c / n is tiny. Raises EvaluationError where k < 1, k > n or c is not in [0, n].
+    """
+    samples, correct = np.broadcast_arrays(np.asarray(n, dtype=np.float64), np.asarray(c, dtype=np.float64))
+    if k < 1:
+        raise EvaluationError(f"pass@{k}: k must be at least 1")
+    if samples.size and samples.min() < k:
+        raise EvaluationError(
+            f"pass@{k} needs at least {k} samples of each task, found one with {int(samples.min())}; sample more or "
+            "use a smaller k"
+        )
+    if np.any(correct < 0) or np.any(correct > samples):
+        raise EvaluationError(f"pass@{k}: the number of correct samples must lie between 0 and the number of samples")
+    log_all_wrong = np.zeros(samples.shape)
+    with np.errstate(divide="ignore"):  # log1p(-1) = -inf: fewer than k samples are wrong, so one of k is right
+        for i in range(k):
+            log_all_wrong = log_all_wrong + np.log1p(-np.minimum(correct / (samples - i), 1.0))
+    return -np.expm1(log_all_wrong)
+
+
+def wilson(successes: float, n: float, confidence: float = 0.95) -> Estimate:
+    """Wilson score interval of a binomial proportion (Wilson 1927). NOTHING where n is 0."""
+    if n <= 0:
+        return NOTHING
+    low, high = _score_interval(successes / n, n, _normal_quantile(confidence))
+    return Estimate(successes / n, low, high, int(n))
+
+
+def mean_with_interval(
+    values: ArrayLike, confidence: float = 0.95, *, samples: float | None = None, bounded: bool = True
+) -> Estimate:
+    """Mean over tasks and its interval. `values`: one number per task (for example the share of its right samples).
+
+    bounded: the values lie in [0, 1]; the interval is the score interval of the module's docstring. The effective size
+    is kept between the number of tasks T (variance of anything in [0, 1] with mean m is at most m (1 - m)) and T x
+    `samples` (samples of one task, mean over tasks: a mean of `samples` draws cannot vary less than independent ones
+    do). Otherwise: Student's t interval with the standard error of the T values; its ends are nan where T is 1. Raises
+    EvaluationError where bounded values leave [0, 1].
+    """
+    x = np.asarray(values, dtype=np.float64)
+    count = len(x)
+    if count == 0:
+        return NOTHING
+    mean = float(x.mean())
+    error = _standard_error(x)
+    quantile = _student_quantile(confidence, count - 1)
+    if not bounded:
+        half = quantile * error
+        return Estimate(mean, mean - half, mean + half, count)
+    if x.min() < 0 or x.max() > 1:
+        raise EvaluationError(f"mean of shares: every value must lie in [0, 1], found {x.min():g} to {x.max():g}")
+    spread = mean * (1 - mean)
+    largest = count * max(samples or 1.0, 1.0)
+    effective = min(max(spread / error**2, count), largest) if error > 0 and spread > 0 else count
+    if count == 1:
+        quantile = _normal_quantile(confidence)  # one task has no spread between tasks to estimate
+    low, high = _score_interval(mean, effective, quantile)
+    return Estimate(mean, low, high, count)
+
+
+def ratio_with_interval(numerators: ArrayLike, denominators: ArrayLike, confidence: float = 0.95) -> Estimate:
+    """Sum of numerators over sum of denominators, one pair per task (nats and tokens, for example), with a t interval.
+
+    The standard error is that of the linearised ratio, tasks being clusters (Cochran 1977, Sampling Techniques, 6.3).
+    """
+    top, bottom = np.asarray(numerators, dtype=np.float64), np.asarray(denominators, dtype=np.float64)
+    count = len(top)
+    if count == 0 or bottom.sum() <= 0:
+        return NOTHING
+    ratio = float(top.sum() / bottom.sum())
+    half = _student_quantile(confidence, count - 1) * _standard_error((top - ratio * bottom) / bottom.mean())
+    return Estimate(ratio, ratio - half, ratio + half, count)
+
+
+def paired_difference(
+    before: ArrayLike, after: ArrayLike, confidence: float = 0.95, *, samples: float | None = None
+) -> Estimate:
+    """Mean of after - before over the same tasks, both in [0, 1] and aligned by task.
+
+    The two score intervals are combined with the correlation of the two columns (method 10 of Newcombe 1998, Statistics
+    in Medicine 17, 2635; MOVER of Zou and Donner 2008), so that the difference, too, has an honest width where both sit
+    at 0 or 1.
+    """
+    x, y = np.asarray(before, dtype=np.float64), np.asarray(after, dtype=np.float64)
+    if x.shape != y.shape:
+        raise EvaluationError(f"paired difference: {x.size} tasks before and {y.size} after; pair them by task first")
+    if len(x) == 0:
+        return NOTHING
+    a, b = (mean_with_interval(side, confidence, samples=samples) for side in (x, y))
+    correlation = _correlation(x, y)
+    difference = b.value - a.value
+
+    def reach(one: float, other: float) -> float:
+        return sqrt(max(one**2 - 2 * correlation * one * other + other**2, 0.0))
+
+    low = difference - reach(b.value - b.low, a.high - a.value)
+    high = difference + reach(b.high - b.value, a.value - a.low)
+    return Estimate(difference, max(low, -1.0), min(high, 1.0), len(x))
+
+
+def keep_rate(
+    base_solved: Sequence[bool] | NDArray[np.bool_],
+    solved: Sequence[bool] | NDArray[np.bool_],
+    confidence: float = 0.95,
+) -> Estimate:
+    """Share of the tasks that the base policy solves which the policy still solves: |base and policy| / |base|.
+
+    One flag per task, solved = at least one of a fixed number of samples is right. n counts the tasks that the base
+    solves. Defined for DPH-RL; the interval is Wilson's. NOTHING where the base solves none.
+    """
+    base, now = _flags(base_solved, solved)
+    return wilson(int((base & now).sum()), int(base.sum()), confidence)
+
+
+def explore_rate(
+    base_solved: Sequence[bool] | NDArray[np.bool_],
+    solved: Sequence[bool] | NDArray[np.bool_],
+    confidence: float = 0.95,
+) -> Estimate:
+    """Share of the tasks that the base policy does not solve which the policy solves: |policy without base| / |not
+    base|.
+    """
+    base, now = _flags(base_solved, solved)
+    return wilson(int((~base & now).sum()), int((~base).sum()), confidence)
+
+
+def _flags(base_solved: ArrayLike, solved: ArrayLike) -> tuple[NDArray[np.bool_], NDArray[np.bool_]]:
+    base, now = np.asarray(base_solved, dtype=bool), np.asarray(solved, dtype=bool)
+    if base.shape != now.shape:
+        raise EvaluationError(
+            f"keep and explore rates compare the same tasks: {base.size} of the base, {now.size} of the policy"
+        )
+    return base, now
+
+
+def _score_interval(value: float, n: float, quantile: float) -> tuple[float, float]:
+    """Roots of (value - p)^2 = quantile^2 p (1 - p) / n."""
+    square = quantile**2 / n
+    centre = (value + square / 2) / (1 + square)
+    half = sqrt(square * value * (1 - value) + square**2 / 4) / (1 + square)
+    # At 0 and 1 the root is exact; rounding must not move it.
+    return (0.0 if value <= 0 else max(centre - half, 0.0)), (1.0 if value >= 1 else min(centre + half, 1.0))
+
+
+def _standard_error(x: Values) -> float:
+    return float(x.std(ddof=1) / sqrt(len(x))) if len(x) > 1 else nan
+
+
+def _correlation(x: Values, y: Values) -> float:
+    dx, dy = x - x.mean(), y - y.mean()
+    scale = sqrt(float(dx @ dx) * float(dy @ dy))
+    return float(dx @ dy) / scale if scale > 0 else 0.0
+
+
+def _normal_quantile(confidence: float) -> float:
+    from scipy.special import ndtri
+
+    return float(ndtri((1 + confidence) / 2))
+
+
+def _student_quantile(confidence: float, degrees: int) -> float:
+    from scipy.special import stdtrit
+
+    return float(stdtrit(degrees, (1 + confidence) / 2)) if degrees > 0 else nan

@@ -1,0 +1,143 @@
+"""Metrics with intervals: one row of `evaluations` per (iteration, environment, split, metric).
+
+The headline verdict, by which pass@k counts, is the oracle's where the environment has one, else the rule's: the
+verifier that gives the reward is not the one that is believed, where a better one exists. Abstained rows are neither
+right nor wrong: they leave numerator and denominator, and are counted in `abstain_share`.
+"""
+
+from collections.abc import Iterator
+
+import numpy as np
+import pyarrow as pa
+from numpy.typing import NDArray
+
+from assay.evaluation.estimators import (
+    NOTHING,
+    Estimate,
+    Values,
+    explore_rate,
+    keep_rate,
+    mean_with_interval,
+    paired_difference,
+    pass_at_k,
+    ratio_with_interval,
+)
+from assay.evaluation.samples import ABSTAIN, CORRECT, ROLES, WRONG, Samples, gather
+from assay.params.sampling import EvaluationParams
+from assay.trajectories import to_table
+
+ALL = "all"
+"""The name under which the environments of a split are pooled, task by task."""
+SPLITS = ("eval", "ood", "train")
+
+
+def evaluate(tasks: pa.Table, trajectories: pa.Table, verdicts: pa.Table, params: EvaluationParams) -> pa.Table:
+    """Rows of `evaluations`. Tables as in the record; trajectories of other kinds than evaluation are ignored.
+
+    Raises EvaluationError where there is nothing to evaluate, or a task or a rule verdict is missing.
+    """
+    return evaluate_samples(gather(tasks, trajectories, verdicts), params)
+
+
+def evaluate_samples(samples: Samples, params: EvaluationParams) -> pa.Table:
+    """The same from joined samples. Every value is exact arithmetic: no random numbers."""
+    rows = []
+    present = np.zeros(len(samples.tasks), dtype=bool)
+    present[samples.task] = True
+    for split in SPLITS:
+        for name in (ALL, *samples.environments):
+            chosen = present & (samples.split == split) & ((samples.environment == name) | (name == ALL))
+            if not chosen.any():
+                continue
+            for policy, iteration in enumerate(samples.iterations):
+                for metric, estimate in _metrics(samples, policy, chosen, params):
+                    empty = estimate.n == 0
+                    rows.append(
+                        {
+                            "iteration": iteration,
+                            "environment": name,
+                            "split": split,
+                            "metric": metric,
+                            "value": None if empty else estimate.value,
+                            "low": _number(estimate.low),
+                            "high": _number(estimate.high),
+                            "n": estimate.n,
+                        }
+                    )
+    return to_table("evaluations", rows)
+
+
+def correct_share(
+    samples: Samples, policy: int, role: str = "headline"
+) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Per task: number of right samples, number of samples on which the role decided."""
+    codes = samples.column(role)
+    right = samples.per_task(policy, mask=codes == CORRECT)
+    return right, right + samples.per_task(policy, mask=codes == WRONG)
+
+
+def _metrics(
+    samples: Samples, policy: int, chosen: NDArray[np.bool_], params: EvaluationParams
+) -> Iterator[tuple[str, Estimate]]:
+    """Metrics of one policy on the chosen tasks, in the order of the report."""
+    confidence, draws = params.confidence, float(params.samples)
+    right, decided = correct_share(samples, policy)
+    first_right, first_decided = correct_share(samples, 0)
+    for k in params.pass_at:
+        yield f"pass@{k}", _pass(right, decided, k, chosen, confidence, draws)
+    use = chosen & (decided > 0)
+    yield f"avg@{params.samples}", mean_with_interval(right[use] / decided[use], confidence, samples=draws)
+    if policy > 0:
+        for k in params.pass_at:
+            both = chosen & (decided >= k) & (first_decided >= k)
+            before, after = (
+                pass_at_k(first_decided[both], first_right[both], k),
+                pass_at_k(decided[both], right[both], k),
+            )
+            yield f"pass@{k}_gain", paired_difference(before, after, confidence, samples=draws)
+        both = chosen & (decided > 0) & (first_decided > 0)
+        yield "keep_rate", keep_rate(first_right[both] > 0, right[both] > 0, confidence)
+        yield "explore_rate", explore_rate(first_right[both] > 0, right[both] > 0, confidence)
+    for role in ROLES:
+        if role in samples.verdicts:
+            role_right, role_decided = correct_share(samples, policy, role)
+            use = chosen & (role_decided > 0)
+            if use.any() or role == "rule":
+                yield (
+                    f"accuracy_{role}",
+                    mean_with_interval(role_right[use] / role_decided[use], confidence, samples=draws),
+                )
+    rows = samples.per_task(policy)
+    use = chosen & (rows > 0)
+    yield "abstain_share", _share(samples, policy, samples.headline == ABSTAIN, use, rows, params)
+    yield "abstain_share_rule", _share(samples, policy, samples.verdicts["rule"] == ABSTAIN, use, rows, params)
+    yield "truncated_share", _share(samples, policy, samples.truncated, use, rows, params)
+    tokens = samples.per_task(policy, samples.tokens)
+    yield "length_mean", mean_with_interval(tokens[use] / rows[use], confidence, bounded=False)
+    yield "entropy", ratio_with_interval(samples.per_task(policy, samples.surprisal)[use], tokens[use], confidence)
+
+
+def _pass(
+    right: Values, decided: Values, k: int, chosen: NDArray[np.bool_], confidence: float, draws: float
+) -> Estimate:
+    """Mean over the tasks that have at least k decided samples; abstentions can make them fewer, which n shows."""
+    use = chosen & (decided >= k)
+    return (
+        mean_with_interval(pass_at_k(decided[use], right[use], k), confidence, samples=draws) if use.any() else NOTHING
+    )
+
+
+def _share(
+    samples: Samples,
+    policy: int,
+    flags: NDArray[np.bool_],
+    use: NDArray[np.bool_],
+    rows: Values,
+    params: EvaluationParams,
+) -> Estimate:
+    hits = samples.per_task(policy, mask=flags)
+    return mean_with_interval(hits[use] / rows[use], params.confidence, samples=float(params.samples))
+
+
+def _number(value: float) -> float | None:
+    return None if np.isnan(value) else float(value)

@@ -1,0 +1,235 @@
+"""Which pictures the report shows, and what each says. They come from the tables of the record, never from a model."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from assay.evaluation.charts import Line, line_chart, short
+from assay.evaluation.evaluate import ALL
+from assay.evaluation.metrics import Lookup
+
+MAX_FIGURES = 4
+"""Of one kind, one for each environment."""
+
+
+@dataclass(frozen=True)
+class Figure:
+    """A picture with its words. `table`: the numbers it is drawn from, header first."""
+
+    title: str
+    note: str
+    svg: str
+    legend: tuple[tuple[str, int, bool], ...] = ()
+    """(name, colour, dashed)."""
+    table: tuple[tuple[str, ...], ...] = field(default=(), repr=False)
+
+
+def result_figures(table: Lookup, split: str, statistics: pa.Table | None = None) -> list[Figure]:
+    """What the policies can do, over iterations."""
+    ks, policies = table.pass_at, table.iterations
+    shown = ks if len(ks) <= 4 else [ks[0], *ks[-3:]]
+    over_policies = [
+        metric_line(table, split, f"pass@{k}", f"pass@{k}", color)
+        for color, k in zip((1, 4, 6, 2), shown, strict=False)
+    ]
+    figures = [
+        chart(
+            "pass@k by policy",
+            "Headline verdict; bands are intervals over tasks.",
+            over_policies,
+            "policy",
+            "share of tasks",
+            unit=True,
+        )
+    ]
+    ends = [policies[0], policies[-1]] if len(policies) > 1 else policies
+    if len(ks) > 1:
+        over_k = [_k_line(table, split, policy, color) for color, policy in zip((3, 1), ends, strict=False)]
+        note = (
+            "Against policy 0: where the curves meet, training has sharpened the policy, not widened what it can solve."
+        )
+        figures.append(chart("pass@k by k", note, over_k, "k", "share of tasks", unit=True, x_ticks=ks, x_log=True))
+    keep = [
+        metric_line(table, split, name, label, color)
+        for name, label, color in (("keep_rate", "kept", 2), ("explore_rate", "newly solved", 1))
+    ]
+    if len(policies) > 1:
+        figures.append(
+            chart(
+                "Kept and newly solved tasks",
+                "Of the tasks that policy 0 solves at least once, the share still solved; of the others, the share "
+                "now solved.",
+                keep,
+                "policy",
+                "share of tasks",
+                unit=True,
+            )
+        )
+    lengths = [metric_line(table, split, "length_mean", "tokens", 1)]
+    figures.append(chart("Length of completions", "Sampled tokens, end token included.", lengths, "policy", "tokens"))
+    figures.append(_entropy(table, split, statistics))
+    shares = [
+        metric_line(table, split, "truncated_share", "cut at the longest length", 5),
+        metric_line(table, split, "abstain_share_rule", "rule abstained", 3),
+    ]
+    figures.append(chart("Cut off, or not decided", "Shares of samples.", shares, "policy", "share of samples"))
+    return [figure for figure in figures if figure.svg]
+
+
+def verifier_figures(table: Lookup, split: str, noise: pa.Table | None) -> list[Figure]:
+    """How right the verifiers are: environments that several verifiers judge, with an oracle first; then the noise."""
+    found = []
+    for name in table.environments:
+        lines = [
+            metric_line(table, split, f"accuracy_{role}", role, color, name)
+            for role, color in (("rule", 1), ("reference", 4), ("oracle", 2))
+        ]
+        present = [line for line in lines if any(v is not None for v in line.y)]
+        if len(present) > 1:
+            found.append((-len(present), name, present))
+    note = (
+        "The same samples, by the rule (it gives the reward) and by better ones. The gap is what the rule gets wrong."
+    )
+    accuracy = [
+        chart(f"Accuracy by verifier: {name}", note, lines, "policy", "share of samples", unit=True)
+        for _, name, lines in sorted(found, key=lambda f: f[:2])
+    ]
+    return [figure for figure in accuracy[:MAX_FIGURES] + _noise_figures(noise) if figure.svg]
+
+
+def metric_line(table: Lookup, split: str, metric: str, name: str, color: int, environment: str = ALL) -> Line:
+    rows = [table.get(k, split, metric, environment) or {} for k in table.iterations]
+    return Line(
+        name,
+        table.iterations,
+        [r.get("value") for r in rows],
+        color,
+        [r.get("low") for r in rows],
+        [r.get("high") for r in rows],
+    )
+
+
+def chart(
+    title: str,
+    note: str,
+    lines: Sequence[Line],
+    x_label: str,
+    y_label: str,
+    *,
+    unit: bool = False,
+    x_ticks: Sequence[float] | None = None,
+    x_log: bool = False,
+    boundaries: Sequence[float] = (),
+) -> Figure:
+    """A line chart as a Figure. `unit`: the axis runs from 0 to 1."""
+    lines = [line for line in lines if any(v is not None for v in line.y)]
+    described = f"{title}. " + "; ".join(
+        f"{line.name} from {short(ys[0])} to {short(ys[-1])}"
+        for line in lines
+        if (ys := [v for v in line.y if v is not None])
+    )
+    svg = line_chart(
+        lines,
+        label=described,
+        x_label=x_label,
+        y_label=y_label,
+        y_range=(0, 1) if unit else None,
+        x_ticks=x_ticks,
+        x_log=x_log,
+        boundaries=boundaries,
+    )
+    numbers = _numbers(lines, x_label) if max((len(line.x) for line in lines), default=0) <= 40 else ()
+    return Figure(title, note, svg, tuple((line.name, line.color, line.dashed) for line in lines), numbers)
+
+
+def _numbers(lines: Sequence[Line], x_label: str) -> tuple[tuple[str, ...], ...]:
+    xs = sorted({x for line in lines for x in line.x})
+    rows = [(x_label, *(line.name for line in lines))]
+    for x in xs:
+        cells = []
+        for line in lines:
+            at = list(line.x).index(x) if x in line.x else -1
+            value = line.y[at] if at >= 0 else None
+            low, high = (
+                (line.low[at] if line.low and at >= 0 else None),
+                (line.high[at] if line.high and at >= 0 else None),
+            )
+            cells.append(
+                "–"
+                if value is None
+                else short(value) + (f" [{short(low)}, {short(high)}]" if low is not None and high is not None else "")
+            )
+        rows.append((short(x), *cells))
+    return tuple(rows)
+
+
+def _k_line(table: Lookup, split: str, policy: int, color: int) -> Line:
+    rows = [table.get(policy, split, f"pass@{k}") or {} for k in table.pass_at]
+    return Line(
+        f"policy {policy}",
+        table.pass_at,
+        [r.get("value") for r in rows],
+        color,
+        [r.get("low") for r in rows],
+        [r.get("high") for r in rows],
+    )
+
+
+def _noise_figures(noise: pa.Table | None) -> list[Figure]:
+    """One picture for each (environment, rule), those with the most rows first."""
+    groups: dict[tuple[str, str], list[dict[str, Any]]] = {}
+    for row in [] if noise is None else noise.to_pylist():
+        groups.setdefault((row["environment"], row["verifier"]), []).append(row)
+    largest = sorted(groups, key=lambda key: (-sum(r["n"] for r in groups[key]), key))[:MAX_FIGURES]
+    figures = []
+    for environment, verifier in largest:
+        rows = sorted(groups[environment, verifier], key=lambda r: (r["iteration"], r["round"], r["against"]))
+        lines = []
+        for color, against in zip((1, 4, 6), sorted({r["against"] for r in rows}), strict=False):
+            mine = [r for r in rows if r["against"] == against]
+            low, high = [r["false_negative_low"] for r in mine], [r["false_negative_high"] for r in mine]
+            lines.append(
+                Line(
+                    f"estimate against {against}",
+                    [r["iteration"] for r in mine],
+                    [r["false_negative_rate"] for r in mine],
+                    color,
+                    low,
+                    high,
+                )
+            )
+        truth = {
+            r["iteration"]: r["true_false_negative_rate"] for r in rows if r["true_false_negative_rate"] is not None
+        }
+        if truth:
+            lines.append(Line("truth, by the oracle", list(truth), list(truth.values()), 2, dashed=True))
+        note = f"Right answers that {verifier} rejects, as a share of the right ones."
+        figures.append(
+            chart(f"False negatives of the rule: {environment}", note, lines, "iteration", "false-negative rate")
+        )
+    return figures
+
+
+def _entropy(table: Lookup, split: str, statistics: pa.Table | None) -> Figure:
+    lines = [metric_line(table, split, "entropy", "sampled, evaluation", 1)]
+    if statistics is not None and len(statistics):
+        xs = sorted(pc.unique(statistics["iteration"]).to_pylist())
+        parts = [statistics.filter(pc.equal(statistics["iteration"], k))["entropies"] for k in xs]
+        exact = [_mean(pc.list_flatten(part.combine_chunks())) for part in parts]
+        lines.append(Line("exact, training rows", xs, exact, 2, dashed=True))
+    return chart(
+        "Entropy",
+        "At the sampling temperature: minus the mean sampled log-probability, and what the training engine computes.",
+        lines,
+        "policy",
+        "nats per token",
+    )
+
+
+def _mean(values: pa.Array) -> float | None:
+    numbers = values.to_numpy(zero_copy_only=False).astype(np.float64)
+    return float(numbers.mean()) if len(numbers) else None

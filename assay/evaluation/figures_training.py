@@ -1,0 +1,113 @@
+"""Pictures of what went into training and how it went."""
+
+from collections.abc import Sequence
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from assay.evaluation.charts import Line, stacked_bars
+from assay.evaluation.figures import Figure, chart
+
+DROP_COLORS = {"kept": 2, "zero_variance": 4, "abstained": 3, "truncated": 5, "duplicate": 6, "mismatch": 1}
+"""Reason -> colour; any other is violet."""
+
+
+def training_figures(batches: pa.Table | None, updates: pa.Table | None) -> list[Figure]:
+    """What went into training and how it went."""
+    figures = []
+    if batches is not None and len(batches):
+        figures += [_dropped(batches), _reward(batches)]
+    if updates is not None and len(updates):
+        figures += _learning(updates)
+    return [figure for figure in figures if figure.svg]
+
+
+def _dropped(batches: pa.Table) -> Figure:
+    reason = pc.if_else(batches["kept"], "kept", pc.fill_null(batches["drop_reason"], "unknown"))
+    counts = (
+        pa.table({"iteration": batches["iteration"], "reason": reason})
+        .group_by(["iteration", "reason"])
+        .aggregate([([], "count_all")])
+        .to_pylist()
+    )
+    by = {(r["iteration"], r["reason"]): r["count_all"] for r in counts}
+    iterations = sorted({key[0] for key in by})
+    names = sorted({key[1] for key in by}, key=lambda name: (name != "kept", name))
+    series = [(name, [float(by.get((k, name), 0)) for k in iterations], DROP_COLORS.get(name, 6)) for name in names]
+    totals = ", ".join(f"{name} {int(sum(values)):,}" for name, values, _ in series)
+    svg = stacked_bars(
+        [str(k) for k in iterations],
+        series,
+        label=f"Rows offered to training, by iteration: {totals}",
+        x_label="iteration",
+        y_label="rows",
+    )
+    rows = (("iteration", *names), *((str(k), *(f"{by.get((k, name), 0):,}" for name in names)) for k in iterations))
+    return Figure(
+        "What the filter kept",
+        "Rows offered to training; each dropped row is stored with its reason.",
+        svg,
+        tuple((name, color, False) for name, _, color in series),
+        rows,
+    )
+
+
+def _reward(batches: pa.Table) -> Figure:
+    grouped = batches.filter(pc.is_valid(batches["reward"])).select(["iteration", "reward"])
+    iterations = np.asarray(grouped["iteration"])
+    rewards = np.asarray(grouped["reward"], dtype=np.float64)
+    xs = sorted({int(k) for k in iterations})
+    return chart(
+        "Reward of the training samples",
+        "Mean over all rows that were judged, before any is dropped.",
+        [Line("reward", xs, [float(rewards[iterations == k].mean()) for k in xs], 1)],
+        "iteration",
+        "reward",
+    )
+
+
+def _learning(updates: pa.Table) -> list[Figure]:
+    rows = updates.sort_by("global_step")
+    steps = [float(s) for s in rows["global_step"].to_pylist()]
+    iterations = rows["iteration"].to_pylist()
+    starts = [steps[i] - 0.5 for i in range(1, len(steps)) if iterations[i] != iterations[i - 1]]
+    boundaries = starts if len(starts) <= 40 else []
+
+    def line(column: str, name: str, color: int) -> Line:
+        return Line(name, steps, rows[column].to_pylist(), color, dots=False)
+
+    def picture(title: str, note: str, y_label: str, lines: Sequence[Line]) -> Figure:
+        return chart(title, note, lines, "optimizer step", y_label, boundaries=boundaries)
+
+    found = [
+        picture(
+            "Loss",
+            "What was minimised; it is not comparable between iterations. Hairlines separate iterations.",
+            "loss",
+            [line("loss", "loss", 1)],
+        ),
+        picture("Gradient norm", "Before clipping.", "norm", [line("gradient_norm", "gradient norm", 1)]),
+        picture(
+            "Clipped tokens",
+            "Shares of tokens outside the clip range whose gradient is cut.",
+            "share of tokens",
+            [line("clip_low_share", "below the lower clip", 4), line("clip_high_share", "above the upper clip", 1)],
+        ),
+        picture(
+            "Sampler against trainer",
+            "Absolute difference of log-probabilities for the same token, before the first update.",
+            "nats",
+            [line("mismatch_mean", "mean", 1), line("mismatch_max", "largest", 5)],
+        ),
+    ]
+    if any(rows["divergence"].to_pylist()):
+        found.append(
+            picture(
+                "Divergence from policy 0",
+                "Mean per token of the estimator that the method uses.",
+                "nats per token",
+                [line("divergence", "divergence", 1)],
+            )
+        )
+    return found

@@ -1,0 +1,23 @@
+"""The tables of one run, as evaluation needs them."""
+
+from dataclasses import dataclass
+
+import pyarrow as pa
+
+
+@dataclass(frozen=True)
+class RunRecord:
+    """Tables of the record, all iterations together. The last four are None where a run has none (only policy 0, say).
+
+    Of trajectories the column prompt_ids is not used, of batches only iteration, kept, drop_reason and reward: a reader
+    may leave the others out.
+    """
+
+    tasks: pa.Table
+    trajectories: pa.Table
+    """At least those of kind evaluation; other kinds are ignored."""
+    verdicts: pa.Table
+    batches: pa.Table | None = None
+    updates: pa.Table | None = None
+    token_statistics: pa.Table | None = None
+    noise_estimates: pa.Table | None = None
