@@ -2,14 +2,16 @@
 
 from typing import Annotated, Any, Literal
 
-from pydantic import Field
+from pydantic import Field, field_validator
 
 from assay.params.base import Section
 
+Terms = Annotated[int, Field(ge=2, le=20)]
+
 
 class RationalArithmetic(Section):
-    """Built-in family: sums, differences, products and quotients of fractions and decimals, whose answers can be written
-    in several equal ways (1/2, 0.5, 3/6). The oracle compares exact fractions."""
+    """Built-in family: sums, differences, products and quotients of fractions and decimals, whose answers can be
+    written in several equal ways (1/2, 0.5, 3/6). The oracle compares exact fractions."""
 
     type: Literal["rational_arithmetic"] = "rational_arithmetic"
     share: float = Field(1.0, gt=0)
@@ -18,17 +20,27 @@ class RationalArithmetic(Section):
     max_denominator: int = Field(10, ge=1, le=1000)
     """Largest denominator of an operand; denominators with factors other than 2 and 5 have no finite decimal."""
     max_value: int = Field(9, ge=1, le=10_000)
-    """Largest absolute value of an operand."""
+    """Largest value of an operand. Operands are positive; signs come from the operations."""
     decimals: float = Field(0.3, ge=0, le=1)
     """Share of operands written as decimals where that is exact."""
-    terms: tuple[int, int] = (2, 2)
+    terms: tuple[Terms, Terms] = (2, 2)
     """Smallest and largest number of operands."""
-    ood_terms: tuple[int, int] = (3, 3)
+    ood_terms: tuple[Terms, Terms] = (3, 3)
     """The same for the out-of-distribution split."""
+
+    @field_validator("terms", "ood_terms")
+    @classmethod
+    def _in_order(cls, value: tuple[int, int]) -> tuple[int, int]:
+        if value[0] > value[1]:
+            raise ValueError(
+                f"[{value[0]}, {value[1]}] is the wrong way round: the smallest number of operands comes first"
+            )
+        return value
 
 
 class ReasoningGym(Section):
-    """Any usable generator of reasoning-gym by name. Generators without gold, or that are not repeatable, are refused by test."""
+    """Any usable generator of reasoning-gym by name. Generators without gold, or that are not repeatable, are
+    refused by test."""
 
     type: Literal["reasoning_gym"] = "reasoning_gym"
     share: float = Field(1.0, gt=0)
@@ -52,11 +64,14 @@ class UserDataset(Section):
     name: str | None = None
     """Configuration of a hub dataset."""
     split: str = "train"
-    """Split of a Hugging Face dataset to read; rows are divided into train and eval here, by content hash."""
+    """Split of a Hugging Face dataset to read; rows are divided into train and eval here, by content hash, unless
+    `eval_split` or `columns.split` says which are held out."""
     eval_split: str | None = None
     """Read eval tasks from this split instead of dividing `split`."""
     columns: dict[Literal["prompt", "gold", "split", "difficulty"], str] = {}
-    """Column of the file for each field. `prompt` is a string or a list of messages. Defaults: prompt, gold, none, none."""
+    """Column of the file for each field. `prompt` is a string or a list of messages. Defaults: prompt, gold, none,
+    none. `split` says train, eval (also validation, valid, dev, test) or ood, row by row. Other columns are kept in
+    the task's meta."""
     verifier: Literal["string_match", "numeric", "math_verify"] = "math_verify"
 
 
@@ -72,4 +87,5 @@ class TasksParams(Section):
     ood: int = Field(128, ge=0)
     """Out-of-distribution tasks, from the environments that define such."""
     demonstrations: int = Field(40_000, ge=0)
-    """Worked answers for the warm start, from tasks that are in neither eval nor ood; equal answers are written in varied forms."""
+    """Worked answers for the warm start, from tasks that are in neither eval nor ood; equal answers are written in
+    varied forms. Without effect where `policy.base` names a trained model."""

@@ -1,0 +1,52 @@
+"""What an environment is to the rest of the library: a source of candidate tasks and of worked answers."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from random import Random
+from typing import Protocol
+
+from assay.environments.task import Task
+
+
+@dataclass(frozen=True)
+class Candidate:
+    """A task that may still be dropped as duplicate or contaminated."""
+
+    task: Task
+    origin: str
+    """Where it came from, for error messages: file and row, or generator and index."""
+    drop: str | None = None
+    """Why the environment itself drops it, e.g. conflicting_gold; counted under this reason."""
+
+
+class Environment(Protocol):
+    """A task family under the name that params.yaml gives it.
+
+    Single-turn families need nothing more. Families whose tasks are stepped (tools, protocols) add their step
+    function as a protocol of their own, next to this one: what is asked here is what every family can answer.
+    """
+
+    name: str
+    forms: int
+    """Number of different right answers that `demonstration` can give for one task."""
+    notes: list[str]
+    """What a person should know about how the tasks were read, e.g. rows left out. Filled while candidates are read."""
+
+    def has(self, split: str) -> bool:
+        """Whether the environment can offer tasks of a split (train, eval or ood)."""
+        ...
+
+    def check(self) -> None:
+        """Refuse, with TaskError, a configuration that cannot give sound tasks. Called once, before any candidate
+        is read."""
+        ...
+
+    def candidates(self, split: str) -> Iterator[Candidate]:
+        """Tasks of a split in a fixed order, with repetition, endless where the family is; `demonstration` is a
+        split here: further tasks of the training distribution. Equal parameters and seed give equal candidates in
+        every process."""
+        ...
+
+    def demonstration(self, task: Task, random: Random) -> str:
+        """A right answer to the task, in one of its forms."""
+        ...

@@ -1,0 +1,176 @@
+"""Reading a user's data set with Hugging Face `datasets`: files, folders, hub names, and errors that name them."""
+
+import csv
+import glob
+import json
+import re
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from assay.environments.task import TaskError
+from assay.params.data import UserDataset
+
+READERS = {".jsonl": "json", ".ndjson": "json", ".json": "json", ".parquet": "parquet", ".csv": "csv"}
+"""By the suffix of a file: the reader of `datasets`."""
+_HUB_NAME = re.compile(r"[\w.-]+(/[\w.-]+)?")
+_NOT_TEXT = ("Image", "Audio", "Video", "Pdf")
+
+
+@dataclass(frozen=True)
+class Rows:
+    """What was read."""
+
+    label: str
+    """What a person calls it: the path as written in params.yaml, with the split where it has several."""
+    columns: tuple[str, ...]
+    rows: list[dict[str, Any]]
+    left_out: tuple[str, ...]
+    """Columns that hold images, sound or the like."""
+
+
+def read_rows(params: UserDataset, root: Path, split: str) -> Rows:
+    """All rows of one split, in the order of the data set. Raises TaskError naming file and, where it can be told,
+    line."""
+    path = root / params.path
+    if path.is_file():
+        return _read_file(params, path, split)
+    if path.is_dir():
+        if (path / "dataset_dict.json").is_file() or (path / "state.json").is_file():
+            return _read_saved(params, path, split)
+        with tempfile.TemporaryDirectory(prefix="assay-datasets-") as cache:
+            return _load(params, split, path=str(path), name=params.name, split=split, cache_dir=cache)
+    outside = params.path.startswith((".", "/", "~")) or Path(params.path).suffix.lower() in READERS
+    if outside or not _HUB_NAME.fullmatch(params.path):
+        raise TaskError(
+            f"{params.path}: no such file or folder (looked at {path}); `path` is a file, a folder, or the "
+            "name of a hub data set"
+        )
+    return _load(params, split, path=params.path, name=params.name, split=split)
+
+
+def _read_file(params: UserDataset, path: Path, split: str) -> Rows:
+    reader = READERS.get(path.suffix.lower())
+    if reader is None:
+        raise TaskError(
+            f"{params.path}: files of type {path.suffix or 'without suffix'} are not read; expected one of "
+            f"{', '.join(READERS)}"
+        )
+    if split != "train" or params.name is not None:
+        raise TaskError(
+            f"{params.path} is one file: `split`, `eval_split` and `name` are for Hugging Face data sets; "
+            "give the column of the split in `columns`"
+        )
+    if path.stat().st_size == 0:
+        raise TaskError(f"{params.path}: the file is empty")
+    options: dict[str, Any] = {}
+    if reader == "csv":
+        import datasets
+
+        # As text throughout: 007, 0.50 and NA are golds as good as any, not numbers and nulls.
+        options = {
+            "features": datasets.Features({name: datasets.Value("string") for name in _header(params, path)}),
+            "na_filter": False,
+        }
+    with tempfile.TemporaryDirectory(prefix="assay-datasets-") as cache:
+        try:
+            return _load(
+                params, None, path=reader, data_files=glob.escape(str(path)), split="train", cache_dir=cache, **options
+            )
+        except TaskError as error:
+            if reader == "json" and (place := _bad_line(path)):
+                raise TaskError(f"{params.path}, {place}") from error
+            raise
+
+
+def _read_saved(params: UserDataset, path: Path, split: str) -> Rows:
+    """A folder written by `save_to_disk`: one data set, or several splits."""
+    import datasets
+
+    with _quiet():
+        try:
+            saved = datasets.load_from_disk(str(path))
+        except Exception as error:  # of whatever kind: a damaged folder
+            raise TaskError(
+                f"{params.path}: cannot be read as a data set saved by save_to_disk: {_short(error)}"
+            ) from error
+        if not isinstance(saved, datasets.DatasetDict):
+            if split != "train":
+                raise TaskError(
+                    f"{params.path} holds one data set without splits, so split {split!r} cannot be read from it"
+                )
+            return _rows(saved, params.path)
+        if split not in saved:
+            raise TaskError(f"{params.path}: no split {split!r}; it has {', '.join(saved)}")
+        return _rows(saved[split], f"{params.path} (split {split})")
+
+
+def _load(params: UserDataset, shown_split: str | None, **arguments: Any) -> Rows:
+    import datasets
+
+    with _quiet():
+        try:
+            loaded = datasets.load_dataset(**arguments)
+        except Exception as error:  # `datasets` raises a dozen kinds, all of them about the user's data
+            hint = (
+                ""
+                if Path(arguments["path"]).exists() or shown_split is None
+                else "; no file or folder of this name exists either"
+            )
+            raise TaskError(f"{params.path}: cannot be read: {_short(error)}{hint}") from error
+        return _rows(loaded, params.path if shown_split is None else f"{params.path} (split {shown_split})")
+
+
+def _rows(loaded: Any, label: str) -> Rows:
+    columns = tuple(loaded.column_names)
+    left_out = tuple(name for name in columns if type(loaded.features[name]).__name__ in _NOT_TEXT)
+    return Rows(label, columns, loaded.remove_columns(list(left_out)).to_list(), left_out)
+
+
+def _header(params: UserDataset, path: Path) -> list[str]:
+    try:
+        with path.open(encoding="utf-8-sig", newline="") as stream:
+            header = next(csv.reader(stream), [])
+    except (UnicodeDecodeError, csv.Error) as error:
+        raise TaskError(f"{params.path}: not a CSV file in UTF-8: {error}") from error
+    if len(set(header)) != len(header):
+        raise TaskError(f"{params.path}: the header names a column twice: {', '.join(header)}")
+    return header
+
+
+def _bad_line(path: Path) -> str | None:
+    """The first line of a JSON lines file that is not an object, with what is wrong."""
+    with path.open("rb") as stream:
+        for number, line in enumerate(stream, 1):
+            try:
+                value = json.loads(line)
+            except ValueError as error:
+                return f"line {number}: {'the line is empty' if not line.strip() else f'not valid JSON: {error}'}"
+            if not isinstance(value, dict):
+                return f"line {number}: expected a JSON object, found {type(value).__name__}"
+    return None
+
+
+def _short(error: BaseException) -> str:
+    """The message of an error and of what caused it, on one line."""
+    parts = [f"{type(e).__name__}: {' '.join(str(e).split())}" for e in (error, error.__cause__) if e is not None]
+    return "; ".join(parts)[:400]
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """Without the library's bars and log lines: its errors reach the person through TaskError."""
+    import datasets
+
+    level, bars = datasets.logging.get_verbosity(), datasets.are_progress_bars_disabled()
+    datasets.logging.set_verbosity(datasets.logging.CRITICAL)
+    datasets.disable_progress_bars()
+    try:
+        yield
+    finally:
+        datasets.logging.set_verbosity(level)
+        if not bars:
+            datasets.enable_progress_bars()

@@ -1,0 +1,237 @@
+"""From parameters to tasks: shares, splits that share nothing, duplicates and contamination removed and counted."""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from itertools import chain, islice
+from pathlib import Path
+from random import Random
+from typing import Any
+
+from assay.environments.base import Candidate, Environment
+from assay.environments.dataset import DatasetEnvironment
+from assay.environments.rational import RationalEnvironment
+from assay.environments.reasoning_gym import ReasoningGymEnvironment
+from assay.environments.task import SPLITS, Task, TaskError
+from assay.params import Params
+from assay.params.data import RationalArithmetic, ReasoningGym
+from assay.trajectories import seed_from
+
+Progress = Callable[[str, int, int], None]
+Counts = dict[str, dict[str, dict[str, int]]]
+"""environment -> split or "demonstrations" -> what -> number."""
+DROPS = ("duplicates", "contamination", "conflicting_gold")
+"""Why a candidate is dropped: its prompt is in this split already; it is in a split that was chosen before (eval,
+ood, then train), also where it differs only in case or white space; it is known with another gold."""
+_SHOWN = 5  # tasks named in an error
+
+
+@dataclass(frozen=True)
+class Generated:
+    """What `generate` makes."""
+
+    tasks: list[Task]
+    """Splits in the order train, eval, ood; within a split in an order by hash that mixes the environments."""
+    demonstrations: list[dict[str, Any]]
+    """Rows of the `demonstrations` table."""
+    counts: Counts
+    notes: list[str]
+    """Sentences for the person who started it: shortfalls, columns left out."""
+
+
+@dataclass
+class _Seen:
+    """Prompts that are taken."""
+
+    exact: dict[str, tuple[str, str]] = field(default_factory=dict)
+    """prompt -> (split, gold)"""
+    loose: dict[str, str] = field(default_factory=dict)
+    """prompt without case and white space -> split"""
+
+    def refuse(self, task: Task) -> str | None:
+        """Why the task may not be added, or None after adding it."""
+        exact, loose = task.prompt_key, task.contamination_key
+        if exact in self.exact:
+            split, gold = self.exact[exact]
+            if split != task.split:
+                return "contamination"
+            return "duplicates" if gold == task.gold else "conflicting_gold"
+        if self.loose.get(loose, task.split) != task.split:
+            return "contamination"
+        self.exact[exact] = (task.split, task.gold)
+        self.loose[loose] = task.split
+        return None
+
+
+def make_environment(name: str, params: Params, root: Path) -> Environment:
+    """The environment that params.yaml defines under `name`. Nothing is read or imported yet."""
+    section = params.environments[name]
+    if isinstance(section, RationalArithmetic):
+        return RationalEnvironment(name, section, params.seed)
+    if isinstance(section, ReasoningGym):
+        return ReasoningGymEnvironment(name, section, params.seed)
+    share = params.tasks.eval / (params.tasks.eval + params.tasks.train)
+    return DatasetEnvironment(name, section, params.seed, root, share)
+
+
+def divide(total: int, shares: Mapping[str, float]) -> dict[str, int]:
+    """`total` in proportion to the shares, by largest remainder; equal remainders go to the first named."""
+    if not shares:
+        return {}
+    whole = sum(shares.values())
+    parts = {name: int(total * share / whole) for name, share in shares.items()}
+    by_remainder = sorted(shares, key=lambda name: parts[name] - total * shares[name] / whole)
+    for name in by_remainder[: total - sum(parts.values())]:
+        parts[name] += 1
+    return parts
+
+
+def generate(
+    params: Params,
+    root: Path,
+    check_gold: Callable[[Task], str | None] | None = None,
+    progress: Progress | None = None,
+) -> Generated:
+    """Tasks of all splits and demonstrations, as the sections `environments` and `tasks` ask for.
+
+    eval is chosen first, then ood, then train: what a held-out split shares with another is taken out of the other.
+    No prompt is in two splits, whatever its gold. Demonstrations come from further tasks of the training
+    distribution, and where there are too few from the training tasks again; none are made where `policy.base` names
+    a trained model. Equal parameters give equal output.
+
+    `check_gold(task)` returns what is wrong with a gold, or None. `progress(what, done, wanted)` is called now and
+    then. Raises TaskError: no environment, an unusable one, an empty split, golds that `check_gold` refuses.
+    """
+    if not params.environments:
+        raise TaskError(
+            "environments is empty: define at least one in params.yaml, or choose a preset with `environment`"
+        )
+    environments = {name: make_environment(name, params, root) for name in params.environments}
+    for environment in environments.values():
+        environment.check()
+    shares = {name: params.environments[name].share for name in environments}
+    seen = _Seen()
+    counts: Counts = {name: {} for name in environments}
+    by_split: dict[str, list[Task]] = {}
+    origins: dict[str, str] = {}
+    for split in ("eval", "ood", "train"):
+        wanted = divide(getattr(params.tasks, split), {n: s for n, s in shares.items() if environments[n].has(split)})
+        kept: list[Task] = []
+        for name, number in wanted.items():
+            kept += _take(environments[name], split, number, seen, counts[name], origins, progress)
+        by_split[split] = sorted(kept, key=lambda task: (seed_from(params.seed, "order", task.task_id), task.task_id))
+    tasks = [task for split in SPLITS for task in by_split[split]]
+    if check_gold is not None:
+        _check_golds(tasks, check_gold, origins)
+    total = params.tasks.demonstrations if params.policy.base is None else 0
+    demonstrations = []
+    for name, number in divide(total, shares).items():
+        train = [task for task in by_split["train"] if task.environment == name]
+        demonstrations += _demonstrate(environments[name], number, train, seen, params.seed, counts[name], progress)
+    demonstrations.sort(key=lambda row: seed_from(params.seed, "order", row["task_id"], row["completion"]))
+    notes = [note for environment in environments.values() for note in environment.notes] + _shortfalls(counts)
+    return Generated(tasks, demonstrations, counts, notes)
+
+
+def _take(
+    environment: Environment, split: str, wanted: int, seen: _Seen, counts: dict[str, dict[str, int]],
+    origins: dict[str, str], progress: Progress | None,
+) -> list[Task]:  # fmt: skip
+    """Up to `wanted` new tasks of one environment and split."""
+    kept, count = _collect(environment, split, wanted, seen.refuse, progress)
+    counts[split] = count
+    if wanted and not kept:
+        dropped = ", ".join(f"{count[reason]} {reason}" for reason in DROPS if count[reason]) or "it offers none"
+        raise TaskError(
+            f"environments.{environment.name}: split {split} is empty: {count['generated']} candidates, of which none "
+            f"is left ({dropped}). Ask for fewer tasks of the splits chosen before it (eval, ood), or give the "
+            "environment more different tasks"
+        )
+    origins.update((candidate.task.task_id, candidate.origin) for candidate in kept)
+    return [candidate.task for candidate in kept]
+
+
+def _collect(
+    environment: Environment, split: str, wanted: int, refuse: Callable[[Task], str | None], progress: Progress | None
+) -> tuple[list[Candidate], dict[str, int]]:
+    """Candidates until enough are kept, or until so many in a row brought nothing new that a finite family must be
+    exhausted: of equally likely tasks, ten times as many draws as were found miss the last one with probability e^-10.
+    """
+    count = {"requested": wanted, "kept": 0, "generated": 0} | dict.fromkeys(DROPS, 0)
+    kept: list[Candidate] = []
+    stale = 0
+    candidates = environment.candidates(split)
+    while len(kept) < wanted and stale <= 1000 + 10 * len(kept) and (candidate := next(candidates, None)) is not None:
+        count["generated"] += 1
+        reason = candidate.drop or refuse(candidate.task)
+        if reason is not None:
+            count[reason] += 1
+            stale += 1
+            continue
+        stale = 0
+        kept.append(candidate)
+        if progress is not None:
+            progress(f"{environment.name}, {split}", len(kept), wanted)
+    count["kept"] = len(kept)
+    return kept, count
+
+
+def _check_golds(tasks: list[Task], check_gold: Callable[[Task], str | None], origins: Mapping[str, str]) -> None:
+    problems = [(task, problem) for task in tasks if (problem := check_gold(task)) is not None]
+    if problems:
+        shown = "\n".join(
+            f"  {task.environment}: {origins[task.task_id]}: gold {task.gold[:80]!r}: {problem}"
+            for task, problem in problems[:_SHOWN]
+        )
+        raise TaskError(
+            f"{len(problems)} of {len(tasks)} golds cannot be read by the verifier of their task, first:\n{shown}\n"
+            "Correct them, or choose another verifier for the environment"
+        )
+
+
+def _demonstrate(
+    environment: Environment, wanted: int, train: list[Task], seen: _Seen, seed: int, counts: dict[str, dict[str, int]],
+    progress: Progress | None,
+) -> list[dict[str, Any]]:  # fmt: skip
+    """Worked answers: tasks beyond the training split, then those of it, then both again in other forms."""
+    taken: set[str] = set()
+
+    def refuse(task: Task) -> str | None:
+        if seen.loose.get(task.contamination_key, "train") != "train":
+            return "contamination"
+        if task.prompt_key in taken or task.prompt_key in seen.exact:
+            return "duplicates"
+        taken.add(task.prompt_key)
+        return None
+
+    collected, count = _collect(environment, "demonstration", wanted, refuse, progress)
+    fresh = [candidate.task for candidate in collected]
+    again = chain(train, *([*train, *fresh] for _ in range(environment.forms - 1)))
+    plan = [*fresh, *islice(again, wanted - len(fresh))]
+    rows: list[dict[str, Any]] = []
+    for index, task in enumerate(plan):
+        text = environment.demonstration(task, Random(seed_from(seed, "demonstration", task.task_id, index)))
+        row = {"task_id": task.task_id, "environment": task.environment, "prompt": list(task.prompt)}
+        rows.append({**row, "completion": text})
+    counts["demonstrations"] = count | {"kept": len(rows), "reused": len(rows) - len(fresh)}
+    return rows
+
+
+def _shortfalls(counts: Counts) -> list[str]:
+    return [
+        f"environments.{name}: {what}: {count['kept']} instead of {count['requested']}, it has no more different tasks"
+        for name, parts in counts.items()
+        for what, count in parts.items()
+        if count["kept"] < count["requested"]
+    ]
+
+
+def describe(counts: Counts) -> str:
+    """The counts as a table for the terminal: a line for each environment and split."""
+    columns = ("requested", "kept", "generated", *DROPS, "reused")
+    lines = [["environment", "split", *columns]]
+    for name, parts in counts.items():
+        lines += [[name, what, *(str(count.get(column, "")) for column in columns)] for what, count in parts.items()]
+    widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
+    table = [[cell.ljust(w) for cell, w in zip(line[:2], widths[:2], strict=True)] for line in lines]
+    numbers = [[cell.rjust(w) for cell, w in zip(line[2:], widths[2:], strict=True)] for line in lines]
+    return "\n".join("  ".join([*left, *right]) for left, right in zip(table, numbers, strict=True))
