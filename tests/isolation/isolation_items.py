@@ -1,0 +1,106 @@
+"""What the pool's tests let workers do. Imported by workers, so it stands in a module of its own."""
+
+import ctypes
+import os
+import socket
+import subprocess
+import sys
+import time
+from typing import Any
+
+
+def act(kind: str, value: Any = None) -> Any:
+    """One item. Everything but `ok`, `sees`, `sleep` and `pid` misbehaves."""
+    return globals()[f"do_{kind}"](value)
+
+
+def do_ok(value: Any) -> Any:
+    return value
+
+
+def do_pid(value: Any) -> int:
+    return os.getpid()
+
+
+def do_sleep(value: float) -> float:
+    time.sleep(value)
+    return value
+
+
+def do_sees(value: Any) -> dict[str, Any]:
+    descriptors = {}
+    for name in os.listdir("/proc/self/fd"):
+        if os.path.exists(f"/proc/self/fd/{name}") or os.path.islink(f"/proc/self/fd/{name}"):
+            descriptors[name] = os.readlink(f"/proc/self/fd/{name}")
+    return {"environment": dict(os.environ), "descriptors": descriptors, "modules": "psutil" in sys.modules}
+
+
+def do_hang(value: Any) -> None:
+    while True:
+        pass
+
+
+def do_power(value: Any) -> int:
+    return len(str(7 ** (7 ** (7**7))))
+
+
+def do_eat(value: Any) -> None:
+    hoard = []
+    while True:
+        hoard.append(bytearray(4 << 20))
+
+
+def do_swallow(value: Any) -> str:
+    try:
+        do_eat(value)
+    except Exception:  # what libraries do
+        return "went on"
+    return ""
+
+
+def do_exit(value: int) -> None:
+    os._exit(value)
+
+
+def do_segfault(value: Any) -> None:
+    ctypes.string_at(0)
+
+
+def do_raise(value: Any) -> None:
+    raise ValueError("x" * 100_000)
+
+
+def do_leave(value: Any) -> None:
+    sys.exit(4)
+
+
+def do_connect(value: tuple[str, int]) -> None:
+    socket.create_connection(value, timeout=1)
+
+
+def do_raw_connect(value: int) -> int:
+    """Past the audit hook, as compiled code would: errno of connect(2) to a port of the loopback device."""
+    library = ctypes.CDLL(None, use_errno=True)
+    descriptor = library.socket(2, 1, 0)
+    address = (2).to_bytes(2, "little") + value.to_bytes(2, "big") + bytes((127, 0, 0, 1)) + bytes(8)
+    return ctypes.get_errno() if library.connect(descriptor, address, len(address)) else 0
+
+
+def do_children(value: float) -> None:
+    """A child in a session of its own, a daemon whose parent is gone, then a hang."""
+    subprocess.Popen(["sleep", str(value)], start_new_session=True)
+    if os.fork() == 0:
+        os.setsid()
+        if os.fork() == 0:
+            os.execvp("sleep", ["sleep", str(value)])
+        os._exit(0)
+    do_hang(None)
+
+
+def do_unpicklable(value: Any) -> Any:
+    return lambda: value
+
+
+def do_write(value: str) -> None:
+    with open(value, "w") as stream:
+        stream.write("x")

@@ -1,0 +1,191 @@
+"""The pool keeps what ordinary items are owed, whatever the others do, and leaves nothing behind."""
+
+import socket
+import sys
+import time
+from pathlib import Path
+
+import psutil
+import pytest
+
+from assay.isolation import IsolationError, Outcome, Pool
+
+sys.path.insert(0, str(Path(__file__).parent))
+FUNCTION = "isolation_items:act"
+MEMORY = 128
+
+
+@pytest.fixture(scope="module")
+def pool():
+    with Pool(FUNCTION, workers=2, timeout=1.0, memory_mib=MEMORY) as pool:
+        yield pool
+
+
+def below() -> list[psutil.Process]:
+    return psutil.Process().children(recursive=True)
+
+
+@pytest.mark.parametrize(
+    ("kind", "failure", "detail"),
+    [
+        ("hang", "timeout", "1 s"),
+        ("power", "timeout", "1 s"),
+        ("eat", "memory", "MemoryError"),
+        ("swallow", "memory", "limit was reached"),
+        ("segfault", "crash", "SIGSEGV"),
+        ("raise", "error", "ValueError: xxx"),
+        ("leave", "error", "SystemExit: 4"),
+        ("unpicklable", "error", "cannot be sent"),
+    ],
+)
+def test_a_bad_item_fails_with_its_reason_and_the_others_keep_their_values(pool, kind, failure, detail):
+    items = [("ok", number) for number in range(40)]
+    items[7:7] = [(kind, None)]
+    outcomes = pool.map(items)
+    assert outcomes[7].failure == failure
+    assert detail in outcomes[7].detail
+    assert len(outcomes[7].detail) <= 500
+    assert [outcome.value for position, outcome in enumerate(outcomes) if position != 7] == list(range(40))
+
+
+def test_exit_code_is_reported(pool):
+    assert pool.map([("exit", 3)]) == [Outcome(None, "crash", "ended itself with code 3")]
+
+
+def test_many_bad_items_at_once_cost_no_other_item_its_value(pool):
+    bad = {"exit": "crash", "eat": "memory", "segfault": "crash", "raise": "error", "hang": "timeout"}
+    kinds = ["ok", "exit", "ok", "ok", "eat", "segfault", "ok", "raise"] * 6 + ["hang", "ok"]
+    outcomes = pool.map([(kind, 1) for kind in kinds])
+    assert [outcome.failure for outcome in outcomes] == [bad.get(kind) for kind in kinds]
+    assert all(outcome.value == 1 for outcome, kind in zip(outcomes, kinds, strict=True) if kind == "ok")
+
+
+def test_memory_of_a_worker_stays_below_its_limit(pool):
+    pool.map([("ok", 1)])
+    workers = [process for process in below() if process.ppid() != psutil.Process().pid]
+    before = max(process.memory_info().vms for process in workers)
+    peaks = []
+    pool.map([("eat", 1)] * 4, lambda *_: peaks.extend(p.memory_info().vms for p in below() if p.is_running()))
+    assert max(peaks) <= before + (MEMORY + 8) * 2**20
+
+
+def test_results_do_not_depend_on_the_number_of_workers():
+    items = [("ok", number) for number in range(300)] + [("exit", 1), ("eat", 1), ("raise", 1)]
+    results = []
+    for workers in (1, 3):
+        with Pool(FUNCTION, workers, 5.0, MEMORY) as pool:
+            results.append(pool.map(items))
+    assert results[0] == results[1]
+    assert len({outcome.value for outcome in results[0][:300]}) == 300
+
+
+def test_more_than_one_worker_works(pool):
+    assert len({outcome.value for outcome in pool.map([("pid",), ("sleep", 0.3), ("pid",), ("sleep", 0.3), ("pid",)])}) >= 3
+
+
+def test_slow_items_within_the_limit_are_never_ended_for_the_time_of_others(pool):
+    assert [o.failure for o in pool.map([("sleep", 0.4)] * 8)] == [None] * 8
+
+
+def test_workers_know_nothing_of_the_parent(pool, tmp_path):
+    with open(tmp_path / "open", "w") as kept:
+        kept.write("x")
+        sees = pool.map([("sees",)])[0].value
+    assert sees["environment"] == {}
+    assert not sees["modules"]
+    assert {sees["descriptors"][number] for number in "012"} == {"/dev/null"}
+    others = [target for number, target in sees["descriptors"].items() if number not in "012"]
+    assert len([target for target in others if target.startswith("socket:")]) == 1
+    assert not [target for target in others if "open" in target]
+
+
+def test_no_network(pool):
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        port = server.getsockname()[1]
+        refused, raw = pool.map([("connect", ("127.0.0.1", port)), ("raw_connect", port)])
+        assert refused.failure == "error"
+        assert "no network in a worker" in refused.detail
+        assert pool.network in ("namespace", "audit")
+        if pool.network == "namespace":
+            assert raw.value != 0
+            server.settimeout(0.2)
+            with pytest.raises(TimeoutError):
+                server.accept()
+
+
+def test_files_cannot_be_written_into(pool, tmp_path):
+    target = tmp_path / "written"
+    assert pool.map([("write", str(target))])[0].failure == "error"
+    assert not target.exists() or target.stat().st_size == 0
+
+
+def test_what_an_item_starts_ends_with_it(pool):
+    seconds = 86_417.25
+    assert pool.map([("children", seconds), ("ok", 1)])[1].value == 1
+    end = time.monotonic() + 5
+    while left := [p for p in psutil.process_iter(["cmdline"]) if p.info["cmdline"] == ["sleep", str(seconds)]]:
+        assert time.monotonic() < end, left
+        time.sleep(0.05)
+
+
+def test_nothing_is_left_after_the_block():
+    before = set(below())
+    with Pool(FUNCTION, 2, 5.0, MEMORY) as pool:
+        pool.map([("sleep", 0.2)] * 4)
+        assert len(set(below()) - before) == 3
+    assert set(below()) <= before
+
+
+def test_an_exception_in_the_middle_leaves_nothing_and_the_pool_starts_anew():
+    before = set(below())
+
+    def stop(done: int, total: int) -> None:
+        raise KeyboardInterrupt
+
+    with Pool(FUNCTION, 2, 5.0, MEMORY) as pool:
+        with pytest.raises(KeyboardInterrupt):
+            pool.map([("sleep", 0.01)] * 50, progress=stop)
+        assert set(below()) <= before
+        assert pool.map([("ok", 5)]) == [Outcome(5)]
+
+
+def test_progress_counts_every_item_once(pool):
+    seen = []
+    pool.map([("ok", 1)] * 30 + [("exit", 1)], progress=lambda done, total: seen.append((done, total)))
+    assert seen == [(number, 31) for number in range(1, 32)]
+
+
+def test_no_items_start_nothing():
+    before = set(below())
+    with Pool("no_such_module:function", 1, 1.0, MEMORY) as pool:
+        assert pool.map([]) == []
+        assert set(below()) == before
+
+
+@pytest.mark.parametrize("function", ["no_such_module:function", "isolation_items:no_such_function"])
+def test_a_function_that_cannot_be_imported_is_an_error_of_the_pool(function):
+    with Pool(function, 1, 1.0, MEMORY) as pool, pytest.raises(IsolationError, match="no_such"):
+        pool.map([("ok", 1)])
+
+
+def test_a_pool_whose_helper_is_killed_says_so():
+    before = set(below())
+    with Pool(FUNCTION, 1, 20.0, MEMORY) as pool:
+        pool.map([("ok", 1)])
+        for process in set(below()) - before:
+            if process.ppid() == psutil.Process().pid:
+                process.kill()
+        with pytest.raises(IsolationError, match="is gone"):
+            pool.map([("sleep", 10)])
+    assert set(below()) <= before
+
+
+def test_large_items_and_values_pass(pool):
+    text = "x" * 5_000_000
+    assert pool.map([("ok", text)] * 3) == [Outcome(text)] * 3
+
+
+@pytest.mark.parametrize("wrong", [{"workers": 0}, {"timeout": 0}, {"memory_mib": 0}])
+def test_senseless_limits_are_refused(wrong):
+    with pytest.raises(IsolationError, match="needs at least"):
+        Pool(FUNCTION, **({"workers": 1, "timeout": 1.0, "memory_mib": 1} | wrong))
