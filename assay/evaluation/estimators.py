@@ -95,11 +95,12 @@ def mean_with_interval(
         return Estimate(mean, mean - half, mean + half, count)
     if x.min() < 0 or x.max() > 1:
         raise EvaluationError(f"mean of shares: every value must lie in [0, 1], found {x.min():g} to {x.max():g}")
-    spread = mean * (1 - mean)
+    spread, effective = mean * (1 - mean), float(count)
     largest = count * max(samples or 1.0, 1.0)
-    effective = min(max(spread / error**2, count), largest) if error > 0 and spread > 0 else count
-    if count == 1:
-        quantile = _normal_quantile(confidence)  # one task has no spread between tasks to estimate
+    if count == 1:  # no spread between tasks to estimate
+        quantile, effective = _normal_quantile(confidence), 1.0
+    elif spread > 0:
+        effective = min(max(spread / error**2, count), largest) if error > 0 else largest
     low, high = _score_interval(mean, effective, quantile)
     return Estimate(mean, low, high, count)
 
