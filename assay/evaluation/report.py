@@ -26,7 +26,7 @@ from assay.evaluation.metrics import Lookup, write_text
 from assay.evaluation.record import RunRecord
 from assay.evaluation.samples import Samples, gather
 from assay.evaluation.selection import CATEGORIES, Renderer, choose, clip, shown, visible
-from assay.params import Params
+from assay.params import Params, stage_view
 from assay.trajectories import content_hash
 
 SIZE_LIMIT = 3_000_000
@@ -73,7 +73,7 @@ def context(
     """Everything that the template shows, trajectories apart."""
     split = table.splits[0]
     first, last = table.iterations[0], table.iterations[-1]
-    name = samples.environments[0]
+    name = min(samples.environments, key=lambda e: (samples.headline_role[e] != "oracle", e))
     return {
         "title": f"{params.method} on {params.environment}",
         "facts": facts(record, table, params),
@@ -102,7 +102,7 @@ def context(
         ),
         "noise_rule": definitions.NOISE,
         "queries": definitions.queries(name, samples.headline_role[name], split, last),
-        "parameters": json.dumps(params.model_dump(mode="json", exclude={"execution"}), indent=2),
+        "parameters": json.dumps(stage_view(params, "evaluate"), indent=2),
         "first": first,
         "last": last,
     }
