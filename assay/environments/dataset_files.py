@@ -115,6 +115,8 @@ def _load(params: UserDataset, shown_split: str | None, **arguments: Any) -> Row
         try:
             loaded = datasets.load_dataset(**arguments)
         except Exception as error:  # `datasets` raises a dozen kinds, all of them about the user's data
+            if "corresponds to no data" in str(error):
+                raise TaskError(f"{params.path}: no rows") from error
             hint = (
                 ""
                 if Path(arguments["path"]).exists() or shown_split is None
@@ -131,9 +133,18 @@ def _rows(loaded: Any, label: str) -> Rows:
 
 
 def _header(params: UserDataset, path: Path) -> list[str]:
+    """Column names of a CSV file. Raises TaskError for a line with too many or too few fields: pandas, which reads the
+    file in the end, would shift the one into other columns and fill up the other."""
     try:
         with path.open(encoding="utf-8-sig", newline="") as stream:
-            header = next(csv.reader(stream), [])
+            reader = csv.reader(stream, strict=True)
+            header = next(reader, [])
+            for row in reader:
+                if row and len(row) != len(header):
+                    raise TaskError(
+                        f"{params.path}, line {reader.line_num}: {len(row)} fields, but the header names {len(header)} "
+                        "columns; put text with commas into quotation marks"
+                    )
     except (UnicodeDecodeError, csv.Error) as error:
         raise TaskError(f"{params.path}: not a CSV file in UTF-8: {error}") from error
     if len(set(header)) != len(header):

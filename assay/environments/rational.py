@@ -142,7 +142,8 @@ class RationalEnvironment:
     def _operand(self, random: Random) -> tuple[Fraction, str]:
         """Value and text. (`random.random` takes a third of `randint`'s time; its bias over so few values is below
         1e-9.)"""
-        denominator = 1 + int(random.random() * self.params.max_denominator)
+        whole = self.params.whole > 0 and random.random() < self.params.whole
+        denominator = 1 if whole else 1 + int(random.random() * self.params.max_denominator)
         numerator = 1 + int(random.random() * self.params.max_value * denominator)
         value, fraction_text, decimal_text = _written(numerator, denominator)
         as_decimal = decimal_text is not None and random.random() < self.params.decimals

@@ -10,6 +10,7 @@ import subprocess
 import sys
 import threading
 from collections.abc import Callable, Sequence
+from itertools import zip_longest
 from pathlib import Path
 from typing import Any
 
@@ -34,11 +35,21 @@ Spec = tuple[str, str, dict[str, Any]]  # name in params.yaml, generator, config
 
 
 def refuse_unusable(specs: Sequence[Spec], timeout: float = TIMEOUT) -> None:
-    """Raise TaskError for the first generator that cannot be used, naming it and the reason:
+    """Raise TaskError for the first generator that cannot be used, naming it and the reason (see `find_problems`)."""
+    for (name, generator, _), problem in zip(specs, find_problems(specs, timeout), strict=True):
+        if problem is not None:
+            raise TaskError(
+                f"{name}: reasoning-gym generator {generator} cannot be used: {problem}. "
+                "Choose another generator or configuration"
+            )
 
-    no such generator or configuration; a task without gold; an entry that cannot be stored; a scorer that refuses
+
+def find_problems(specs: Sequence[Spec], timeout: float = TIMEOUT) -> list[str | None]:
+    """For each generator what makes it unusable, or None:
+
+    a configuration that it does not accept; a task without gold; an entry that cannot be stored; a scorer that refuses
     the gold, accepts rubbish or other tasks' answers, or raises on ordinary wrong answers; tasks that differ in a
-    second process.
+    second process; `timeout` seconds on average exceeded. Raises TaskError where there is no such generator.
     """
     environment = os.environ | {
         "PYTHONHASHSEED": "2" if os.environ.get("PYTHONHASHSEED") == "1" else "1",
@@ -47,28 +58,28 @@ def refuse_unusable(specs: Sequence[Spec], timeout: float = TIMEOUT) -> None:
     command = [sys.executable, "-W", "ignore", "-m", "assay.environments.reasoning_gym_probe"]
     request = json.dumps([(generator, config) for _, generator, config in specs])
     # The import takes seconds: ours runs while the child works.
-    warm = threading.Thread(target=_import, daemon=True)
+    warm = threading.Thread(target=make_dataset, args=("chain_sum", {}, 0, 1), daemon=True)
     warm.start()
+    ended = ""
     try:
         child = subprocess.run(
             command, input=request, env=environment, capture_output=True, text=True, timeout=timeout * len(specs)
         )
-        output, errors = child.stdout, child.stderr
+        output = child.stdout
+        if child.returncode != 0:
+            ended = f"its test ended with exit code {child.returncode}: {child.stderr.strip()[-300:]}"
     except subprocess.TimeoutExpired as expired:
         # Bytes, in spite of text=True.
-        output, errors = expired.stdout.decode() if isinstance(expired.stdout, bytes) else "", ""
+        output = expired.stdout.decode() if isinstance(expired.stdout, bytes) else ""
+        ended = f"its test ({PROBE} tasks) was ended after {timeout * len(specs):g} s"
     warm.join()
-    answers = output.splitlines()
-    for position, (name, generator, config) in enumerate(specs):
-        where = f"{name}: reasoning-gym generator {generator}"
-        if position >= len(answers):
-            reason = (
-                f"its test ended early: {errors.strip()[-300:]}"
-                if errors.strip()
-                else f"{PROBE} tasks took more than {timeout:.0f} s"
-            )
-            raise TaskError(f"{where} cannot be used: {reason}")
-        answer = json.loads(answers[position])
+    # A killed child may leave half a line.
+    answers = [json.loads(line) for line in output.splitlines(keepends=True) if line.endswith("\n")]
+    problems: list[str | None] = []
+    for (name, generator, config), answer in zip_longest(specs, answers):
+        if answer is None:
+            problems.append(ended)
+            continue
         if answer["error"]:
             raise TaskError(f"{name}: {answer['error']}")
         problem = answer["problem"]
@@ -77,12 +88,8 @@ def refuse_unusable(specs: Sequence[Spec], timeout: float = TIMEOUT) -> None:
                 f"it is not repeatable: its task {index} differs between two processes with the same seed "
                 f"(PYTHONHASHSEED {environment['PYTHONHASHSEED']} and {os.environ.get('PYTHONHASHSEED', 'random')})"
             )
-        if problem is not None:
-            raise TaskError(f"{where} cannot be used: {problem}. Choose another generator or configuration")
-
-
-def _import() -> None:
-    make_dataset("chain_sum", {}, 0, 1)
+        problems.append(problem)
+    return problems
 
 
 def _first_difference(theirs: list[str], generator: str, config: dict[str, Any]) -> int | None:
