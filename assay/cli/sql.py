@@ -1,0 +1,156 @@
+"""`assay sql`: questions to the warehouse, one at a time or at a prompt."""
+
+import argparse
+import shutil
+import sys
+from pathlib import Path
+
+HELP = "ask the warehouse in SQL (docs/sql.md has a cookbook); without a statement: a prompt, or statements from a pipe"
+FORMATS = ("table", "csv", "json", "parquet")
+ROWS = 40
+"""Rows that a table shows unless told otherwise."""
+PROMPT, CONTINUED = "assay> ", "   ... "
+PROMPT_HELP = """A statement ends with a semicolon and may take several lines.
+.tables          tables, views and macros
+.schema [TABLE]  columns and what they mean
+.versions        versions and other names for them
+.quit            leave (or Ctrl-D)"""
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("statement", nargs="?", help="SQL; `-` or nothing reads from a pipe")
+    parser.add_argument("--format", choices=FORMATS, default="table", help="of the answer (default: table)")
+    parser.add_argument("--output", type=Path, help="file for the answer; needed for parquet")
+    parser.add_argument("--version", help="version, branch, tag or commit that the views show (default: current)")
+    parser.add_argument("--rows", type=int, default=ROWS, help=f"rows that a table shows; 0: all (default: {ROWS})")
+    parser.add_argument("--wide", action="store_true", help="columns of a table at full width")
+    parser.add_argument("--no-sync", action="store_true", help="ask the warehouse as it is")
+    parser.add_argument("--root", type=Path, default=Path(), help="project folder (default: here)")
+
+
+def run(arguments: argparse.Namespace) -> int:
+    from assay.trajectories.query import QueryError
+
+    if arguments.format == "parquet" and arguments.output is None:
+        raise QueryError("--format parquet needs --output FILE")
+    if not arguments.no_sync:
+        catch_up(arguments.root)
+    if arguments.statement not in (None, "-"):
+        answer(arguments.statement, arguments)
+    elif sys.stdin.isatty():
+        prompt(arguments)
+    else:
+        answer(sys.stdin.read(), arguments)
+    return 0
+
+
+def catch_up(root: Path) -> None:
+    """Sync first; where that fails, an older warehouse still answers."""
+    from assay.cli.sync import progress
+    from assay.trajectories.pipelines import PipelineError
+    from assay.trajectories.shards import ShardError
+    from assay.trajectories.warehouse import WAREHOUSE, WarehouseError
+    from assay.trajectories.warehouse_sync import sync
+
+    try:
+        report = sync(root, progress=progress())
+    except (PipelineError, ShardError, WarehouseError) as error:
+        if not (root / WAREHOUSE).exists():
+            raise
+        print(f"warning: not brought up to date: {error}", file=sys.stderr)
+        return
+    if report.shards or report.needs_attention:
+        print(report, file=sys.stderr)
+
+
+def answer(statement: str, arguments: argparse.Namespace) -> None:
+    """Ask, and write the answer where it is wanted."""
+    from assay.trajectories import answers
+    from assay.trajectories.query import stream
+
+    def consume(reader) -> None:
+        if arguments.format == "parquet":
+            answers.write_parquet(reader, arguments.output)
+            return
+        out = sys.stdout if arguments.output is None else arguments.output.open("w", encoding="utf-8", newline="")
+        try:
+            if arguments.format == "csv":
+                answers.write_csv(reader, out)
+            elif arguments.format == "json":
+                answers.write_json(reader, out)
+            else:
+                width = None if arguments.wide else shutil.get_terminal_size((120, 40)).columns
+                answers.write_text(reader, out, width=width, limit=arguments.rows or None)
+        finally:
+            if out is not sys.stdout:
+                out.close()
+
+    stream(statement, arguments.root, consume, version=arguments.version)
+
+
+def prompt(arguments: argparse.Namespace) -> None:
+    """Read statements and commands until the end. A mistake is said, and the prompt goes on."""
+    import readline
+
+    from assay.trajectories.query import QueryError
+    from assay.trajectories.warehouse import WarehouseError
+
+    history = arguments.root / ".assay" / "sql_history"
+    history.parent.mkdir(exist_ok=True)
+    if history.exists():
+        readline.read_history_file(history)
+    readline.set_history_length(1000)
+    print("Statements end with a semicolon; .help lists the commands.")
+    pending: list[str] = []
+    while True:
+        try:
+            line = input(CONTINUED if pending else PROMPT)
+        except KeyboardInterrupt:
+            print()
+            pending = []
+            continue
+        except EOFError:
+            print()
+            break
+        if not pending and line.strip().startswith("."):
+            if line.split()[0] in (".quit", ".exit"):
+                break
+            line = command(line.split())
+            if not line:
+                continue
+        if pending or line.strip():
+            pending.append(line)
+        if not line.rstrip().endswith(";"):
+            continue
+        statement, pending = "\n".join(pending), []
+        try:
+            answer(statement, arguments)
+        except (QueryError, WarehouseError) as error:
+            print(f"error: {error}")
+        except KeyboardInterrupt:
+            print("interrupted")
+    readline.write_history_file(history)
+
+
+def command(words: list[str]) -> str:
+    """What a dot command asks, as SQL; "" where it has been answered."""
+    from assay.trajectories.documentation import describe
+    from assay.trajectories.schemas import TABLES
+
+    if words[0] == ".tables":
+        return (
+            "SELECT table_name AS name, 'table' AS kind FROM duckdb_tables() WHERE schema_name = 'main' UNION "
+            "SELECT view_name, 'view' FROM duckdb_views() WHERE NOT internal UNION "
+            "SELECT function_name || '(' || array_to_string(parameters, ', ') || ')', 'macro' FROM duckdb_functions() "
+            "WHERE function_type LIKE '%macro' AND NOT internal ORDER BY kind DESC, name;"
+        )
+    if words[0] == ".versions":
+        return "SELECT name, kind, version FROM version_names ORDER BY version, kind DESC, name;"
+    if words[0] == ".schema":
+        known = [name for name in words[1:] if name in TABLES] if words[1:] else list(TABLES)
+        for name in known:
+            print(describe(TABLES[name]))
+        unknown = [name for name in words[1:] if name not in TABLES]
+        return f"DESCRIBE {unknown[0]};" if unknown else ""
+    print(PROMPT_HELP)
+    return ""

@@ -1,0 +1,122 @@
+"""What a version consists of: its shards, parameters and stage hashes; what of it cannot be found or is out of date."""
+
+import json
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from assay.trajectories.identity import content_hash
+from assay.trajectories.objects import FOLDER, Objects, folder_digest, md5, workspace_manifest
+from assay.trajectories.pipelines import CONFIG, RECORD, Shard, Stage, own_outputs, stale_stages, table_of
+
+IMPORTED = Path("data/imported")
+"""Foreign rollouts, one folder per name; each is a version imported/NAME."""
+IMPORT_NOTE = "import.json"
+"""File of such a folder that says where the rollouts came from."""
+
+
+@dataclass
+class Contents:
+    """One version, as found on disk."""
+
+    shards: list[Shard] = field(default_factory=list)
+    missing: dict[str, str] = field(default_factory=dict)
+    """Outputs and shards that are neither in DVC's cache nor in the workspace: path -> hash."""
+    stale: list[str] = field(default_factory=list)
+    """Stages that were not run again after their inputs changed; their shards are left out."""
+    params: dict[str, Any] = field(default_factory=dict)
+    stages: list[tuple[str, str, str, str]] = field(default_factory=list)
+    """(stage, input or output, path, hash)."""
+
+
+def contents_of(stages: Sequence[Stage], pipeline: str, objects: Objects, workspace: Path | None) -> Contents:
+    """Contents of a pipeline's version. `workspace`: the project's root where its files may belong to this version."""
+    found = Contents()
+    stale = stale_stages(stages, objects)
+    outputs = own_outputs(stages, pipeline)
+    found.stale = sorted(stale & {name for name, _ in outputs.values()})
+    for path, (stage, digest) in sorted(outputs.items()):
+        if stage in stale or not path.startswith(RECORD):
+            continue
+        files = {path: digest}
+        if digest.endswith(FOLDER):
+            manifest = _manifest(path, digest, objects, workspace)
+            if manifest is None:
+                found.missing[path] = digest
+                continue
+            files = {f"{path}/{name}": value for name, value in manifest.items()}
+        for file, value in sorted(files.items()):
+            table = table_of(file)
+            if table is not None:
+                found.shards.append(Shard(table, stage, file, value))
+    found.params = _params(stages, objects, workspace)
+    for own in stages:
+        if own.pipeline == pipeline:
+            found.stages += [(own.name, "input", *item) for item in own.inputs.items()]
+            found.stages += [(own.name, "output", *item) for item in own.outputs.items()]
+    return found
+
+
+def _manifest(path: str, digest: str, objects: Objects, workspace: Path | None) -> dict[str, str] | None:
+    manifest = objects.manifest(digest)
+    if manifest is None and workspace is not None and (workspace / path).is_dir():
+        # `dvc repro --no-commit`, or a cache that was emptied: the folder itself, if it is the one that dvc.lock names.
+        manifest = workspace_manifest(workspace / path)
+        if folder_digest(manifest) != digest:
+            return None
+    return manifest
+
+
+def _params(stages: Sequence[Stage], objects: Objects, workspace: Path | None) -> dict[str, Any]:
+    """Resolved parameters, from the files that `configure` wrote; where they are gone, what the lock files recorded."""
+    digest = next((stage.outputs[CONFIG] for stage in stages if CONFIG in stage.outputs), None)
+    manifest = _manifest(CONFIG, digest, objects, workspace) if digest is not None else None
+    merged: dict[str, Any] = {}
+    for name, value in sorted((manifest or {}).items()):
+        file = objects.path(value)
+        if not file.is_file() and workspace is not None:
+            file = workspace / CONFIG / name
+        if name.endswith(".json") and file.is_file():
+            content = _json(file)
+            merged.update(content if isinstance(content, dict) else {})
+    if not merged:
+        for stage in stages:
+            merged.update(stage.parameters)
+    return merged
+
+
+def _json(file: Path) -> Any:
+    """Content of a file; None where it is not JSON: an old revision may have kept something else here."""
+    try:
+        return json.loads(file.read_text(encoding="utf-8"))
+    except ValueError:
+        return None
+
+
+def flatten(values: Mapping[str, Any], prefix: str = "") -> Iterable[tuple[str, str]]:
+    """(dotted key, JSON value) of nested parameters."""
+    for key, value in sorted(values.items()):
+        if isinstance(value, Mapping) and value:
+            yield from flatten(value, f"{prefix}{key}.")
+        else:
+            yield f"{prefix}{key}", json.dumps(value, sort_keys=True, ensure_ascii=False)
+
+
+def imported(root: Path) -> dict[str, Path]:
+    """Folders of imported rollouts by version name."""
+    base = root / IMPORTED
+    return {f"imported/{folder.name}": folder for folder in sorted(base.glob("*")) if folder.is_dir()}
+
+
+def imported_contents(root: Path, folder: Path) -> tuple[Contents, str]:
+    """Contents of an import, and a hash of them."""
+    found = Contents()
+    for file in sorted(folder.rglob("*.parquet")):
+        path = file.relative_to(root).as_posix()
+        table = table_of(path)
+        if table is not None:
+            found.shards.append(Shard(table, "import", path, md5(file)))
+    note = folder / IMPORT_NOTE
+    found.params = (_json(note) if note.is_file() else None) or {}
+    return found, content_hash(*(part for shard in found.shards for part in (shard.path, shard.md5)))

@@ -1,0 +1,143 @@
+"""Writing to the warehouse: shards, versions, and the removal of what no version needs any more."""
+
+import json
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from assay.trajectories.contents import Contents, flatten
+from assay.trajectories.history import Version
+from assay.trajectories.objects import md5
+from assay.trajectories.pipelines import Shard
+from assay.trajectories.schemas import SCHEMA_VERSION, TABLES
+from assay.trajectories.shards import ShardError
+from assay.trajectories.warehouse import one_line, sql_type
+
+if TYPE_CHECKING:
+    import duckdb
+
+ROWS_PER_STATEMENT = 500
+
+
+def stored_parts(connection: "duckdb.DuckDBPyConnection") -> dict[str, int]:
+    """md5 -> part of the shards that need not be read again."""
+    known = [column.name for table in TABLES.values() for column in table.columns]
+    query = "SELECT md5, part FROM parts WHERE NOT list_has_any(unknown_columns, ?::VARCHAR[])"
+    return dict(connection.execute(query, [known]).fetchall())
+
+
+def add_shard(connection: "duckdb.DuckDBPyConnection", shard: Shard, file: Path) -> tuple[int, int]:
+    """Store one shard in a transaction. Returns its part and its number of rows.
+
+    Raises ShardError, which names the file, when its bytes are not those that DVC recorded, or no shard of the table.
+    """
+    import duckdb
+
+    if md5(file) != shard.md5:
+        raise ShardError(f"{file}: corrupted shard of table {shard.table} ({shard.path}): its MD5 is not {shard.md5}")
+    try:
+        own = pq.read_schema(file)
+        connection.begin()
+        try:
+            return _insert_shard(connection, shard, file, own)
+        except BaseException:
+            connection.rollback()
+            raise
+    except (duckdb.DataError, duckdb.ProgrammingError, pa.ArrowException) as error:
+        raise ShardError(f"{file}: not a shard of table {shard.table} ({one_line(error)})") from error
+
+
+def _insert_shard(connection: "duckdb.DuckDBPyConnection", shard: Shard, file: Path, own: pa.Schema) -> tuple[int, int]:
+    columns = {column.name: sql_type(column.type) for column in TABLES[shard.table].columns}
+    present = set(own.names)
+    for (old,) in connection.execute("SELECT part FROM parts WHERE md5 = ?", [shard.md5]).fetchall():
+        _remove(connection, {shard.table: [old]})
+    part = _one(connection, "SELECT coalesce(max(part), 0) + 1 FROM parts")[0]
+    names = ", ".join(f'"{name}"' for name in columns)
+    values = ", ".join((f'"{name}"' if name in present else "NULL") + f"::{kind}" for name, kind in columns.items())
+    source = str(file).replace("'", "''")
+    store = f"store.{shard.table}"
+    connection.execute(f"INSERT INTO {store} (part, {names}) SELECT {part}, {values} FROM read_parquet('{source}')")
+    iteration = "iteration" if "iteration" in columns else "NULL"
+    rows, lowest, highest = _one(
+        connection, f"SELECT count(*), min({iteration}), max({iteration}) FROM {store} WHERE part = {part}"
+    )
+    version = int((own.metadata or {}).get(b"assay.schema_version", SCHEMA_VERSION))
+    connection.execute(
+        "INSERT INTO parts VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+        [
+            part, shard.md5, shard.table, rows, file.stat().st_size, version, shard.stage,
+            lowest if lowest == highest else None, shard.path, sorted(present - set(columns)),
+        ],
+    )  # fmt: skip
+    connection.commit()
+    return part, rows
+
+
+def _one(connection: "duckdb.DuckDBPyConnection", query: str) -> tuple:
+    return connection.execute(query).fetchall()[0]
+
+
+def write_version(
+    connection: "duckdb.DuckDBPyConnection", version: Version, contents: Contents, parts: Mapping[str, int]
+) -> None:
+    """Replace everything that is said about one version. Within a transaction of the caller."""
+    forget_version(connection, version.name)
+    connection.execute(
+        "INSERT INTO versions VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+        [
+            version.name, version.pipeline, version.kind, version.commit_id, version.committed_at, version.subject,
+            list(version.parents), version.lock_hash, json.dumps(contents.params, sort_keys=True),
+            sorted(contents.missing), contents.stale,
+        ],
+    )  # fmt: skip
+    _insert(connection, "version_parts", [
+        (version.name, parts[shard.md5], shard.stage, shard.path) for shard in contents.shards if shard.md5 in parts
+    ])  # fmt: skip
+    _insert(connection, "version_stages", [(version.name, *row) for row in contents.stages])
+    _insert(connection, "version_params", [(version.name, key, value) for key, value in flatten(contents.params)])
+
+
+def forget_version(connection: "duckdb.DuckDBPyConnection", name: str) -> None:
+    """Remove a version, but not its rows: see `prune`."""
+    connection.execute("DELETE FROM versions WHERE name = ?", [name])
+    for table in ("version_parts", "version_stages", "version_params"):
+        connection.execute(f"DELETE FROM {table} WHERE version = ?", [name])
+
+
+def write_names(
+    connection: "duckdb.DuckDBPyConnection", names: Mapping[str, tuple[str, str]], current: str | None
+) -> None:
+    """Replace all names by which versions can be asked for, `current` among them."""
+    own = {name for (name,) in connection.execute("SELECT name FROM versions").fetchall()}
+    rows = {name: (name, "version") for name in own} | {n: found for n, found in names.items() if found[0] in own}
+    if current in own:
+        rows["current"] = (current, "workspace")
+    connection.execute("DELETE FROM version_names")
+    _insert(connection, "version_names", [(name, *found) for name, found in sorted(rows.items())])
+
+
+def prune(connection: "duckdb.DuckDBPyConnection") -> None:
+    """Delete the rows of shards that belong to no version: a workspace that has gone on without a commit."""
+    unused = "part NOT IN (SELECT part FROM version_parts)"
+    rows = connection.execute(f"SELECT table_name, list(part) FROM parts WHERE {unused} GROUP BY table_name").fetchall()
+    _remove(connection, dict(rows))
+
+
+def _remove(connection: "duckdb.DuckDBPyConnection", parts: Mapping[str, list[int]]) -> None:
+    for table, numbers in parts.items():
+        chosen = ", ".join(map(str, numbers))
+        connection.execute(f"DELETE FROM store.{table} WHERE part IN ({chosen})")
+        connection.execute(f"DELETE FROM parts WHERE part IN ({chosen})")
+
+
+def _insert(connection: "duckdb.DuckDBPyConnection", table: str, rows: Iterable[tuple]) -> None:
+    """Many small rows, some hundred to a statement: executemany takes a statement for each."""
+    rows = list(rows)
+    for start in range(0, len(rows), ROWS_PER_STATEMENT):
+        chunk = rows[start : start + ROWS_PER_STATEMENT]
+        places = ", ".join(f"({', '.join('?' * len(row))})" for row in chunk)
+        connection.execute(f"INSERT INTO {table} VALUES {places}", [value for row in chunk for value in row])

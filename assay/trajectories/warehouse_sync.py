@@ -1,0 +1,283 @@
+"""`assay sync`: bring the warehouse up to date with everything that git, DVC's cache and data/imported hold.
+
+Each shard is stored once, checked against its hash, in a transaction of its own; a version appears when all of its
+shards that can be found are in. A killed sync leaves whole shards behind, and the next one goes on from them.
+"""
+
+import hashlib
+import json
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from assay.trajectories.contents import Contents, contents_of, imported, imported_contents
+from assay.trajectories.history import History, Version, lock_file, read_history, references
+from assay.trajectories.ingest import add_shard, forget_version, prune, stored_parts, write_names, write_version
+from assay.trajectories.objects import Objects
+from assay.trajectories.pipelines import PIPELINES, Shard, open_project
+from assay.trajectories.shards import ShardError
+from assay.trajectories.warehouse import (
+    WAREHOUSE,
+    WarehouseBroken,
+    WarehouseBusy,
+    WarehouseError,
+    layout,
+    open_warehouse,
+    prepare,
+)
+
+if TYPE_CHECKING:
+    import duckdb
+
+Progress = Callable[[str], None]
+
+
+@dataclass
+class SyncReport:
+    """What a sync did and found. Printed: one sentence, and a line for each thing to know."""
+
+    file: Path
+    busy: str | None = None
+    """Who holds the file; nothing was done."""
+    current: str | None = None
+    """Version that the views show."""
+    versions: int = 0
+    """Versions in the warehouse."""
+    shards: int = 0
+    """Shards added."""
+    rows: int = 0
+    """Rows added."""
+    incomplete: dict[str, list[str]] = field(default_factory=dict)
+    """Version -> outputs of it that cannot be found."""
+    stale: list[str] = field(default_factory=list)
+    """Stages of the current version that are older than their inputs."""
+    notes: list[str] = field(default_factory=list)
+    """Revisions that DVC cannot read, corrupted shards of other versions."""
+
+    @property
+    def needs_attention(self) -> bool:
+        """Whether a person should read the report."""
+        return bool(self.busy or self.current in self.incomplete or self.stale or self.notes or not self.versions)
+
+    def __str__(self) -> str:
+        if self.busy is not None:
+            return f"warehouse: {self.busy}; nothing was added, the next `assay sync` catches up"
+        if not self.versions:
+            return f"warehouse {self.file}: there is nothing to store yet; run `dvc repro` first"
+        added = f"{self.shards:,} shards ({self.rows:,} rows) added" if self.shards else "up to date"
+        lines = [f"warehouse {self.file}: {added}; {self.versions:,} versions, current: {self.current or 'none'}"]
+        if self.current in self.incomplete:
+            paths = ", ".join(self.incomplete[self.current])
+            lines.append(f"warning: the current version lacks {paths}; run `dvc pull`, then `assay sync`")
+        if self.stale:
+            stages = ", ".join(self.stale)
+            lines.append(f"warning: left out, as their inputs have changed since: {stages}; run `dvc repro`")
+        others = [name for name in self.incomplete if name != self.current]
+        if others:
+            shown = f"{', '.join(others[:3])}{' ...' if others[3:] else ''}"
+            lines.append(f"note: {len(others):,} other versions are incomplete ({shown}): `dvc fetch --all-commits`")
+        return "\n".join(lines + [f"note: {note}" for note in self.notes])
+
+
+def sync(root: Path, file: Path | None = None, *, wait: float = 5.0, progress: Progress | None = None) -> SyncReport:
+    """Add what is missing. `file`: another place for the warehouse; `wait`: seconds for a process that holds it.
+
+    A warehouse that stays held is reported, not raised; one that DuckDB cannot open is set aside and made again.
+    Raises ShardError for a corrupted shard of the current version (after everything else was added), WarehouseError for
+    a full disk and the like, PipelineError outside a DVC project.
+    """
+    file = root / WAREHOUSE if file is None else file
+    fingerprint = _fingerprint(root)
+    try:
+        if file.exists():
+            with open_warehouse(file, wait=wait) as connection:
+                done = _nothing_new(connection, fingerprint, SyncReport(file))
+            if done is not None:
+                return done
+        with open_warehouse(file, write=True, wait=wait) as connection:
+            return _Sync(connection, root, SyncReport(file), progress or (lambda line: None)).run(fingerprint)
+    except WarehouseBusy as error:
+        return SyncReport(file, busy=str(error))
+    except WarehouseBroken as error:
+        aside = file.with_suffix(".broken.duckdb")
+        file.replace(aside)
+        Path(f"{file}.wal").unlink(missing_ok=True)
+        report = sync(root, file, wait=wait, progress=progress)
+        report.notes.append(f"{str(error).split(';')[0]}: it was made again, the old file is {aside}")
+        return report
+
+
+def _fingerprint(root: Path) -> str:
+    """Changes whenever a sync may find something new, except an object that has come into DVC's cache."""
+    digest = hashlib.blake2b(digest_size=16)
+    digest.update(f"{layout()}\n{references(root)}\n".encode())
+    for name in ["params.yaml", *PIPELINES, *map(lock_file, PIPELINES)]:
+        path = root / name
+        digest.update(path.read_bytes() if path.is_file() else b"-")
+        digest.update(b"\0")
+    for folder in imported(root).values():
+        for path in sorted(folder.rglob("*")):
+            state = path.stat()
+            digest.update(f"{path.relative_to(root)} {state.st_size} {state.st_mtime_ns}\n".encode())
+    return digest.hexdigest()
+
+
+def _state(connection: "duckdb.DuckDBPyConnection") -> dict[str, str]:
+    if not connection.execute("SELECT 1 FROM duckdb_tables() WHERE table_name = 'warehouse_state'").fetchall():
+        return {}
+    return dict(connection.execute("SELECT key, value FROM warehouse_state").fetchall())
+
+
+def _nothing_new(connection: "duckdb.DuckDBPyConnection", fingerprint: str, report: SyncReport) -> SyncReport | None:
+    """The report of the last sync, where nothing can have changed since."""
+    state = _state(connection)
+    if state.get("fingerprint") != fingerprint or any(Path(path).exists() for path in json.loads(state["awaited"])):
+        return None
+    return _summary(connection, replace(report, notes=json.loads(state["notes"])))
+
+
+def _summary(connection: "duckdb.DuckDBPyConnection", report: SyncReport) -> SyncReport:
+    rows = connection.execute("SELECT name, missing, stale FROM versions ORDER BY name").fetchall()
+    report.versions = len(rows)
+    report.incomplete = {name: missing for name, missing, _ in rows if missing}
+    current = connection.execute("SELECT version FROM version_names WHERE name = 'current'").fetchall()
+    report.current = current[0][0] if current else None
+    report.stale = next((stale for name, _, stale in rows if name == report.current), [])
+    return report
+
+
+class _Sync:
+    """One run of `sync`, with the file held."""
+
+    def __init__(
+        self, connection: "duckdb.DuckDBPyConnection", root: Path, report: SyncReport, progress: Progress
+    ) -> None:
+        self.connection, self.root, self.report, self.progress = connection, root, report, progress
+        prepare(connection)
+        self.parts = stored_parts(connection)
+        self.awaited: list[str] = []
+        self.corrupted: list[str] = []
+
+    def run(self, fingerprint: str) -> SyncReport:
+        history = read_history(self.root)
+        imports = imported(self.root)
+        current = history.current.get("staged") or next(iter(history.current.values()), None)
+        found = [*self._pipelines(history), *self._imports(imports)]
+        for version, contents, objects in found:
+            self._add_shards(version, contents, objects, version.name in history.current.values())
+        keep = {version.name for version in history.versions} | set(imports)
+        self.connection.begin()
+        passing = "SELECT name FROM versions WHERE kind IN ('workspace', 'import')"
+        for (name,) in self.connection.execute(passing).fetchall():
+            if name not in keep:
+                forget_version(self.connection, name)
+        for version, contents, _ in found:
+            write_version(self.connection, version, contents, self.parts)
+        write_names(self.connection, history.names | {name: (name, "version") for name in imports}, current)
+        prune(self.connection)
+        lists = {"awaited": self.awaited, "notes": self.report.notes}
+        for key, value in {"fingerprint": fingerprint, **{k: json.dumps(v) for k, v in lists.items()}}.items():
+            self.connection.execute("DELETE FROM warehouse_state WHERE key = ?", [key])
+            self.connection.execute("INSERT INTO warehouse_state VALUES (?, ?)", [key, value])
+        self.connection.commit()
+        # A log that is never replayed cannot fail to be.
+        self.connection.execute("CHECKPOINT")
+        report = _summary(self.connection, self.report)
+        if self.corrupted:
+            advice = "delete the file, then get it again with `dvc pull` or by running its stage"
+            raise ShardError("\n".join([*self.corrupted, advice]))
+        return report
+
+    def _pipelines(self, history: History) -> Iterator[tuple[Version, Contents, Objects | None]]:
+        """Versions of the project whose contents are not known yet, or may have become complete."""
+        known = "SELECT name, lock_hash FROM versions WHERE len(missing) = 0"
+        complete = dict(self.connection.execute(known).fetchall())
+        unread = [v for v in history.versions if v.kind == "workspace" or complete.get(v.name) != v.lock_hash]
+        if not unread:
+            return
+        current = set(history.current.values())
+        with open_project(self.root) as project:
+            revisions = list(dict.fromkeys(v.commit_id for v in unread if v.commit_id is not None))
+            for count, (revision, stages) in enumerate(project.stages(revisions)):
+                self.progress(f"reading version {count} of {len(revisions)}")
+                for version in unread:
+                    if version.commit_id != revision:
+                        continue
+                    if isinstance(stages, str):
+                        self.report.notes.append(f"version {version.name} is left out, DVC cannot read it: {stages}")
+                        continue
+                    workspace = self.root if version.name in current else None
+                    yield version, contents_of(stages, version.pipeline, project.objects, workspace), project.objects
+
+    def _imports(self, folders: dict[str, Path]) -> Iterator[tuple[Version, Contents, Objects | None]]:
+        for name, folder in folders.items():
+            contents, digest = imported_contents(self.root, folder)
+            yield Version(name, "imported", "import", digest), contents, None
+
+    def _add_shards(self, version: Version, contents: Contents, objects: Objects | None, is_current: bool) -> None:
+        for shard in contents.shards:
+            if shard.md5 in self.parts:
+                continue
+            file = self._find(shard, objects, is_current)
+            if file is None:
+                contents.missing[shard.path] = shard.md5
+                continue
+            self.progress(f"{version.name}: {shard.path}")
+            try:
+                self.parts[shard.md5], rows = add_shard(self.connection, shard, file)
+            except ShardError as error:
+                contents.missing[shard.path] = shard.md5
+                (self.corrupted if is_current or objects is None else self.report.notes).append(str(error))
+                continue
+            self.report.shards += 1
+            self.report.rows += rows
+        if objects is not None:
+            self.awaited += [str(objects.path(digest).resolve()) for digest in contents.missing.values()]
+
+    def _find(self, shard: Shard, objects: Objects | None, is_current: bool) -> Path | None:
+        """The shard's file: in DVC's cache, or in the workspace where that is this version."""
+        places = [objects.path(shard.md5)] if objects is not None else []
+        if objects is None or is_current:
+            places.append(self.root / shard.path)
+        return next((place for place in places if place.is_file()), None)
+
+
+def rebuild(root: Path, progress: Progress | None = None) -> tuple[SyncReport, list[str]]:
+    """Make the warehouse again from the shards. Returns the report and the versions that only the old file had.
+
+    The old file is kept as trajectories.previous.duckdb where it has such versions, or cannot be read.
+    Raises WarehouseBusy when another process holds it.
+    """
+    file = root / WAREHOUSE
+    fresh, previous = file.with_suffix(".fresh.duckdb"), file.with_suffix(".previous.duckdb")
+    before, readable = _complete_versions(file)
+    for path in (fresh, Path(f"{fresh}.wal")):
+        path.unlink(missing_ok=True)
+    try:
+        report = sync(root, fresh, progress=progress)
+        after, _ = _complete_versions(fresh)
+        lost = sorted(before - after)
+        if file.exists() and (lost or not readable):
+            file.replace(previous)
+        Path(f"{file}.wal").unlink(missing_ok=True)
+        fresh.replace(file)
+    finally:
+        fresh.unlink(missing_ok=True)
+    return replace(report, file=file), lost
+
+
+def _complete_versions(file: Path) -> tuple[set[str], bool]:
+    """Names of the versions that a warehouse holds in full, and whether it can be read."""
+    if not file.exists():
+        return set(), True
+    try:
+        with open_warehouse(file) as connection:
+            if not _state(connection):
+                return set(), True
+            complete = "SELECT name FROM versions WHERE len(missing) = 0 AND kind <> 'workspace'"
+            return {name for (name,) in connection.execute(complete).fetchall()}, True
+    except WarehouseBusy:
+        raise
+    except WarehouseError:
+        return set(), False

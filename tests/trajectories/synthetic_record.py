@@ -1,0 +1,215 @@
+"""A small run, invented but consistent: what the stages of two iterations would write. Used by the tests of this room."""
+
+import json
+import random
+from pathlib import Path
+
+from assay.trajectories import content_hash, write_shard
+
+ENVIRONMENTS = ("rational", "chain_sum")
+GROUP = 4
+SPLITS = {"train": 6, "eval": 5, "ood": 3}
+SAMPLING = {"temperature": 1.0, "top_p": 1.0, "max_tokens": 16, "engine": "vllm", "engine_version": "0.32.0"}
+
+
+def tasks(seed: int = 0) -> list[dict]:
+    draw = random.Random(f"tasks {seed}")
+    rows = []
+    for environment in ENVIRONMENTS:
+        for split, number in SPLITS.items():
+            for index in range(number):
+                question = f"{environment} {split} {index}: {draw.randint(1, 99)} / {draw.randint(2, 9)} = ?"
+                gold = f"{draw.randint(1, 9)}/{draw.randint(2, 9)}"
+                rows.append({
+                    "task_id": content_hash(environment, question, gold), "environment": environment, "split": split,
+                    "prompt": [{"role": "user", "content": question}], "gold": gold, "verifier": "string_match",
+                    "meta": json.dumps({"oracle": "fraction"} if environment == "rational" else {}),
+                    "difficulty": float(index),
+                })  # fmt: skip
+    return rows
+
+
+def trajectories(task_rows: list[dict], k: int, kinds: tuple[str, ...], seed: int = 0) -> list[dict]:
+    rows = []
+    for task in task_rows:
+        kind = "solution" if task["split"] == "train" else "evaluation"
+        if kind not in kinds:
+            continue
+        for index in range(GROUP):
+            draw = random.Random(f"{seed} {k} {task['task_id']} {index}")
+            ids = [draw.randrange(5, 500) for _ in range(draw.randint(2, 15))] + [2]
+            # A few policies get better, and one task that was solved is lost again.
+            chance = 0.3 + 0.25 * k if task["difficulty"] else 0.9 - 0.4 * k
+            answer = task["gold"] if draw.random() < chance else f"{draw.randint(10, 99)}"
+            if answer == task["gold"] and draw.random() < 0.4:
+                over, under = task["gold"].split("/")
+                answer = f"{2 * int(over)}/{2 * int(under)}"
+            rows.append({
+                "trajectory_id": content_hash(k, kind, task["task_id"], index, seed, *ids),
+                "iteration": k, "round": 0, "policy": str(k), "task_id": task["task_id"],
+                "group_id": content_hash(k, kind, task["task_id"]), "sample_index": index, "kind": kind, "parent_id": None,
+                "prompt_ids": [1, 3, 4], "completion_ids": ids, "loss_mask": [True] * len(ids),
+                "sampled_logprobs": [-draw.random() for _ in ids],
+                "finish_reason": "length" if draw.random() < 0.1 else "stop", "text": answer,
+                "sampling": SAMPLING | {"seed": draw.randrange(2**31)},
+            })  # fmt: skip
+    return rows
+
+
+def verdicts(task_rows: list[dict], rows: list[dict], version: str = "1") -> list[dict]:
+    by_id = {task["task_id"]: task for task in task_rows}
+    found = []
+    for row in rows:
+        draw = random.Random(f"verdict {row['trajectory_id']}")
+        gold = by_id[row["task_id"]]["gold"]
+        equal = _value(row["text"]) == _value(gold)
+        exact = row["text"] == gold if version == "1" else equal
+        roles = {"rule": ("string_match", exact), "reference": ("math_verify", equal)}
+        if by_id[row["task_id"]]["environment"] == "rational":
+            roles["oracle"] = ("fraction", equal)
+        crashed = draw.random() < 0.05
+        for role, (verifier, right) in roles.items():
+            abstains = crashed and role == "rule"
+            verdict = "abstain" if abstains else "correct" if right else "wrong"
+            score = None if abstains else float(right)
+            found.append({
+                "trajectory_id": row["trajectory_id"], "iteration": row["iteration"], "round": 0, "verifier": verifier,
+                "verifier_version": version, "role": role, "verdict": verdict,
+                "reason": draw.choice(["timeout", "memory"]) if abstains else "equal" if right else "different",
+                "score": score, "answer": row["text"], "answer_format": "fraction" if "/" in row["text"] else "integer",
+                "components": None, "appealed": False, "upheld": None, "flipped": False,
+                "observed_reward": score if role == "rule" else None,
+            })  # fmt: skip
+    return found
+
+
+def _value(text: str) -> float:
+    over, _, under = text.partition("/")
+    return float(over) / float(under or 1)
+
+
+def batch(rows: list[dict], verdict_rows: list[dict], steps: int = 2) -> list[dict]:
+    rewards = {row["trajectory_id"]: row["score"] for row in verdict_rows if row["role"] == "rule"}
+    groups: dict[str, list[dict]] = {}
+    for row in rows:
+        if row["kind"] == "solution":
+            groups.setdefault(row["group_id"], []).append(row)
+    found = []
+    for number, (group, members) in enumerate(groups.items()):
+        known = [rewards[m["trajectory_id"]] for m in members if rewards[m["trajectory_id"]] is not None]
+        mean = sum(known) / len(known)
+        flat = len(set(known)) < 2
+        for member in members:
+            reward = rewards[member["trajectory_id"]]
+            reason = "abstained" if reward is None else "zero_variance" if flat else None
+            kept = reason is None
+            streams = ("prompt_ids", "completion_ids", "loss_mask", "sampled_logprobs")
+            found.append({
+                "trajectory_id": member["trajectory_id"], "iteration": member["iteration"], "round": 0, "group_id": group,
+                "kept": kept, "drop_reason": reason, "reward": reward, "advantage": None if reward is None else reward - mean,
+                "step": number % steps if kept else None, **{name: member[name] if kept else [] for name in streams},
+                "reference_logprobs": None, "token_advantages": None, "rehearsal": False,
+            })  # fmt: skip
+    return found
+
+
+def token_statistics(batch_rows: list[dict]) -> list[dict]:
+    found = []
+    for row in batch_rows:
+        if row["kept"]:
+            draw = random.Random(f"tokens {row['trajectory_id']}")
+            shifted = [value + draw.gauss(0, 1e-3) for value in row["sampled_logprobs"]]
+            entropies = [draw.random() / (1 + position) for position in range(len(shifted))]
+            keys = ("trajectory_id", "iteration", "round")
+            found.append({**{key: row[key] for key in keys}, "logprobs": shifted, "entropies": entropies})
+    return found
+
+
+def updates(batch_rows: list[dict], k: int, steps: int = 2) -> list[dict]:
+    draw = random.Random(f"updates {k}")
+    numbers = (
+        "learning_rate", "loss", "policy_loss", "divergence", "entropy", "clip_low_share", "clip_high_share", "gradient_norm",
+        "mismatch_mean", "mismatch_max", "advantage_mean", "advantage_std",
+    )  # fmt: skip
+    found = []
+    for step in range(steps):
+        used = [row for row in batch_rows if row["step"] == step]
+        found.append({
+            "iteration": k, "round": 0, "step": step, "global_step": k * steps + step, "rows": len(used),
+            "tokens": sum(len(row["completion_ids"]) for row in used), **{name: draw.random() / 10 for name in numbers},
+        })  # fmt: skip
+    return found
+
+
+def noise_estimates(task_rows: list[dict], rows: list[dict], verdict_rows: list[dict], k: int) -> list[dict]:
+    by_id = {task["task_id"]: task["environment"] for task in task_rows}
+    own = {row["trajectory_id"]: by_id[row["task_id"]] for row in rows}
+    found = []
+    for environment in ENVIRONMENTS:
+        pairs: dict[str, dict[str, str]] = {}
+        for row in verdict_rows:
+            if own[row["trajectory_id"]] == environment:
+                pairs.setdefault(row["trajectory_id"], {})[row["role"]] = row["verdict"]
+        decided = [pair for pair in pairs.values() if pair["rule"] != "abstain"]
+        right = [pair for pair in decided if pair["reference"] == "correct"]
+        missed = sum(pair["rule"] == "wrong" for pair in right)
+        positives = sum(pair["rule"] == "correct" for pair in decided)
+        rate = missed / len(right) if right else None
+        found.append({
+            "iteration": k, "round": 0, "environment": environment, "verifier": "string_match", "against": "reference",
+            "n": len(decided), "rule_positives": positives, "rule_negatives": len(decided) - positives,
+            "examined_negatives": len(decided) - positives, "false_negatives": float(missed), "false_negative_rate": rate,
+            "true_false_negative_rate": rate if environment == "rational" else None,
+        })  # fmt: skip
+    return found
+
+
+def evaluations(task_rows: list[dict], sampled: dict[int, list[dict]], judged: dict[int, list[dict]]) -> list[dict]:
+    by_id = {task["task_id"]: task for task in task_rows}
+    found = []
+    for k, rows in sampled.items():
+        right = {row["trajectory_id"]: row["verdict"] == "correct" for row in judged[k] if row["role"] == "reference"}
+        rule = {row["trajectory_id"]: row["verdict"] == "correct" for row in judged[k] if row["role"] == "rule"}
+        for environment in ENVIRONMENTS:
+            for split in ("eval", "ood"):
+                own = [r for r in rows if r["kind"] == "evaluation" and by_id[r["task_id"]]["split"] == split]
+                own = [row for row in own if by_id[row["task_id"]]["environment"] == environment]
+                for metric, verdict in (("pass@1", right), ("accuracy_rule", rule)):
+                    value = sum(verdict[row["trajectory_id"]] for row in own) / len(own)
+                    found.append({
+                        "iteration": k, "environment": environment, "split": split, "metric": metric, "value": value,
+                        "low": max(value - 0.1, 0.0), "high": min(value + 0.1, 1.0), "n": SPLITS[split],
+                    })  # fmt: skip
+    return found
+
+
+def write_run(folder: Path, iterations: int, *, verifier_version: str = "1", seed: int = 0) -> None:
+    """Everything that the stages would write, below `folder`: tasks/, rollout/K/, verify/K/, ..., models/K/."""
+    task_rows = tasks(seed)
+    write_shard(folder / "tasks" / "tasks.parquet", "tasks", task_rows)
+    sampled: dict[int, list[dict]] = {}
+    judged: dict[int, list[dict]] = {}
+    for k in range(iterations + 1):
+        last = k == iterations
+        rows = sampled[k] = trajectories(task_rows, k, ("evaluation",) if last else ("solution", "evaluation"), seed)
+        found = judged[k] = verdicts(task_rows, rows, verifier_version)
+        model = folder / "models" / str(k) / "policy"
+        model.mkdir(parents=True, exist_ok=True)
+        (model / "model.safetensors").write_text(f"weights {seed} {k} {verifier_version if k else ''}")
+        if last:
+            write_shard(folder / "finish" / "trajectories-0000.parquet", "trajectories", rows)
+            write_shard(folder / "finish" / "verdicts.parquet", "verdicts", found)
+            continue
+        half = len(rows) // 2
+        for number, part in enumerate((rows[:half], rows[half:])):
+            write_shard(folder / "rollout" / str(k) / f"trajectories-{number:04d}.parquet", "trajectories", part)
+        write_shard(folder / "verify" / str(k) / "verdicts.parquet", "verdicts", found)
+        noise = noise_estimates(task_rows, rows, found, k)
+        write_shard(folder / "verify" / str(k) / "noise_estimates.parquet", "noise_estimates", noise)
+        offered = batch(rows, found)
+        write_shard(folder / "filter" / str(k) / "batches.parquet", "batches", offered)
+        write_shard(folder / "update" / str(k) / "updates.parquet", "updates", updates(offered, k))
+        tokens = token_statistics(offered)
+        write_shard(folder / "update" / str(k) / "token_statistics.parquet", "token_statistics", tokens)
+    shown = evaluations(task_rows, sampled, judged)
+    write_shard(folder / "evaluate" / "evaluations.parquet", "evaluations", shown)
