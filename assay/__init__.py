@@ -15,3 +15,7 @@ for _variable, _value in {
     "TOKENIZERS_PARALLELISM": "false",
 }.items():
     os.environ.setdefault(_variable, _value)
+
+# Threads of torch wait asleep: with the default they spin, and where another process wants the cores as well, an update or a
+# sampling step takes six to fifteen times as long (measured on two cores). Read once, when torch is imported.
+os.environ.setdefault("OMP_WAIT_POLICY", "passive")
