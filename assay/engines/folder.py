@@ -1,0 +1,83 @@
+"""Policy folders: what must be there before an engine loads one, and whether two folders hold the same model."""
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from assay.engines.base import EngineError
+
+_NOT_THE_MODEL = ("_name_or_path", "architectures", "transformers_version", "torch_dtype", "dtype", "use_cache")
+"""Keys of config.json that do not change which weights fit."""
+
+
+def read_config(folder: Path) -> dict[str, Any]:
+    """config.json of a policy folder. Raises EngineError where the folder is not a Hugging Face model."""
+    file = folder / "config.json"
+    if not folder.is_dir():
+        raise EngineError(
+            f"{folder}: no such policy folder; run the stage that makes it (warm_start for policy 0, update for the "
+            "next)"
+        )
+    if not file.is_file():
+        raise EngineError(
+            f"{folder}: config.json is missing, so this is no Hugging Face model folder; publish the policy again"
+        )
+    if not any(folder.glob("*.safetensors")):
+        raise EngineError(f"{folder}: no *.safetensors file; save the model with save_pretrained, which writes them")
+    try:
+        config = json.loads(file.read_text(encoding="utf-8"))
+    except (UnicodeDecodeError, json.JSONDecodeError) as error:
+        raise EngineError(f"{file}: not valid JSON ({error}); publish the policy again") from error
+    if not isinstance(config, dict):
+        raise EngineError(f"{file}: expected a JSON object, found {type(config).__name__}")
+    return config
+
+
+@dataclass(frozen=True)
+class Shape:
+    """What weights must agree in to be swapped in place."""
+
+    config: dict[str, Any]
+    tensors: dict[str, tuple[int, ...]]
+    """Shape of each tensor by name."""
+
+
+def read_shape(folder: Path) -> Shape:
+    """Configuration and tensor shapes of a policy folder, from the headers of its files alone. Raises EngineError."""
+    config = {key: value for key, value in read_config(folder).items() if key not in _NOT_THE_MODEL}
+    tensors: dict[str, tuple[int, ...]] = {}
+    for file in sorted(folder.glob("*.safetensors")):
+        try:
+            with file.open("rb") as stream:
+                header = json.loads(stream.read(int.from_bytes(stream.read(8), "little")))
+            tensors |= {name: tuple(entry["shape"]) for name, entry in header.items() if name != "__metadata__"}
+        except (OSError, ValueError, KeyError, TypeError, OverflowError, MemoryError) as error:
+            raise EngineError(f"{file}: not a safetensors file ({error}); publish the policy again") from error
+    return Shape(config, tensors)
+
+
+def check_same_shape(loaded: Shape, folder: Path) -> None:
+    """Raises EngineError where the folder holds another model than the loaded one: engines would drop weights silently.
+    """
+    other = read_shape(folder)
+    for mine, theirs in ((loaded.config, other.config), (loaded.tensors, other.tensors)):
+        for key in sorted(mine.keys() | theirs.keys()):
+            if mine.get(key) != theirs.get(key):
+                raise EngineError(
+                    f"{folder}: another model than the one in the engine ({key} is {theirs.get(key, 'missing')}, the "
+                    "engine's is "
+                    f"{mine.get(key, 'missing')}); weights can be swapped only between policies of one run: open a new "
+                    "engine"
+                )
+
+
+def check_length(config: dict[str, Any], folder: Path, max_model_tokens: int) -> None:
+    """Raises EngineError where the model has fewer positions than prompt and completion together may need."""
+    positions = config.get("max_position_embeddings")
+    if isinstance(positions, int) and positions < max_model_tokens and not config.get("rope_scaling"):
+        raise EngineError(
+            f"{folder}: the model has {positions} positions, but policy.max_prompt_tokens and sampling.max_tokens "
+            "together are "
+            f"{max_model_tokens}; lower one of them"
+        )

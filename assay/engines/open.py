@@ -1,0 +1,43 @@
+"""From parameters to a running engine."""
+
+from pathlib import Path
+
+from assay.engines.base import Engine, EngineError
+from assay.params.execution import ExecutionParams
+from assay.params.sampling import EngineParams, ServerEngine, TransformersEngine, VllmEngine
+
+
+def open_engine(
+    params: EngineParams,
+    policy: Path,
+    *,
+    stop_ids: tuple[int, ...],
+    dtype: str,
+    max_model_tokens: int,
+    execution: ExecutionParams,
+) -> Engine:
+    """Start the engine that `params.type` names with the policy in the folder `policy`.
+
+    `stop_ids`: tokens that end a completion, all of them and no others. `dtype`: of the weights while sampling.
+    `max_model_tokens`: longest prompt and completion together. Takes about 20 s for vLLM (import and start).
+    Raises EngineError.
+    """
+    if not stop_ids:
+        raise EngineError(
+            "no end token is known: every completion would run to max_tokens; name one in policy.stop_tokens"
+        )
+    if isinstance(params, VllmEngine):
+        from assay.engines.vllm_engine import VllmInProcess
+
+        return VllmInProcess(
+            params, policy, stop_ids=stop_ids, dtype=dtype, max_model_tokens=max_model_tokens, execution=execution
+        )
+    if isinstance(params, TransformersEngine):
+        from assay.engines.transformers_engine import TransformersSampler
+
+        return TransformersSampler(params, policy, stop_ids=stop_ids, dtype=dtype, max_model_tokens=max_model_tokens)
+    if isinstance(params, ServerEngine):
+        from assay.engines.server_engine import ServerClient
+
+        return ServerClient(params, policy, stop_ids=stop_ids, max_model_tokens=max_model_tokens)
+    raise TypeError(f"no engine for parameters of type {type(params).__name__}")

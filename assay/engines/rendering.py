@@ -1,0 +1,171 @@
+"""From messages to token ids and back: chat template, system prompt, end tokens. What is sampled and trained on is made
+here.
+"""
+
+import json
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from assay.engines.base import EngineError
+from assay.params.policy import PolicyParams
+
+Message = Mapping[str, str]
+
+PLAIN_END = "<|im_end|>"
+PLAIN_TEMPLATE = (
+    "{%- for message in messages -%}"
+    "{{ '<|im_start|>' + message['role'] + '\\n' + message['content'] + '<|im_end|>\\n' }}"
+    "{%- endfor -%}"
+    "{%- if add_generation_prompt -%}{{ '<|im_start|>assistant\\n' }}{%- endif -%}"
+)
+"""ChatML, for tokenizers that know its two tokens (among them the one that is made from scratch) but have no template.
+"""
+
+TEXT_TEMPLATE = (
+    "{%- for message in messages -%}"
+    "{%- if message['role'] == 'system' -%}{{ message['content'] + '\\n\\n' }}"
+    "{%- else -%}{{ message['role'] | capitalize + ': ' + message['content'] + '\\n' }}{%- endif -%}"
+    "{%- endfor -%}"
+    "{%- if add_generation_prompt -%}{{ 'Assistant:' }}{%- endif -%}"
+)
+"""Plain text, for base models whose tokenizers know no chat tokens: ChatML's would be cut into meaningless pieces."""
+
+
+@dataclass(frozen=True)
+class Renderer:
+    """Prompts of one policy. Made by `load_renderer`."""
+
+    tokenizer: Any
+    template: str
+    template_arguments: Mapping[str, str | int | float | bool]
+    system_prompt: str | None
+    stop_ids: tuple[int, ...]
+    max_prompt_tokens: int
+    prefix_ids: tuple[int, ...] = ()
+    """Put before every prompt: the start token, where the template does not write it and the tokenizer would."""
+
+    def rendered(self, messages: Sequence[Message]) -> str:
+        """The prompt as the policy reads it, up to where its answer begins. Raises EngineError where the template
+        refuses.
+        """
+        conversation = [dict(message) for message in messages]
+        # A prompt with its own system message (tool environments) keeps it.
+        if self.system_prompt is not None and not any(message["role"] == "system" for message in conversation):
+            conversation.insert(0, {"role": "system", "content": self.system_prompt})
+        import jinja2
+
+        try:
+            return self.tokenizer.apply_chat_template(
+                conversation,
+                chat_template=self.template,
+                tokenize=False,
+                add_generation_prompt=True,
+                **self.template_arguments,
+            )
+        except (jinja2.TemplateError, TypeError, KeyError) as error:
+            raise EngineError(
+                f"the chat template cannot render {json.dumps(conversation)[:200]}: {error}; "
+                "change policy.system_prompt or policy.chat_template_arguments, or give a template in "
+                "policy.chat_template"
+            ) from error
+
+    def prompt_ids(self, messages: Sequence[Message], task_id: str | None = None) -> tuple[int, ...]:
+        """Token ids of the rendered prompt. Raises EngineError naming `task_id` where it is longer than
+        policy.max_prompt_tokens.
+        """
+        text = self.rendered(messages)
+        ids = (*self.prefix_ids, *self.tokenizer(text, add_special_tokens=False)["input_ids"])
+        if len(ids) > self.max_prompt_tokens:
+            raise EngineError(
+                f"task {task_id or '(unnamed)'}: its prompt has {len(ids)} tokens, policy.max_prompt_tokens is "
+                f"{self.max_prompt_tokens}; "
+                f"raise it or remove the task. The prompt begins: {text[:120]!r}"
+            )
+        return ids
+
+    def text(self, ids: Sequence[int]) -> str:
+        """Text of token ids, without special tokens."""
+        return self.tokenizer.decode(list(ids), skip_special_tokens=True, clean_up_tokenization_spaces=False)
+
+
+def load_renderer(policy: Path, params: PolicyParams) -> Renderer:
+    """The renderer of a policy folder. Raises EngineError where the folder has no tokenizer or no end token is known.
+    """
+    if not policy.is_dir():
+        raise EngineError(f"{policy}: no such policy folder; run the stage that makes it")
+    if not any(
+        (policy / name).is_file()
+        for name in ("tokenizer.json", "tokenizer.model", "tokenizer_config.json", "vocab.json")
+    ):
+        raise EngineError(
+            f"{policy}: a model without tokenizer (no tokenizer.json); copy the tokenizer of its base model into the "
+            "folder"
+        )
+    import transformers
+
+    try:
+        tokenizer = transformers.AutoTokenizer.from_pretrained(str(policy), local_files_only=True)
+    except Exception as error:  # ValueError, OSError, KeyError ...: the folder is not what transformers expects
+        raise EngineError(
+            f"{policy}: transformers cannot load its tokenizer ({type(error).__name__}: {error})"
+        ) from error
+    template, plain = choose_template(tokenizer, params)
+    return Renderer(
+        tokenizer=tokenizer,
+        template=template,
+        template_arguments=dict(params.chat_template_arguments),
+        system_prompt=params.system_prompt,
+        stop_ids=find_stop_ids(tokenizer, policy, params.stop_tokens, template),
+        max_prompt_tokens=params.max_prompt_tokens,
+        prefix_ids=_start_ids(tokenizer) if plain else (),
+    )
+
+
+def choose_template(tokenizer: Any, params: PolicyParams) -> tuple[str, bool]:
+    """(template, whether it is one of ours): policy.chat_template, else the tokenizer's, else ChatML or plain text."""
+    if params.chat_template is not None:
+        file = Path(params.chat_template)
+        if not file.is_file():
+            raise EngineError(f"policy.chat_template is {params.chat_template!r}, but there is no such file")
+        return file.read_text(encoding="utf-8"), False
+    own = tokenizer.chat_template
+    if isinstance(own, dict):
+        own = own.get("default")
+    if own:
+        return own, False
+    known = set(tokenizer.all_special_tokens) | set(tokenizer.get_added_vocab())
+    return (PLAIN_TEMPLATE, True) if {"<|im_start|>", PLAIN_END} <= known else (TEXT_TEMPLATE, True)
+
+
+def find_stop_ids(tokenizer: Any, policy: Path, stop_tokens: Iterable[str], template: str) -> tuple[int, ...]:
+    """End tokens of the tokenizer, of generation_config.json, of `stop_tokens`, and of ChatML where that is the
+    template; sorted.
+    """
+    found = set()
+    if tokenizer.eos_token_id is not None:
+        found.add(int(tokenizer.eos_token_id))
+    file = policy / "generation_config.json"
+    if file.is_file():
+        eos = json.loads(file.read_text(encoding="utf-8")).get("eos_token_id")
+        found |= {int(token) for token in ([eos] if isinstance(eos, int) else eos or [])}
+    vocabulary = tokenizer.get_vocab()
+    for token in (*stop_tokens, *([PLAIN_END] if template == PLAIN_TEMPLATE else [])):
+        if token not in vocabulary:
+            raise EngineError(
+                f"policy.stop_tokens names {token!r}, which is no single token of the tokenizer in {policy}; name "
+                "tokens of its vocabulary"
+            )
+        found.add(vocabulary[token])
+    if not found:
+        raise EngineError(
+            f"{policy}: neither tokenizer nor generation_config.json names an end token; name one in policy.stop_tokens"
+        )
+    return tuple(sorted(found))
+
+
+def _start_ids(tokenizer: Any) -> tuple[int, ...]:
+    """The start token, where the tokenizer itself puts it before every text."""
+    alone = tokenizer("")["input_ids"]
+    return (tokenizer.bos_token_id,) if tokenizer.bos_token_id is not None and tokenizer.bos_token_id in alone else ()

@@ -1,0 +1,152 @@
+"""The sampling plan: which completions are sampled from a policy, each with its own seed. A plan is a list, not a loop.
+
+Training walks through the train tasks in a seeded order: iteration k takes up where k - 1 ended, epoch after epoch,
+each epoch in another order, no task twice in one epoch. Evaluation samples every held-out task.
+"""
+
+import random
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+import pyarrow as pa
+
+from assay.params import Params
+from assay.trajectories import content_hash, seed_from
+
+Kind = Literal["solution", "evaluation"]
+
+
+class RolloutError(RuntimeError):
+    """A plan that cannot be made or carried out. The message says what was wrong and what to do."""
+
+
+@dataclass(frozen=True, slots=True)
+class PlanRow:
+    """One completion to sample, complete in itself."""
+
+    iteration: int
+    round: int
+    policy: str
+    task_id: str
+    group_id: str
+    sample_index: int
+    kind: str
+    parent_id: str | None
+    messages: tuple[Mapping[str, str], ...]
+    """Shared between the rows of a task, never changed."""
+    seed: int
+    temperature: float
+    top_p: float
+    max_tokens: int
+
+
+def make_plan(
+    tasks: pa.Table, params: Params, iteration: int, kinds: Sequence[str], *, round: int = 0, rounds: int = 1
+) -> list[PlanRow]:
+    """Rows of iteration `iteration` for the given kinds, in the order in which they are sampled.
+
+    tasks: table `tasks`. `round` of `rounds`: position inside a fused iteration; a staged iteration is one round.
+    Seeds are hashes of (run seed, policy, task, kind, sample index): no row's seed depends on which others are planned.
+    Raises RolloutError for an unknown kind or where a kind has no task.
+    """
+    rows: list[PlanRow] = []
+    policy = str(iteration) if round == 0 else f"{iteration}.{round}"
+    for kind in kinds:
+        splits = _SPLITS.get(kind)
+        if splits is None:
+            raise RolloutError(f"no plan for rows of kind {kind!r}; known: {', '.join(_SPLITS)}")
+        candidates = _tasks_of(tasks, splits)
+        if not candidates:
+            raise RolloutError(
+                f"no task of split {' or '.join(splits)} to sample for {kind}; raise tasks.{splits[0]} and run "
+                "generate again"
+            )
+        if kind == "solution":
+            per_round = params.sampling.tasks_per_iteration
+            drawn = draw(sorted(candidates), per_round, iteration * rounds + round, params.seed)
+            settings = (params.sampling.group_size, params.sampling.temperature, params.sampling.top_p)
+        else:
+            drawn = sorted(candidates)
+            settings = (params.evaluation.samples, params.evaluation.temperature, params.evaluation.top_p)
+        rows += _groups(params, iteration, round, policy, kind, drawn, candidates, *settings)
+    return rows
+
+
+def draw(names: Sequence[str], count: int, position: int, seed: int) -> list[str]:
+    """The `position`-th run of `count` names on an endless walk through seeded permutations of `names`, one per epoch.
+    """
+    start, drawn = position * count, []
+    for epoch in range(start // len(names), (start + count - 1) // len(names) + 1):
+        order = list(names)
+        random.Random(seed_from(seed, "epoch", epoch)).shuffle(order)
+        first = epoch * len(names)
+        drawn += order[max(start - first, 0) : start + count - first]
+    return drawn
+
+
+def split_shards(plan: Sequence[PlanRow], shard_rows: int) -> list[list[PlanRow]]:
+    """The plan in shards of at most `shard_rows` rows, in order; groups stay whole and kinds apart.
+
+    A group that is larger than a shard is a shard of its own.
+    """
+    shards: list[list[PlanRow]] = []
+    for group in _runs(plan):
+        if not shards or shards[-1][0].kind != group[0].kind or len(shards[-1]) + len(group) > shard_rows:
+            shards.append([])
+        shards[-1] += group
+    return shards
+
+
+_SPLITS: dict[str, tuple[str, ...]] = {"solution": ("train",), "evaluation": ("eval", "ood")}
+
+
+def _tasks_of(tasks: pa.Table, splits: Sequence[str]) -> dict[str, tuple[Mapping[str, str], ...]]:
+    """Prompts by task id."""
+    columns = zip(tasks["task_id"].to_pylist(), tasks["split"].to_pylist(), tasks["prompt"].to_pylist(), strict=True)
+    return {task_id: tuple(prompt) for task_id, split, prompt in columns if split in splits}
+
+
+def _groups(
+    params: Params,
+    iteration: int,
+    round: int,
+    policy: str,
+    kind: str,
+    drawn: Sequence[str],
+    prompts: Mapping[str, tuple[Mapping[str, str], ...]],
+    size: int,
+    temperature: float,
+    top_p: float,
+) -> Iterator[PlanRow]:
+    seen: dict[str, int] = {}
+    for task_id in drawn:
+        # A run that crosses the border of two epochs can meet a task twice: a second group, whose sample indices go on.
+        occurrence = seen.get(task_id, 0)
+        seen[task_id] = occurrence + 1
+        group_id = content_hash(params.seed, policy, kind, task_id, occurrence)
+        for index in range(occurrence * size, (occurrence + 1) * size):
+            yield PlanRow(
+                iteration=iteration,
+                round=round,
+                policy=policy,
+                task_id=task_id,
+                group_id=group_id,
+                sample_index=index,
+                kind=kind,
+                parent_id=None,
+                messages=prompts[task_id],
+                seed=seed_from(params.seed, policy, task_id, kind, index),
+                temperature=temperature,
+                top_p=top_p,
+                max_tokens=params.sampling.max_tokens,
+            )
+
+
+def _runs(plan: Sequence[PlanRow]) -> Iterator[list[PlanRow]]:
+    """Consecutive rows of one group."""
+    start = 0
+    for position in range(1, len(plan) + 1):
+        if position == len(plan) or plan[position].group_id != plan[start].group_id:
+            yield list(plan[start:position])
+            start = position

@@ -1,0 +1,209 @@
+"""Carrying out a plan: shard by shard in an idle engine, resumable, published whole.
+
+A shard's requests enter the engine together and nothing else with them, so a run that was killed and resumed gives the
+bytes of one that was not (with engines that are deterministic; a server is not).
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from assay.engines import Engine, Progress, Renderer, Request
+from assay.params import Params
+from assay.rollouts.lock import folder_lock
+from assay.rollouts.plan import PlanRow, RolloutError, split_shards
+from assay.rollouts.progress import Reporter
+from assay.rollouts.rows import trajectory_rows
+from assay.trajectories import ShardError, publish_folder, read_table, write_shard
+
+_IDENTITY = ("iteration", "round", "policy", "task_id", "group_id", "sample_index", "kind", "sampling")
+
+
+@dataclass(frozen=True)
+class Summary:
+    """What sampling gave, over all rows of the plan."""
+
+    completions: int
+    tokens: int
+    truncated: int
+    """Completions without an end token, cut at max_tokens."""
+    resumed: int
+    """Completions that an earlier, interrupted run had sampled."""
+    seconds: float
+    """Spent sampling in this run."""
+
+    @property
+    def mean_length(self) -> float:
+        return self.tokens / self.completions if self.completions else 0.0
+
+    @property
+    def truncated_share(self) -> float:
+        return self.truncated / self.completions if self.completions else 0.0
+
+
+def run_plan(
+    plan: Sequence[PlanRow],
+    engine: Engine,
+    renderer: Renderer,
+    params: Params,
+    out: Path,
+    scratch: Path,
+    progress: Progress | None = None,
+) -> Summary:
+    """Sample the plan and publish its shards as the folder `out`: trajectories-0000.parquet and so on.
+
+    `scratch`: folder for unfinished work, keyed by everything that the plan and the policy were made from, on the file
+    system of `out`. Shards found there whole are not sampled again; others are discarded. It stays, empty, for the
+    caller to remove. Raises RolloutError where another process holds `scratch`, EngineError, ShardError (disk full).
+    """
+    if not plan:
+        raise RolloutError("the plan has no rows; there is nothing to sample")
+    draft = scratch / "trajectories"
+    with folder_lock(scratch):
+        summary = sample_shards(plan, engine, renderer, params.sampling.shard_rows, draft, progress)
+        publish_folder(draft, out)
+    return summary
+
+
+def sample_shards(
+    plan: Sequence[PlanRow],
+    engine: Engine,
+    renderer: Renderer,
+    shard_rows: int,
+    folder: Path,
+    progress: Progress | None = None,
+) -> Summary:
+    """Make `folder` hold exactly the shards of the plan. Prompts are rendered first, so a bad one fails before any
+    work.
+    """
+    prompts = render_prompts(plan, renderer)
+    shards = split_shards(plan, shard_rows)
+    paths = [folder / f"trajectories-{index:04d}.parquet" for index in range(len(shards))]
+    counts = _Counts()
+    missing: list[int] = []
+    for index, (path, rows) in enumerate(zip(paths, shards, strict=True)):
+        finished = read_finished(path, rows, engine)
+        if finished is None:
+            missing.append(index)
+        else:
+            counts.add(finished)
+    if folder.is_dir():
+        expected = {path for index, path in enumerate(paths) if index not in set(missing)}
+        for leftover in set(folder.iterdir()) - expected:
+            leftover.unlink()
+    resumed = counts.completions
+    with Reporter(_label(plan), len(plan), done=resumed) as reporter:
+        if resumed:
+            reporter.say(f"resumed: {len(shards) - len(missing)} of {len(shards)} shards were sampled before")
+        for index in missing:
+            rows = shards[index]
+            table = sample_rows(
+                rows, [prompts[id(row.messages)] for row in rows], engine, renderer, _both(reporter, progress)
+            )
+            counts.add(write_shard(paths[index], "trajectories", table))
+        summary = Summary(counts.completions, counts.tokens, counts.truncated, resumed, reporter.seconds)
+        reporter.say(describe(summary, reporter.rate))
+        if summary.truncated_share >= 0.5:
+            reporter.say(warning(summary, max(row.max_tokens for row in plan)))
+    return summary
+
+
+def sample_rows(
+    rows: Sequence[PlanRow],
+    prompts: Sequence[tuple[int, ...]],
+    engine: Engine,
+    renderer: Renderer,
+    progress: Progress | None = None,
+) -> pa.Table:
+    """One shard: its requests enter the idle engine together. Returns table `trajectories`."""
+    requests = [
+        Request(prompt, row.seed, row.temperature, row.top_p, row.max_tokens)
+        for row, prompt in zip(rows, prompts, strict=True)
+    ]
+    return trajectory_rows(rows, prompts, engine.generate(requests, progress), engine, renderer)
+
+
+def render_prompts(plan: Sequence[PlanRow], renderer: Renderer) -> dict[int, tuple[int, ...]]:
+    """Token ids by identity of a row's messages (rows of one task share them). Raises EngineError naming the task."""
+    prompts: dict[int, tuple[int, ...]] = {}
+    for row in plan:
+        if id(row.messages) not in prompts:
+            prompts[id(row.messages)] = renderer.prompt_ids(row.messages, row.task_id)
+    return prompts
+
+
+def read_finished(path: Path, rows: Sequence[PlanRow], engine: Engine) -> pa.Table | None:
+    """A shard of an earlier run, where it is whole and holds these rows sampled by this engine at this version; else
+    None.
+    """
+    if not path.is_file():
+        return None
+    try:
+        table = read_table("trajectories", path)
+    except ShardError:
+        return None
+    if len(table) != len(rows):
+        return None
+    found = table.select(_IDENTITY).to_pylist()
+    for row, stored in zip(rows, found, strict=True):
+        sampling = stored.pop("sampling")
+        if any(stored[name] != getattr(row, name) for name in _IDENTITY if name != "sampling"):
+            return None
+        if (sampling["seed"], sampling["engine"], sampling["engine_version"]) != (
+            row.seed,
+            engine.name,
+            engine.version,
+        ):
+            return None
+    return table
+
+
+def describe(summary: Summary, rate: float) -> str:
+    """One line for people."""
+    speed = f" at {rate:,.0f} tokens/s" if summary.resumed < summary.completions else ""
+    return (
+        f"{summary.completions:,} completions, {summary.tokens:,} tokens{speed}; mean length "
+        f"{summary.mean_length:.1f}, "
+        f"{summary.truncated_share:.1%} cut at max_tokens"
+    )
+
+
+def warning(summary: Summary, max_tokens: int) -> str:
+    """What a high share of truncated completions means."""
+    share = (
+        "all completions are"
+        if summary.truncated == summary.completions
+        else f"{summary.truncated_share:.0%} of the completions are"
+    )
+    return (
+        f"warning: {share} cut at sampling.max_tokens ({max_tokens}) without an end token. Either max_tokens is too "
+        "small, or the policy does "
+        "not emit its end token: look at policy.stop_tokens and at the chat template that it was trained with"
+    )
+
+
+class _Counts:
+    def __init__(self) -> None:
+        self.completions = self.tokens = self.truncated = 0
+
+    def add(self, table: pa.Table) -> None:
+        self.completions += len(table)
+        self.tokens += pc.sum(pc.list_value_length(table["completion_ids"])).as_py() or 0
+        self.truncated += pc.sum(pc.equal(table["finish_reason"], "length")).as_py() or 0
+
+
+def _label(plan: Sequence[PlanRow]) -> str:
+    kinds = ", ".join(dict.fromkeys(row.kind for row in plan))
+    return f"policy {plan[0].policy}, {kinds}"
+
+
+def _both(reporter: Reporter, progress: Progress | None) -> Progress:
+    def call(completions: int, tokens: int) -> None:
+        reporter(completions, tokens)
+        if progress is not None:
+            progress(completions, tokens)
+
+    return call
