@@ -70,9 +70,9 @@ def over_one(answer: Fraction, question: str) -> str | None:
 
 
 FORMS = (
-    Form("canonical", 0.70, canonical),
-    Form("unreduced", 0.15, unreduced),
-    Form("decimal", 0.10, decimal),
+    Form("canonical", 0.55, canonical),
+    Form("unreduced", 0.20, unreduced),
+    Form("decimal", 0.20, decimal),
     Form("over_one", 0.05, over_one),
 )
 """The forms of demonstrations, all accepted by the oracle and by math-verify (which rejects +3/4 and 1 3/4: these
