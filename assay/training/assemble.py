@@ -1,0 +1,230 @@
+"""The training batch: which rows are kept, with what advantage, in which optimizer step, and why others are dropped.
+
+Group statistics use every row that has a reward, before any row is dropped: dropping first would move the baseline.
+Token ids come from the trajectories as they were sampled; nothing is tokenised here.
+"""
+
+from collections import Counter
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute
+
+from assay.objectives.advantages import group_zscore, leave_one_out, whiten
+from assay.params import Params
+from assay.params.training import GroupZScore, LeaveOneOut
+from assay.training.filters import REASONS, drop_reasons, mean_mismatch, without_variance
+from assay.training.ragged import Ragged, Streams
+from assay.trajectories import schema, to_table
+
+TRAINED_KINDS = ("solution", "episode", "critique")
+"""Kinds of trajectories that bear loss; evaluation samples, continuations and presamples do not."""
+
+
+class AssembleError(ValueError):
+    """Trajectories and verdicts from which no training batch can be made."""
+
+
+def assemble_batch(
+    trajectories: pa.Table,
+    verdicts: pa.Table,
+    params: Params,
+    *,
+    policy: Path | None = None,
+    reference: Path | None = None,
+    progress: Callable[[str], None] = lambda line: None,
+) -> pa.Table:
+    """Table `batches`, one row for each trajectory that could train, in the order given (that of the plan).
+
+    trajectories: of one iteration. verdicts: of these trajectories; only those with role `rule` are read. policy: the
+    folder of the policy that sampled, needed where filter.max_mismatch is set. reference: the folder of policy 0,
+    needed where training.divergence.coefficient is above 0. Raises AssembleError: a trajectory without a rule verdict,
+    lists of different lengths, a temperature other than sampling.temperature, a missing folder, or no row kept at all.
+    """
+    rows = _trained(trajectories)
+    rewards = _rewards(rows, verdicts)
+    streams = Streams.from_table(rows)
+    _check(rows, streams, params)
+    # Numbered in the order of the plan.
+    groups = rows["group_id"].combine_chunks().dictionary_encode().indices.to_numpy()
+    advantages, per_token = _advantages(rewards, groups, streams.mask, params)
+    truncated = np.asarray(rows["finish_reason"].to_pylist()) == "length"
+    dropped = drop_reasons(
+        rewards, groups, truncated, streams, params, lambda: mean_mismatch(policy, streams, params, progress)
+    )
+    kept = np.equal(dropped, None)
+    step, divide_rows, divide_tokens = _steps(groups, kept, streams.mask.sums().astype(np.int64), params)
+    streams = streams.blanked(kept)
+    logprobs = _reference(reference, streams, params, progress) if params.training.divergence.coefficient > 0 else None
+
+    types = {field.name: field.type for field in schema("batches")}
+    batch = {
+        **{name: rows[name] for name in ("trajectory_id", "iteration", "round", "group_id")},
+        "kept": pa.array(kept),
+        "drop_reason": pa.array(dropped.tolist(), pa.string()),
+        "reward": pa.array(rewards.astype(np.float32), mask=np.isnan(rewards)),
+        "advantage": pa.array(advantages.astype(np.float32), mask=np.isnan(rewards)),
+        "step": pa.array(step, pa.int32(), mask=~kept),
+        "prompt_ids": streams.prompts.column(types["prompt_ids"]),
+        "completion_ids": streams.completions.column(types["completion_ids"]),
+        "loss_mask": streams.mask.column(types["loss_mask"]),
+        "sampled_logprobs": streams.logprobs.column(types["sampled_logprobs"]),
+        "reference_logprobs": _nullable(logprobs, kept, types["reference_logprobs"]),
+        "token_advantages": _nullable(per_token, kept, types["token_advantages"]),
+        "rehearsal": pa.array(np.zeros(len(rows), dtype=bool)),
+        "denominator_rows": pa.array(divide_rows, pa.int32(), mask=~kept),
+        "denominator_tokens": pa.array(divide_tokens, pa.int64(), mask=~kept),
+    }
+    return to_table("batches", pa.table(batch))
+
+
+def describe(batches: pa.Table) -> str:
+    """One line: rows kept and dropped by reason, and optimizer steps."""
+    reasons = Counter(batches["drop_reason"].drop_null().to_pylist())
+    kept = len(batches) - sum(reasons.values())
+    dropped = ", ".join(f"{reasons[name]:,} {name}" for name in REASONS if reasons[name]) or "none"
+    steps = len(batches["step"].drop_null().unique())
+    return f"kept {kept:,} of {len(batches):,} rows for {steps} optimizer steps; dropped: {dropped}"
+
+
+def _trained(trajectories: pa.Table) -> pa.Table:
+    kinds = np.isin(np.asarray(trajectories["kind"].to_pylist()), TRAINED_KINDS)
+    rows = trajectories.filter(pa.array(kinds, pa.bool_()))
+    if len(rows) == 0:
+        raise AssembleError(
+            f"no trajectory of a kind that trains ({', '.join(TRAINED_KINDS)}): run the rollout stage again"
+        )
+    return rows
+
+
+def _rewards(rows: pa.Table, verdicts: pa.Table) -> np.ndarray:
+    """(rows,) float64, NaN where the rule abstained."""
+    rule = verdicts.filter(pa.compute.equal(verdicts["role"], "rule"))
+    names = rule["trajectory_id"].to_pylist()
+    observed = dict(
+        zip(names, zip(rule["verdict"].to_pylist(), rule["observed_reward"].to_pylist(), strict=True), strict=True)
+    )
+    twice = [name for name, count in Counter(names).items() if count > 1]
+    if twice:
+        raise AssembleError(
+            f"trajectory {twice[0]} has several verdicts of role rule: give those of one verifier at one version"
+        )
+    rewards = np.full(len(rows), np.nan)
+    for index, name in enumerate(rows["trajectory_id"].to_pylist()):
+        if name not in observed:
+            raise AssembleError(f"trajectory {name} has no verdict of role rule: run the verify stage of its iteration")
+        verdict, reward = observed[name]
+        if verdict == "abstain":
+            continue
+        if reward is None:
+            raise AssembleError(f"trajectory {name} was judged {verdict}, but its observed_reward is null")
+        rewards[index] = reward
+    return rewards
+
+
+def _check(rows: pa.Table, streams: Streams, params: Params) -> None:
+    """Raises AssembleError for the first row whose lists do not fit, or that was sampled otherwise than training
+    assumes."""
+    name = rows["trajectory_id"]
+    tokens, marks, likelihoods = (x.lengths for x in (streams.completions, streams.mask, streams.logprobs))
+    unequal = (tokens != marks) | (tokens != likelihoods)
+    if unequal.any():
+        row = int(np.flatnonzero(unequal)[0])
+        raise AssembleError(
+            f"trajectory {name[row]}: {tokens[row]} completion_ids, {marks[row]} loss_mask and {likelihoods[row]} "
+            "sampled_logprobs; there must be one of each for every token"
+        )
+    if (streams.prompts.lengths == 0).any():
+        row = int(np.flatnonzero(streams.prompts.lengths == 0)[0])
+        raise AssembleError(f"trajectory {name[row]}: prompt_ids is empty, so its first token has no context")
+    broken = ~np.isfinite(streams.logprobs.values) & streams.mask.values
+    if broken.any():
+        row = int(streams.logprobs.rows[np.flatnonzero(broken)[0]])
+        raise AssembleError(f"trajectory {name[row]}: a sampled log-probability is not finite: sample the row again")
+    temperature = pa.compute.struct_field(rows["sampling"], "temperature").to_numpy()
+    other = np.abs(temperature - params.sampling.temperature) > 1e-5
+    if other.any():
+        row = int(np.flatnonzero(other)[0])
+        raise AssembleError(
+            f"trajectory {name[row]} was sampled at temperature {temperature[row]:g}, but sampling.temperature is "
+            f"{params.sampling.temperature:g}: log-probabilities of the two would differ"
+        )
+
+
+def _advantages(
+    rewards: np.ndarray, groups: np.ndarray, mask: Ragged, params: Params
+) -> tuple[np.ndarray, Ragged | None]:
+    """Advantage of each row (NaN where abstained), and of each token where a discount makes them differ."""
+    seen = ~np.isnan(rewards)
+    advantages = np.full(len(rewards), np.nan)
+    option = params.training.advantage
+    if isinstance(option, GroupZScore):
+        advantages[seen] = group_zscore(
+            rewards[seen], groups[seen], epsilon=option.epsilon, divide_by_std=option.divide_by_std
+        )
+    elif isinstance(option, LeaveOneOut):
+        advantages[seen] = leave_one_out(rewards[seen], groups[seen])
+    else:
+        return _whitened_returns(rewards, mask, option.gamma)
+    # A group that abstentions reduced to one row has nothing that it could be compared with.
+    advantages[seen & without_variance(rewards, groups)] = 0.0
+    return advantages, None
+
+
+def _whitened_returns(rewards: np.ndarray, mask: Ragged, gamma: float) -> tuple[np.ndarray, Ragged | None]:
+    """REINFORCE++ with an outcome reward at the last token that bears loss; the row's advantage is its tokens' mean."""
+    later = _tokens_after(mask)
+    returns = np.nan_to_num(rewards)[mask.rows] * gamma**later
+    use = mask.values & ~np.isnan(rewards)[mask.rows]
+    tokens = whiten(returns, use)
+    counts = np.bincount(mask.rows, weights=use, minlength=len(mask))
+    advantages = np.bincount(mask.rows, weights=tokens, minlength=len(mask)) / np.maximum(counts, 1)
+    advantages[np.isnan(rewards)] = np.nan
+    return advantages, None if gamma == 1 else Ragged(tokens.astype(np.float32), mask.offsets)
+
+
+def _tokens_after(mask: Ragged) -> np.ndarray:
+    """(values,) how many tokens that bear loss follow in the same row."""
+    running = np.cumsum(mask.values)
+    ends = np.concatenate([[0], running])[mask.offsets[1:]]
+    return (ends[mask.rows] - running).astype(np.float64)
+
+
+def _steps(
+    groups: np.ndarray, kept: np.ndarray, tokens: np.ndarray, params: Params
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Optimizer step of each row, and the rows and tokens that its step's loss is divided by.
+
+    Whole groups are divided among the steps in the order of the plan. With denominator `kept` the kept groups are
+    divided, so that steps are of about equal size. With `all` all groups are, as if nothing had been dropped: a step is
+    divided by all of its rows, and one whose rows were all dropped is left out.
+    """
+    counted = np.ones_like(kept) if params.filter.denominator == "all" else kept
+    order = np.unique(groups[counted])
+    steps = min(params.training.steps_per_iteration, len(order))
+    of_group = np.zeros(groups.max() + 1, dtype=np.int64)
+    for step, part in enumerate(np.array_split(order, steps)):
+        of_group[part] = step
+    step = of_group[groups]
+    rows = np.bincount(step[counted], minlength=steps)
+    sums = np.bincount(step[counted], weights=tokens[counted], minlength=steps).astype(np.int64)
+    return step, rows[step], sums[step]
+
+
+def _nullable(values: Ragged | None, kept: np.ndarray, kind: pa.DataType) -> pa.Array:
+    """A list column that is null where the row was dropped, or everywhere."""
+    if values is None:
+        return pa.nulls(len(kept), kind)
+    return pa.compute.if_else(pa.array(kept), values.blanked(kept).column(kind), pa.scalar(None, kind))
+
+
+def _reference(folder: Path | None, streams: Streams, params: Params, progress: Callable[[str], None]) -> Ragged:
+    if folder is None:
+        raise AssembleError(
+            "training.divergence.coefficient is above 0, which needs policy 0: give its folder as `reference`"
+        )
+    from assay.training.reference import compute_logprobs
+
+    return compute_logprobs(folder, streams, params, progress)

@@ -1,0 +1,155 @@
+"""The stored batch as a data loader: one item for each optimizer step, already divided among processes and
+micro-batches."""
+
+from dataclasses import dataclass, replace
+
+import numpy as np
+import pyarrow as pa
+import torch
+from torch.utils.data import DataLoader, Dataset
+
+from assay.training.batching import Tokens, divide, pack, padded
+from assay.training.ragged import Ragged, Streams, from_column
+from assay.training.terms import StepTotals
+
+
+class BatchError(ValueError):
+    """A `batches` table that cannot be trained on."""
+
+
+@dataclass(frozen=True)
+class MicroBatch:
+    """What one forward and backward pass needs. Streams are (rows, longest completion)."""
+
+    rows: np.ndarray
+    """(rows,) numbers within the stored batch; empty where this process only keeps step with the others."""
+    tokens: Tokens
+    mask: torch.Tensor
+    advantages: torch.Tensor
+    sampled_logprobs: torch.Tensor
+    old_logprobs: torch.Tensor | None
+    """None in the first pass, which computes them."""
+    reference_logprobs: torch.Tensor | None
+    rehearsal: torch.Tensor
+    totals: StepTotals
+
+    def to(self, device: torch.device | str) -> "MicroBatch":
+        moved = {
+            name: value.to(device) for name, value in self.__dict__.items() if isinstance(value, torch.Tensor | Tokens)
+        }
+        return replace(self, **moved)
+
+
+class StoredBatch:
+    """The kept rows of a `batches` table, and how they are divided."""
+
+    def __init__(
+        self, batches: pa.Table, *, max_tokens: int, micro_batch_size: int, processes: int, process: int
+    ) -> None:
+        """Raises BatchError for a table without kept rows, or whose kept rows have no step."""
+        self.table = batches.filter(batches["kept"])
+        if len(self.table) == 0:
+            raise BatchError(
+                "the batch has no kept row, so there is nothing to train on: look at its drop_reason column"
+            )
+        if self.table["step"].null_count or self.table["denominator_rows"].null_count:
+            raise BatchError("a kept row of the batch has no step or denominator: run the filter stage again")
+        self.max_tokens, self.micro_batch_size = max_tokens, micro_batch_size
+        self.processes, self.process = processes, process
+        self.streams = Streams.from_table(self.table)
+        self.step_of_row = self.table["step"].to_numpy()
+        self.steps: list[int] = sorted(set(self.step_of_row.tolist()))
+        self.advantages = self._advantages()
+        self.reference = self._optional("reference_logprobs")
+        self.rehearsal = self.table["rehearsal"].to_numpy()
+        self.old_logprobs: Ragged | None = None
+        """Of the policy before the first step; set after the first pass. Rows of other processes read 0."""
+
+    def __len__(self) -> int:
+        return len(self.steps)
+
+    def rows(self, step: int) -> np.ndarray:
+        """Numbers of the rows of an optimizer step, on all processes."""
+        return np.flatnonzero(self.step_of_row == step)
+
+    def totals(self, step: int) -> StepTotals:
+        rows = self.rows(step)
+        return StepTotals(
+            rows=len(rows),
+            tokens=int(self.streams.mask.sums()[rows].sum()),
+            denominator_rows=self.table["denominator_rows"][int(rows[0])].as_py(),
+            denominator_tokens=self.table["denominator_tokens"][int(rows[0])].as_py(),
+            max_tokens=self.max_tokens,
+        )
+
+    def micro_batches(self, step: int) -> list[MicroBatch]:
+        """This process's part of an optimizer step, on the CPU."""
+        rows, totals = self.rows(step), self.totals(step)
+        lengths = (self.streams.prompts.lengths + self.streams.completions.lengths)[rows]
+        parts = divide(lengths, self.micro_batch_size, self.processes, self.process)
+        return [self._micro_batch(rows[part], rows[:1], totals) for part in parts]
+
+    def loader(self) -> DataLoader:
+        """One item for each optimizer step: {"step", "micro_batches"}."""
+        return DataLoader(_Steps(self), batch_size=1, collate_fn=_only)
+
+    def _micro_batch(self, rows: np.ndarray, filler: np.ndarray, totals: StepTotals) -> MicroBatch:
+        used = rows if len(rows) else filler
+        tokens = pack(self.streams, used)
+        width = tokens.present.shape[1]
+
+        def stream(values: Ragged | None, dtype: torch.dtype = torch.float32) -> torch.Tensor | None:
+            return None if values is None else padded(values, used, width, dtype)
+
+        mask = padded(self.streams.mask, used, width, torch.bool)
+        return MicroBatch(
+            rows=rows,
+            tokens=tokens,
+            mask=mask if len(rows) else torch.zeros_like(mask),
+            advantages=padded(self.advantages, used, width, torch.float32),
+            sampled_logprobs=padded(self.streams.logprobs, used, width, torch.float32),
+            old_logprobs=stream(self.old_logprobs),
+            reference_logprobs=stream(self.reference),
+            rehearsal=torch.from_numpy(self.rehearsal[used]),
+            totals=totals,
+        )
+
+    def _advantages(self) -> Ragged:
+        """Per token: the stored ones, or the row's on all of its tokens."""
+        per_token = self._optional("token_advantages")
+        if per_token is not None:
+            return per_token
+        rows = self.table["advantage"].to_numpy().astype(np.float32)
+        completions = self.streams.completions
+        return Ragged(np.repeat(rows, completions.lengths), completions.offsets)
+
+    def _optional(self, name: str) -> Ragged | None:
+        column = self.table[name]
+        if column.null_count == len(column):
+            return None
+        values = from_column(column)
+        if (values.lengths != self.streams.completions.lengths).any():
+            row = int(np.flatnonzero(values.lengths != self.streams.completions.lengths)[0])
+            raise BatchError(
+                f"row {self.table['trajectory_id'][row]}: {values.lengths[row]} {name} for "
+                f"{self.streams.completions.lengths[row]} completion tokens; run the filter stage again"
+            )
+        return values
+
+
+class _Steps(Dataset):
+    """Items by position among the optimizer steps."""
+
+    def __init__(self, batch: StoredBatch) -> None:
+        self.batch = batch
+
+    def __len__(self) -> int:
+        return len(self.batch)
+
+    def __getitem__(self, position: int) -> dict:
+        step = self.batch.steps[position]
+        return {"step": step, "micro_batches": self.batch.micro_batches(step)}
+
+
+def _only(items: list[dict]) -> dict:
+    return items[0]

@@ -1,0 +1,95 @@
+"""Why a row is not trained on: one reason for each dropped row, the first that applies."""
+
+from collections import Counter
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+
+from assay.params import Params
+from assay.params.training import GroupZScore, LeaveOneOut
+from assay.training.ragged import Ragged, Streams
+
+REASONS = ("abstained", "truncated", "zero_variance", "duplicate", "mismatch")
+"""Drop reasons, in the order in which they are looked for."""
+
+
+class FilterError(ValueError):
+    """A filter that cannot be applied, or that leaves nothing."""
+
+
+def drop_reasons(
+    rewards: np.ndarray,
+    groups: np.ndarray,
+    truncated: np.ndarray,
+    streams: Streams,
+    params: Params,
+    mismatch: Callable[[], np.ndarray],
+) -> np.ndarray:
+    """(rows,) of objects: a reason, or None where the row is kept.
+
+    rewards: (rows,), NaN where the rule abstained. groups: (rows,) numbers from 0. truncated: (rows,) cut at
+    max_tokens. mismatch: gives (rows,) nats, called only where filter.max_mismatch is set. Raises FilterError where
+    nothing is left.
+    """
+    dropped = np.full(len(rewards), None, dtype=object)
+
+    def drop(where: np.ndarray, reason: str) -> None:
+        dropped[where & np.equal(dropped, None)] = reason
+
+    drop(np.isnan(rewards), "abstained")
+    if params.filter.truncated:
+        drop(truncated, "truncated")
+    # Without a group baseline equal rewards are no reason to drop: their advantages are not zero.
+    if params.filter.zero_variance_groups and isinstance(params.training.advantage, GroupZScore | LeaveOneOut):
+        drop(without_variance(rewards, groups), "zero_variance")
+    if params.filter.duplicates:
+        drop(_duplicates(groups, streams.completions), "duplicate")
+    if params.filter.max_mismatch is not None:
+        drop(mismatch() > params.filter.max_mismatch, "mismatch")
+    if not np.equal(dropped, None).any():
+        raise FilterError(_nothing_left(dropped))
+    return dropped
+
+
+def without_variance(rewards: np.ndarray, groups: np.ndarray) -> np.ndarray:
+    """(rows,) whether all rewards of the row's group are equal; abstained rows do not count."""
+    low, high = np.full(groups.max() + 1, np.inf), np.full(groups.max() + 1, -np.inf)
+    seen = ~np.isnan(rewards)
+    np.minimum.at(low, groups[seen], rewards[seen])
+    np.maximum.at(high, groups[seen], rewards[seen])
+    return (high <= low)[groups]
+
+
+def _duplicates(groups: np.ndarray, completions: Ragged) -> np.ndarray:
+    """(rows,) whether an earlier row of the same group has the same completion."""
+    seen: set[tuple[int, bytes]] = set()
+    found = np.zeros(len(groups), dtype=bool)
+    for row, group in enumerate(groups):
+        key = (int(group), completions[row].tobytes())
+        found[row] = key in seen
+        seen.add(key)
+    return found
+
+
+def mean_mismatch(policy: Path | None, streams: Streams, params: Params, progress: Callable[[str], None]) -> np.ndarray:
+    """(rows,) mean |sampler - trainer| log-probability over tokens that bear loss, nats. Raises FilterError without
+    policy."""
+    if policy is None:
+        raise FilterError("filter.max_mismatch needs the policy that sampled: give the folder of its model as `policy`")
+    from assay.training.reference import compute_logprobs
+
+    trainer = compute_logprobs(policy, streams, params, progress)
+    gap = np.where(streams.mask.values, np.abs(trainer.values - streams.logprobs.values), 0.0)
+    return streams.mask.sums(gap) / np.maximum(streams.mask.sums(), 1)
+
+
+def _nothing_left(dropped: np.ndarray) -> str:
+    counts = Counter(dropped.tolist())
+    reasons = ", ".join(f"{counts[name]:,} {name}" for name in REASONS if counts[name])
+    advice = {
+        "zero_variance": "the policy solves all or none of each group: change the tasks, or raise sampling.group_size",
+        "abstained": "look at the reasons in the verdicts table: the verifier fails",
+        "truncated": "raise sampling.max_tokens, or set filter.truncated to false",
+    }.get(counts.most_common(1)[0][0], "relax the filter")
+    return f"all {len(dropped):,} rows were dropped ({reasons}), so there is nothing to train on: {advice}"

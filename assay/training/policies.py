@@ -1,0 +1,133 @@
+"""Policies as folders: loading one for training, adapters, and publishing a complete folder that any engine can
+load."""
+
+import json
+import shutil
+from pathlib import Path
+from typing import Any
+
+import torch
+from transformers import AutoModelForCausalLM
+from transformers.utils import logging
+
+from assay.params import Params
+from assay.params.training import LoraParams
+from assay.trajectories import seed_from
+
+WEIGHT_SUFFIXES = (".safetensors", ".bin", ".pt", ".pth", ".h5", ".msgpack", ".gguf", ".onnx", ".index.json")
+"""Files that hold weights or say where they are; every other file of a policy is passed on byte for byte."""
+
+
+class PolicyError(ValueError):
+    """A policy folder that cannot be trained or published."""
+
+
+def is_weight(file: Path) -> bool:
+    return file.name.endswith(WEIGHT_SUFFIXES)
+
+
+def config_dtype(folder: Path) -> str:
+    """The floating-point type in which a policy is published, from its config.json. Raises PolicyError."""
+    config = folder / "config.json"
+    if not config.is_file():
+        raise PolicyError(f"{config}: missing, so {folder} is no model folder; run the stage that makes it")
+    content = json.loads(config.read_text(encoding="utf-8"))
+    return str(content.get("dtype") or content.get("torch_dtype") or "float32")
+
+
+def precision(folder: Path, params: Params) -> str | None:
+    """Type of mixed-precision arithmetic, None for float32 throughout. Weights in training are float32 in any case.
+
+    training.grpo.bf16 and fp16 decide; where neither is given, a policy that is published in half precision is
+    trained in bfloat16, any other in float32.
+    """
+    fields = params.training.grpo
+    if fields.get("fp16"):
+        return "float16"
+    if "bf16" in fields:
+        return "bfloat16" if fields["bf16"] else None
+    return None if config_dtype(folder) == "float32" else "bfloat16"
+
+
+def load_model(folder: Path, params: Params) -> Any:
+    """The causal language model in a folder, float32, on the CPU. Raises PolicyError for a folder that holds none."""
+    config_dtype(folder)
+    if not any(file.suffix in (".safetensors", ".bin") for file in folder.iterdir()):
+        raise PolicyError(f"{folder}: holds no weights (*.safetensors); run the stage that makes it")
+    options = {"dtype": torch.float32, **params.training.grpo.get("model_init_kwargs", {})}
+    logging.disable_progress_bar()  # a folder on disk; the update reports its own progress
+    trust = bool(params.training.grpo.get("trust_remote_code", False))
+    return AutoModelForCausalLM.from_pretrained(folder, local_files_only=True, trust_remote_code=trust, **options)
+
+
+def add_adapter(model: Any, options: LoraParams, seed: int, weights: dict[str, torch.Tensor] | None) -> Any:
+    """The model with a trainable low-rank adapter: new (seeded), or with the given weights."""
+    from peft import LoraConfig, get_peft_model, set_peft_model_state_dict
+
+    config = LoraConfig(
+        task_type="CAUSAL_LM",
+        r=options.rank,
+        lora_alpha=options.alpha,
+        lora_dropout=options.dropout,
+        target_modules=options.targets if isinstance(options.targets, str) else list(options.targets),
+    )
+    torch.manual_seed(seed_from(seed, "adapter"))
+    try:
+        wrapped = get_peft_model(model, config)
+    except ValueError as error:
+        raise PolicyError(f"training.lora.targets {options.targets!r} does not fit the policy: {error}") from error
+    if weights is not None:
+        found = set_peft_model_state_dict(wrapped, weights)
+        missing = [name for name in found.missing_keys if "lora_" in name]
+        if missing or found.unexpected_keys:
+            raise PolicyError(
+                f"the trainer state's adapter does not fit training.lora ({(missing + found.unexpected_keys)[0]}): its "
+                "rank and targets must stay as they were, or the run must start anew"
+            )
+    return wrapped
+
+
+def adapter_weights(model: Any) -> dict[str, torch.Tensor]:
+    from peft import get_peft_model_state_dict
+
+    return {name: value.detach().cpu().contiguous() for name, value in get_peft_model_state_dict(model).items()}
+
+
+def merged_weights(model: Any) -> dict[str, torch.Tensor]:
+    """Weights of the base model with the adapter added, float32, on the CPU. The model in training is left as it is."""
+    from peft.tuners.tuners_utils import BaseTunerLayer
+
+    base = model.get_base_model()
+    weights = {
+        name.replace(".base_layer.", "."): value.detach().cpu()
+        for name, value in base.state_dict().items()
+        if ".lora_" not in name
+    }
+    for name, module in base.named_modules():
+        if isinstance(module, BaseTunerLayer):
+            delta = module.get_delta_weight("default").detach().cpu()
+            weights[f"{name}.weight"] = weights[f"{name}.weight"] + delta
+    return weights
+
+
+def write_weights(model: Any, weights: dict[str, torch.Tensor], dtype: str, folder: Path) -> None:
+    """Weights (and config.json, needed to load them) in the layout of transformers: shards, tied weights once."""
+    kind = getattr(torch, dtype)
+    cast = {name: value.to(kind) if value.is_floating_point() else value for name, value in weights.items()}
+    model.save_pretrained(folder, state_dict=cast)
+
+
+def publish_policy(model: Any, weights: dict[str, torch.Tensor], source: Path, target: Path) -> None:
+    """A complete policy folder: new weights, and every other file (configuration, tokenizer, template) of `source`
+    unchanged.
+
+    model: an unwrapped transformers model of that architecture. target: must not exist.
+    """
+    write_weights(model, weights, config_dtype(source), target)
+    for file in target.iterdir():
+        if not is_weight(file):
+            file.unlink()
+    for file in sorted(p for p in source.rglob("*") if p.is_file() and not is_weight(p)):
+        copy = target / file.relative_to(source)
+        copy.parent.mkdir(parents=True, exist_ok=True)
+        shutil.copyfile(file, copy)

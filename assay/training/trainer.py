@@ -1,0 +1,260 @@
+"""The trainer: optimizer steps over a stored batch, as a sum of loss terms. It knows no method by name."""
+
+import os
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch.optim.lr_scheduler import LambdaLR
+from torch.utils.data import DataLoader
+from transformers import PrinterCallback, TrainerCallback
+
+from assay.params import Params
+from assay.training.data import MicroBatch, StoredBatch
+from assay.training.forward import completion_likelihood
+from assay.training.ragged import Ragged
+from assay.training.schedule import learning_rate_factor
+from assay.training.terms import Term, TokenStreams, needs_entropy_gradient
+from assay.training.trl_surface import GRPOConfig, StoredTrainer
+from assay.trajectories import seed_from
+
+
+class TrainingError(RuntimeError):
+    """Training that cannot go on. The message says at which step, and what to do."""
+
+
+class TrajectoryTrainer(StoredTrainer):
+    """Trains a causal language model on stored trajectories.
+
+    Every normaliser is over the optimizer step: neither micro-batches nor processes change the gradient. The
+    importance ratio is against the first pass's log-probabilities, reference log-probabilities come from the batch.
+    Randomness (dropout) of an optimizer step is seeded by a hash of run seed, global step and process, so a resumed
+    update goes on as if never stopped.
+    """
+
+    def __init__(
+        self,
+        model: Any,
+        config: GRPOConfig,
+        processing_class: Any,
+        params: Params,
+        terms: tuple[Term, ...],
+        *,
+        position: int = 0,
+        optimizer_state: Path | None = None,
+        progress: Callable[[str], None] = lambda line: None,
+    ) -> None:
+        """position: optimizer steps that the run has done before. optimizer_state: folder that `save_optimizer`
+        wrote."""
+        self.params, self.terms, self.position = params, terms, position
+        self.optimizer_state, self.progress = optimizer_state, progress
+        self.batch: StoredBatch | None = None
+        self.statistics: dict[str, Ragged] = {}
+        super().__init__(model, config, processing_class)
+        self.remove_callback(PrinterCallback)
+        self.add_callback(_Begin(self))
+        self._sums: dict[str, tuple[torch.Tensor, float]] = {}
+
+    @property
+    def head(self) -> torch.nn.Module:
+        return self.accelerator.unwrap_model(self.model).get_output_embeddings()
+
+    def get_train_dataloader(self) -> DataLoader:
+        if self.batch is None:
+            raise TrainingError("no batch: set `batch` before `train`")
+        return self.batch.loader()
+
+    def create_scheduler(self, num_training_steps: int, optimizer: Any = None) -> LambdaLR:
+        """The schedule over the whole run, at this run's position; its length does not depend on this update's
+        steps."""
+        for group in self.optimizer.param_groups:
+            group["lr"] = group["initial_lr"] = self.args.learning_rate
+        training = self.params.training
+        self.lr_scheduler = LambdaLR(
+            self.optimizer, lambda step: learning_rate_factor(step, training), last_epoch=self.position - 1
+        )
+        self._created_lr_scheduler = True
+        return self.lr_scheduler
+
+    def carry_on(self) -> None:
+        """Take over the optimizer of the update before. Parameters decide on rates and betas, the state on moments."""
+        if self.optimizer_state is None:
+            return
+        fresh = [{k: v for k, v in group.items() if k != "params"} for group in self.optimizer.param_groups]
+        rates = self.lr_scheduler.base_lrs
+        self.load_optimizer(self.optimizer_state)
+        if self.lr_scheduler.last_epoch != self.position:
+            raise TrainingError(
+                f"{self.optimizer_state}: its schedule stands at step {self.lr_scheduler.last_epoch}, its state.json "
+                f"at {self.position}: the folder mixes two updates; run the update before it again"
+            )
+        for group, own in zip(self.optimizer.param_groups, fresh, strict=True):
+            group.update(own)
+        self.lr_scheduler.base_lrs = rates
+        self.optimizer_state = None
+
+    def first_pass(self) -> None:
+        """Log-probabilities and entropies of this process's rows under the policy as it is, without gradient.
+
+        Fills `statistics` (and the batch's old log-probabilities); rows of other processes read 0.
+        """
+        batch = self.batch
+        assert batch is not None
+        offsets = batch.streams.completions.offsets
+        values = {name: np.zeros(offsets[-1], dtype=np.float32) for name in ("logprobs", "entropies")}
+        model = self.model_wrapped
+        was_training = model.training
+        model.eval()
+        with torch.no_grad(), self.accelerator.autocast():
+            for step in batch.steps:
+                for micro in batch.micro_batches(step):
+                    tokens = micro.tokens.to(self.args.device)
+                    found = completion_likelihood(model, self.head, tokens, self.args.temperature)
+                    for name, result in zip(values, found, strict=True):
+                        flat = result[tokens.present].cpu().numpy()
+                        _place(values[name], offsets, micro.rows, flat)
+                self.progress(f"first pass: optimizer step {batch.steps.index(step) + 1} of {len(batch)}")
+        model.train(was_training)
+        self._keep_first_pass(values)
+
+    def _first_pass_file(self) -> Path:
+        return Path(self.args.output_dir) / f"first_pass-{self.args.process_index}.npz"
+
+    def _keep_first_pass(self, values: dict[str, np.ndarray]) -> None:
+        """Set the statistics, and keep them for an update that is killed and goes on: the policy will have moved by
+        then."""
+        file = self._first_pass_file()
+        file.parent.mkdir(parents=True, exist_ok=True)
+        draft = file.with_suffix(".draft.npz")
+        np.savez(draft, **values)
+        os.replace(draft, file)
+        self._use_first_pass(values)
+
+    def _use_first_pass(self, values: dict[str, np.ndarray]) -> None:
+        batch = self.batch
+        assert batch is not None
+        offsets = batch.streams.completions.offsets
+        self.statistics = {name: Ragged(array, offsets) for name, array in values.items()}
+        batch.old_logprobs = self.statistics["logprobs"]
+
+    def reread_first_pass(self) -> None:
+        """What the first pass found before this update was interrupted."""
+        with np.load(self._first_pass_file()) as stored:
+            self._use_first_pass({name: stored[name] for name in ("logprobs", "entropies")})
+
+    def floating_point_ops(self, inputs: Any) -> int:
+        """Six per parameter and token, padding included; shown by some reporters."""
+        tokens = sum(micro.tokens.input_ids.numel() for micro in inputs["micro_batches"])
+        return 6 * tokens * sum(parameter.numel() for parameter in self.model.parameters())
+
+    def training_step(self, model: Any, inputs: Any, num_items_in_batch: Any = None) -> torch.Tensor:
+        step = self.position + self.state.global_step
+        # Also makes a resumed update bit-equal: nothing random is carried from step to step.
+        torch.manual_seed(seed_from(self.params.seed, "update", step, self.args.process_index))
+        self._sums = {}
+        loss = super().training_step(model, inputs, num_items_in_batch)
+        if not torch.isfinite(loss):
+            raise TrainingError(
+                f"optimizer step {inputs['step']}: the loss is {loss.item()}; lower training.learning_rate, or look at "
+                "this step's rows in the batches table"
+            )
+        self._note_step(inputs)
+        return loss
+
+    def compute_loss(
+        self, model: Any, inputs: MicroBatch, return_outputs: bool = False, num_items_in_batch: Any = None
+    ) -> torch.Tensor:
+        """This micro-batch's part of the step's loss, times the number of processes (gradients are averaged over
+        them)."""
+        logprobs, entropies = completion_likelihood(
+            model, self.head, inputs.tokens, self.args.temperature,
+            entropy_gradient=needs_entropy_gradient(self.terms),
+        )  # fmt: skip
+        assert inputs.old_logprobs is not None
+        streams = TokenStreams(
+            mask=inputs.mask,
+            logprobs=logprobs,
+            entropies=entropies,
+            old_logprobs=inputs.old_logprobs,
+            sampled_logprobs=inputs.sampled_logprobs,
+            advantages=inputs.advantages,
+            reference_logprobs=inputs.reference_logprobs,
+            rehearsal=inputs.rehearsal,
+        )
+        outputs = [term(streams, inputs.totals) for term in self.terms]
+        loss = torch.stack([output.loss for output in outputs]).sum()
+        with torch.no_grad():
+            self._add({"entropy": ((entropies * inputs.mask).sum(), inputs.totals.tokens)})
+            self._add({"loss": (loss.detach(), 1)})
+            for output in outputs:
+                self._add(output.measures)
+        return loss * self.accelerator.num_processes
+
+    def _add(self, measures: dict[str, tuple[torch.Tensor, float]]) -> None:
+        for name, (total, count) in measures.items():
+            before = self._sums[name][0] if name in self._sums else torch.zeros((), device=self.args.device)
+            self._sums[name] = (before + total.double().to(self.args.device), count)
+
+    def _note_step(self, inputs: Any) -> None:
+        """Measures of the step over all processes, for the log (and so for the table `updates`)."""
+        batch = self.batch
+        assert batch is not None
+        step, totals = inputs["step"], batch.totals(inputs["step"])
+        names = list(self._sums)
+        gathered = self.accelerator.reduce(torch.stack([self._sums[name][0].double() for name in names]), "sum")
+        measures = {
+            name: value / max(self._sums[name][1], 1) for name, value in zip(names, gathered.tolist(), strict=True)
+        }
+        own = np.concatenate([micro.rows for micro in inputs["micro_batches"]])
+        gap = torch.tensor([*_mismatch(batch, own)], dtype=torch.float64, device=self.args.device)
+        summed, largest = self.accelerator.reduce(gap[:1], "sum"), self.accelerator.gather(gap[1:]).max()
+        advantages = batch.table["advantage"].to_numpy()[batch.rows(step)].astype(np.float64)
+        self.note({
+            **measures,
+            "step_of_iteration": step,
+            "rows": totals.rows,
+            "tokens": totals.tokens,
+            "mismatch_mean": summed.item() / max(totals.tokens, 1),
+            "mismatch_max": largest.item(),
+            "advantage_mean": float(advantages.mean()),
+            "advantage_std": float(advantages.std()),
+        })  # fmt: skip
+
+
+class _Begin(TrainerCallback):
+    """When model and optimizer are ready: take over the optimizer, then the first pass (a resumed update has done
+    both)."""
+
+    def __init__(self, trainer: TrajectoryTrainer) -> None:
+        self.trainer = trainer
+
+    def on_train_begin(self, args: Any, state: Any, control: Any, **_others: Any) -> None:
+        if state.global_step == 0:
+            self.trainer.carry_on()
+            self.trainer.first_pass()
+        else:
+            self.trainer.reread_first_pass()
+
+    def on_step_end(self, args: Any, state: Any, control: Any, **_others: Any) -> Any:
+        if state.global_step >= state.max_steps:
+            control.should_save = False  # what follows is publication
+        return control
+
+
+def _place(values: np.ndarray, offsets: np.ndarray, rows: np.ndarray, flat: np.ndarray) -> None:
+    """Write the values of some rows, given one row after another, to where they belong."""
+    lengths = np.diff(offsets)[rows]
+    if lengths.sum() == 0:
+        return
+    starts = np.concatenate([[0], np.cumsum(lengths)[:-1]])
+    values[np.repeat(offsets[:-1][rows] - starts, lengths) + np.arange(lengths.sum())] = flat
+
+
+def _mismatch(batch: StoredBatch, rows: np.ndarray) -> tuple[float, float]:
+    """Sum and largest of |sampler - trainer| log-probability over the given rows' tokens that bear loss."""
+    assert batch.old_logprobs is not None
+    mask = batch.streams.mask.take(rows).values.astype(bool)
+    gap = np.abs(batch.old_logprobs.take(rows).values - batch.streams.logprobs.take(rows).values)[mask]
+    return (float(gap.sum(dtype=np.float64)), float(gap.max())) if len(gap) else (0.0, 0.0)
