@@ -24,20 +24,20 @@ def to_table(name: str, rows: Sequence[Mapping[str, Any]] | pa.Table) -> pa.Tabl
     target = schema(name)
     try:
         table = rows if isinstance(rows, pa.Table) else pa.Table.from_pylist(list(rows), schema=target)
-        table = table.select(target.names).cast(target)
-    except (pa.ArrowInvalid, pa.ArrowTypeError, KeyError) as error:
+        table = table.select(target.names)
+        for field in target:
+            if not field.nullable and table.column(field.name).null_count:
+                raise ShardError(f"table {name}: column {field.name} holds nulls, which its schema forbids")
+        return table.cast(target)
+    except (ValueError, TypeError, KeyError, pa.ArrowException) as error:
         raise ShardError(f"table {name}: rows do not fit its schema: {error}") from error
-    for field in target:
-        if not field.nullable and table.column(field.name).null_count:
-            raise ShardError(f"table {name}: column {field.name} holds nulls, which its schema forbids")
-    return table
 
 
 def write_shard(path: Path, name: str, rows: Sequence[Mapping[str, Any]] | pa.Table) -> pa.Table:
     """Write one shard atomically (temporary file, fsync, rename). Raises ShardError, also when the disk is full."""
     table = to_table(name, rows)
-    metadata = {b"assay.table": name.encode(), b"assay.schema_version": str(SCHEMA_VERSION).encode()}
-    table = table.replace_schema_metadata(metadata)
+    own = {"assay.table": name, "assay.schema_version": str(SCHEMA_VERSION), "assay.columns": _names(table.schema)}
+    table = table.replace_schema_metadata(own)
     temporary = path.with_name(f".{path.name}.partial")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -71,16 +71,33 @@ def _read_file(file: Path, name: str, wanted: Sequence[str], target: pa.Schema) 
     """The wanted columns of one shard. Raises ShardError, also for a shard of another table."""
     try:
         own = pq.read_schema(file)
-        written_as = (own.metadata or {}).get(b"assay.table", name.encode()).decode()
-        if written_as != name:
-            raise ShardError(f"{file}: a shard of table {written_as}, expected {name}")
+        metadata = own.metadata or {}
+        written_as = metadata.get(b"assay.table", name.encode())
+        if written_as != name.encode():
+            raise ShardError(f"{file}: a shard of table {written_as.decode(errors='replace')}, expected {name}")
+        if metadata.get(b"assay.columns", _names(own).encode()) != _names(own).encode():
+            # A damaged column name would pass for a column that an older shard lacks.
+            raise pa.ArrowInvalid("its columns are not those that were written")
         columns = [column for column in wanted if column in own.names]
         table = pq.read_table(file, columns=columns, partitioning=None, page_checksum_verification=True)
         return _conform(table, wanted, target)
-    except (pa.ArrowException, OSError) as error:
+    except (pa.ArrowException, OSError, UnicodeDecodeError) as error:
         detail = str(error).splitlines()[0]
         advice = "delete it and run its stage again"
         raise ShardError(f"{file}: corrupted shard of table {name} ({detail}); {advice}") from error
+
+
+def _names(schema: pa.Schema) -> str:
+    """Names of all columns and of the fields inside them."""
+
+    def within(field: pa.Field) -> str:
+        kind = field.type
+        while pa.types.is_list(kind):
+            kind = kind.value_type
+        inside = f"({','.join(map(within, kind))})" if pa.types.is_struct(kind) else ""
+        return f"{field.name}{inside}"
+
+    return ",".join(map(within, schema))
 
 
 def shard_files(name: str, path: Path) -> list[Path]:

@@ -38,8 +38,9 @@ def trajectories(task_rows: list[dict], k: int, kinds: tuple[str, ...], seed: in
         for index in range(GROUP):
             draw = random.Random(f"{seed} {k} {task['task_id']} {index}")
             ids = [draw.randrange(5, 500) for _ in range(draw.randint(2, 15))] + [2]
-            # A few policies get better, and one task that was solved is lost again.
+            # Later policies are better, but one task that was solved is lost again, and the hardest is never solved.
             chance = 0.3 + 0.25 * k if task["difficulty"] else 0.9 - 0.4 * k
+            chance = 0.0 if task["difficulty"] == SPLITS[task["split"]] - 1 else chance
             answer = task["gold"] if draw.random() < chance else f"{draw.randint(10, 99)}"
             if answer == task["gold"] and draw.random() < 0.4:
                 over, under = task["gold"].split("/")
