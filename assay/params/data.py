@@ -19,6 +19,8 @@ class RationalArithmetic(Section):
     operations: tuple[Literal["+", "-", "*", "/"], ...] = Field(("+", "-"), min_length=1)
     max_denominator: int = Field(10, ge=1, le=1000)
     """Largest denominator of an operand; denominators with factors other than 2 and 5 have no finite decimal."""
+    whole: float = Field(0.0, ge=0, le=1)
+    """Share of operands that are whole numbers, beside those whose denominator happens to be drawn as 1."""
     max_value: int = Field(9, ge=1, le=10_000)
     """Largest value of an operand. Operands are positive; signs come from the operations."""
     decimals: float = Field(0.3, ge=0, le=1)

@@ -75,6 +75,15 @@ def test_operands_stay_within_the_parameters():
     assert 0.45 < decimals / (decimals + fractions) < 0.55
 
 
+def test_share_of_whole_operands():
+    questions = [t.prompt[0]["content"] for t in tasks(max_denominator=7, whole=0.5, number=2000)]
+    operands = [Fraction(text) for q in questions for text in re.findall(r"\d+(?:\.\d+|/\d+)?", q)]
+    # Numerators are multiples of the denominator now and then: of 7 denominators d, a share 1/d each.
+    by_chance = sum(1 / d for d in range(1, 8)) / 7
+    expected = 0.5 + 0.5 * by_chance
+    assert abs(sum(value.denominator == 1 for value in operands) / len(operands) - expected) < 0.03
+
+
 def test_ood_has_more_terms():
     assert {len(re.findall(r" [-+] ", t.prompt[0]["content"])) for t in tasks("ood", ood_terms=(3, 4))} == {2, 3}
     assert {task.split for task in tasks("ood")} == {"ood"}
