@@ -10,7 +10,7 @@ from itertools import pairwise
 from pathlib import Path
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from assay.environments import ORACLES, SPLITS, Task, TaskError, describe, generate, tasks_to_table
@@ -221,6 +221,7 @@ def test_empty_splits_and_missing_sources(tmp_path, environments, tasks, message
         make(environments, tmp_path, **tasks)
 
 
+@settings(deadline=None, max_examples=100)
 @given(st.integers(0, 5000), st.lists(st.floats(0.01, 100), min_size=1, max_size=6))
 def test_division_by_share(total, shares):
     parts = divide(total, {str(i): share for i, share in enumerate(shares)})

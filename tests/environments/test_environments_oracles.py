@@ -3,7 +3,7 @@
 from fractions import Fraction
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from assay.environments import ORACLES, OracleError
@@ -46,6 +46,7 @@ def test_not_read(text):
     assert parse_rational(text) is None
 
 
+@settings(deadline=None, max_examples=100)
 @given(numbers, st.integers(1, 50), st.sampled_from(["", " ", "$", "("]), st.booleans())
 def test_any_fraction_however_written(value, factor, around, spaced):
     slash = " / " if spaced else "/"
@@ -58,6 +59,7 @@ def test_any_fraction_however_written(value, factor, around, spaced):
     assert parse_rational(f"{sign}{whole} {rest}/{value.denominator}") == value
 
 
+@settings(deadline=None, max_examples=100)
 @given(st.integers(-(10**9), 10**9), st.integers(0, 12))
 def test_any_decimal_exactly(digits, places):
     value = Fraction(digits, 10**places)
@@ -68,18 +70,21 @@ def test_any_decimal_exactly(digits, places):
     assert parse_rational(text + "%") == value / 100
 
 
+@settings(deadline=None, max_examples=100)
 @given(st.text(max_size=40))
 def test_any_text_is_read_or_not_but_never_fails(text):
     value = parse_rational(text)
     assert value is None or isinstance(value, Fraction)
 
 
+@settings(deadline=None, max_examples=100)
 @given(st.text(alphabet="0123456789/.,-+ %$(){}\\frac=", max_size=60))
 def test_texts_of_the_right_letters_never_fail(text):
     value = parse_rational(text)
     assert value is None or isinstance(value, Fraction)
 
 
+@settings(deadline=None, max_examples=100)
 @given(numbers, numbers)
 def test_the_verdict_is_equality(answer, gold):
     assert ORACLES["rational"](str(answer), str(gold), {}) is (answer == gold)

@@ -5,7 +5,7 @@ from fractions import Fraction
 from itertools import islice
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from assay.environments import Task, TaskError
@@ -115,6 +115,7 @@ leaves = st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False) 
 keys = st.text() | st.integers() | st.tuples(st.integers(), st.integers())
 
 
+@settings(deadline=None, max_examples=50)
 @given(st.recursive(leaves, lambda inner: st.lists(inner) | st.tuples(inner, inner) | st.dictionaries(keys, inner)))
 def test_metadata_survive_json(value):
     back = decode(json.loads(json.dumps(encode(value))))
