@@ -1,0 +1,80 @@
+"""Questions to verifiers, settled at the least cost: each distinct one once, cheap steps here, slow ones in the pool.
+
+Order of the steps: length, the verifier's quick step (exact match, numeric comparison), its slow step in a
+worker.
+"""
+
+import json
+import re
+from collections.abc import Iterable, Sequence
+from dataclasses import replace
+from typing import NamedTuple
+
+from assay.isolation import Outcome, Pool
+from assay.isolation.pool import Progress
+from assay.params.verification import VerificationParams
+from assay.verifiers.spec import judge_one, spec_of
+from assay.verifiers.verdicts import Finding, abstain, wrong
+
+__all__ = ["Question", "as_not_applicable", "ask", "judge_one", "open_pool", "settle"]
+
+_ADDRESS = re.compile(r"0x[0-9a-fA-F]+")
+
+
+class Question(NamedTuple):
+    """Is this answer right, says which verifier? Equal questions get one verdict."""
+
+    verifier: str
+    answer: str
+    gold: str
+    meta: str = "{}"
+    """JSON of the task's meta; `{}` for verifiers that do not read it."""
+
+
+def ask(verifier: str, answer: str, gold: str, meta: str) -> Question:
+    """A question without what its verifier does not look at, so that equal ones are seen to be equal."""
+    return Question(verifier, answer, gold, meta if spec_of(verifier).needs else "{}")
+
+
+def settle(
+    questions: Iterable[Question], pool: Pool, limit: int, progress: Progress | None = None
+) -> dict[Question, Finding]:
+    """A finding for each distinct question. `limit`: characters of the longest answer that is read.
+
+    The pool is started only if a slow step is needed. Raises IsolationError where it fails; a verifier that fails
+    abstains.
+    """
+    findings: dict[Question, Finding] = {}
+    slow: list[Question] = []
+    for question in dict.fromkeys(questions):
+        finding = _quickly(question, limit)
+        if finding is None:
+            slow.append(question)
+        else:
+            findings[question] = finding
+    outcomes = pool.map(slow, progress)
+    findings.update({question: _finding(outcome) for question, outcome in zip(slow, outcomes, strict=True)})
+    return findings
+
+
+def _quickly(question: Question, limit: int) -> Finding | None:
+    if len(question.answer) > limit:
+        return wrong("too_long")
+    return spec_of(question.verifier).quick(question.answer, question.gold)
+
+
+def _finding(outcome: Outcome) -> Finding:
+    if outcome.failure == "error":  # the message helps people; addresses in it would differ from run to run
+        return abstain("error", json.dumps({"error": _ADDRESS.sub("0x", outcome.detail)[:200]}))
+    return abstain(outcome.failure) if outcome.failure else outcome.value
+
+
+def open_pool(params: VerificationParams, workers: int, verifiers: Sequence[str]) -> Pool:
+    """A pool for the slow steps of the named verifiers. A context manager; not started yet."""
+    preload = dict.fromkeys(name for verifier in verifiers for name in spec_of(verifier).preload)
+    return Pool("assay.verifiers.cascade:judge_one", workers, params.timeout, params.memory_mib, tuple(preload))
+
+
+def as_not_applicable(finding: Finding) -> Finding:
+    """For a reference that was not chosen by the task: a gold that it cannot read only means that it does not fit."""
+    return replace(finding, reason="not_applicable") if finding.reason == "gold_unparseable" else finding

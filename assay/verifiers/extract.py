@@ -1,0 +1,85 @@
+r"""The answer within a completion, and the form that it is written in.
+
+Searched in this order: the last `\boxed{...}` (or `\fbox{...}`), `<answer>...</answer>`, the line after the last
+`answer:` or `####`, and else the whole text. Every step takes time proportional to the text, and of long texts only
+the end is searched.
+"""
+
+import re
+
+WINDOW = 20_000
+"""Characters at the end of a text in which an answer is searched."""
+
+_BRACES = re.compile(r"\\(?:boxed|fbox)\s*\{|\\.|[{}]", re.DOTALL)
+# Repetitions are bounded: two unbounded ones side by side take quadratic time on a long run of spaces.
+_MARKER = re.compile(r"(?:\banswer\b(?:[ \t]{1,3}is)?[ \t]{0,3}(?:\*\*|__)?[ \t]{0,3}:|####)", re.IGNORECASE)
+
+_DIGITS = r"(?:\d{1,3}(?:,\d{3})+|\d+)"
+_FORMATS = (
+    ("integer", re.compile(rf"[+-]?{_DIGITS}")),
+    ("decimal", re.compile(rf"[+-]?(?:{_DIGITS}?\.\d+|{_DIGITS}\.)(?:[eE][+-]?\d+)?|[+-]?\d+[eE][+-]?\d+")),
+    ("fraction", re.compile(rf"[+-]?(?:\d+\s+)?{_DIGITS}\s*/\s*[+-]?{_DIGITS}")),
+)
+
+
+def extract_answer(text: str) -> str:
+    """The answer that a completion gives, stripped; empty where it gives none."""
+    text = text[-WINDOW:] if len(text) > WINDOW and _is_marked(text[-WINDOW:]) else text
+    if len(text) <= WINDOW:
+        for search in (_boxed, _tagged, _marked):
+            answer = search(text)
+            if answer is not None:
+                return answer
+    return text.strip()
+
+
+def answer_format(answer: str) -> str:
+    """integer, decimal, fraction, latex, text or empty, by its looks alone."""
+    answer = answer.strip()
+    if not answer:
+        return "empty"
+    if len(answer) <= 200:
+        for name, pattern in _FORMATS:
+            if pattern.fullmatch(answer):
+                return name
+    return "latex" if "\\" in answer or "$" in answer else "text"
+
+
+def _is_marked(text: str) -> bool:
+    return "boxed" in text or "fbox" in text or "####" in text or "answer" in text.lower()
+
+
+def _boxed(text: str) -> str | None:
+    """Content of the closed box that begins last. One pass with a stack, so nesting costs nothing."""
+    if "boxed" not in text and "fbox" not in text:
+        return None
+    opened: list[tuple[int, bool]] = []
+    best: tuple[int, int] | None = None
+    for match in _BRACES.finditer(text):
+        token = match.group()
+        if token.endswith("{") and token != "\\{":
+            opened.append((match.end(), len(token) > 1))
+        elif token == "}" and opened:
+            start, is_box = opened.pop()
+            if is_box and (best is None or start > best[0]):
+                best = (start, match.start())
+    return None if best is None else text[best[0] : best[1]].strip()
+
+
+def _tagged(text: str) -> str | None:
+    lower = text.lower()
+    end = lower.rfind("</answer>")
+    start = lower.rfind("<answer>", 0, end) if end >= 0 else -1
+    return text[start + len("<answer>") : end].strip() if start >= 0 else None
+
+
+def _marked(text: str) -> str | None:
+    if "####" not in text and "answer" not in text.lower():
+        return None
+    ends = [match.end() for match in _MARKER.finditer(text)]
+    if not ends:
+        return None
+    line = text[ends[-1] :].strip().split("\n", 1)[0].strip()
+    for mark in ("**", "__"):
+        line = line.removeprefix(mark).removesuffix(mark).strip()
+    return line[:-1].rstrip() if line.endswith(".") and not line.endswith("..") else line

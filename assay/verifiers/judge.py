@@ -1,0 +1,89 @@
+"""Single verdicts, for those who cannot wait for a table: golds at generation, pass@1 while policy 0 is trained."""
+
+import json
+from contextlib import ExitStack
+
+from assay.environments import Task
+from assay.isolation import Pool
+from assay.params.verification import VerificationParams
+from assay.verifiers.cascade import ask, open_pool, settle
+from assay.verifiers.extract import answer_format, extract_answer
+from assay.verifiers.spec import spec_of
+from assay.verifiers.verdicts import Finding, Verdict
+from assay.verifiers.verify import verifier_name
+
+
+class Judge:
+    """Verdicts on single texts, with workers that stay warm between calls. A context manager; starts only what is
+    needed."""
+
+    def __init__(self, params: VerificationParams | None = None, workers: int = 1) -> None:
+        self.params, self.workers = params or VerificationParams(), workers
+        self._pools: dict[str, Pool] = {}
+        self._open = ExitStack()
+
+    def __enter__(self) -> "Judge":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._pools.clear()
+        self._open.close()
+
+    def verdict(self, task: Task, text: str, verifier: str | None = None) -> Verdict:
+        """What a verifier (by default the task's rule) says of a text. Raises VerifierError where it does not fit the
+        task."""
+        name = verifier or verifier_name("rule", task, self.params)
+        assert name is not None
+        answer = extract_answer(text)
+        question = ask(name, answer, task.gold, json.dumps(task.meta, sort_keys=True))
+        found = settle([question], self._pool(name), self.params.max_answer_characters)[question]
+        form = answer_format(answer)
+        return Verdict(found.verdict, found.reason, found.score, answer, form, found.components)
+
+    def is_correct(self, task: Task, text: str) -> bool:
+        """Whether a text is right: by the environment's oracle where there is one, else by the task's rule."""
+        oracle = verifier_name("oracle", task, self.params)
+        return self.verdict(task, text, oracle).verdict == "correct"
+
+    def gold_problem(self, task: Task) -> str | None:
+        """What keeps the task's rule from accepting the task's own gold; None where it does accept it."""
+        name = verifier_name("rule", task, self.params)
+        assert name is not None
+        spec, answer = spec_of(name), extract_answer(task.gold)
+        if spec.vouches or spec.slow is None:
+            found = self.verdict(task, task.gold, name)
+            finding = Finding(found.verdict, found.reason, found.score, found.components)
+        else:
+            outcome = self._pool(name).map([(name, answer, task.gold, json.dumps(task.meta, sort_keys=True))])[0]
+            if outcome.failure is not None:
+                return f"{name} fails on it ({outcome.failure}: {outcome.detail[:200]})"
+            finding = outcome.value
+        return None if finding.verdict == "correct" else _complaint(name, finding)
+
+    def _pool(self, name: str) -> Pool:
+        if name not in self._pools:
+            self._pools[name] = self._open.enter_context(open_pool(self.params, self.workers, [name]))
+        return self._pools[name]
+
+
+def _complaint(name: str, finding: Finding) -> str:
+    match finding.reason:
+        case "gold_unparseable":
+            return f"{name} cannot read it"
+        case "too_long":
+            return "it is longer than verification.max_answer_characters"
+        case "timeout" | "memory" | "crash" | "error" | "too_complex":
+            return f"{name} fails on it ({finding.reason}{f': {finding.components}' if finding.components else ''})"
+    return f"{name} does not accept it as its own answer ({finding.verdict}: {finding.reason})"
+
+
+def check_gold(task: Task, params: VerificationParams) -> str | None:
+    """`Judge.gold_problem` for one task. For many, keep a Judge open: verifiers with workers take seconds to start."""
+    with Judge(params) as judge:
+        return judge.gold_problem(task)
+
+
+def is_correct(task: Task, text: str, params: VerificationParams | None = None) -> bool:
+    """`Judge.is_correct` for one text. For many, keep a Judge open."""
+    with Judge(params) as judge:
+        return judge.is_correct(task, text)

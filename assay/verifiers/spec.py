@@ -1,0 +1,128 @@
+"""The verifiers by name: how each decides, cheaply where that is possible, and when its verdicts may have changed."""
+
+import json
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import lru_cache, partial
+from importlib import metadata
+from typing import Any
+
+from assay.environments.oracles import ORACLES, OracleError
+from assay.verifiers import math_verify, numeric, string_match
+from assay.verifiers.verdicts import Finding, VerifierError, abstain, correct, wrong
+
+Meta = dict[str, Any]
+
+
+@dataclass(frozen=True)
+class VerifierSpec:
+    """One verifier. `quick` runs in any process and must be bounded; `slow` runs in a worker and may do anything."""
+
+    name: str
+    version: str
+    """Own revision and the versions of the libraries that verdicts rest on: changes whenever verdicts may change."""
+    quick: Callable[[str, str], Finding | None]
+    """(answer, gold): the verdict, or None to pass the question on."""
+    slow: Callable[[str, str, Meta], Finding] | None = None
+    """(answer, gold, meta): the verdict. An exception makes it an abstention."""
+    preload: tuple[str, ...] = ()
+    """What workers need in memory: modules, or functions ("module:attribute") that are called once."""
+    needs: tuple[str, ...] = ()
+    """Keys of the task's meta that it reads. Questions with equal answers and golds are one question unless it reads
+    any."""
+    vouches: bool = True
+    """Whether `quick` may say that a gold is sound; otherwise only `slow` may."""
+
+
+def version_of(revision: int, *libraries: str) -> str:
+    """Our revision with the versions of libraries, e.g. `1+sympy-1.14.0`."""
+    return "+".join([str(revision), *(f"{library}-{metadata.version(library)}" for library in libraries)])
+
+
+def score_reasoning_gym(answer: str, gold: str, meta: Meta) -> Finding:
+    """The generator's own scorer; only 1.0 is correct."""
+    from assay.environments.reasoning_gym import score
+
+    value = score(answer, gold, meta)
+    return correct(value) if value == 1.0 else wrong(score=value)
+
+
+def ask_oracle(answer: str, gold: str, meta: Meta) -> Finding:
+    """The exact oracle of the task's environment."""
+    try:
+        says = ORACLES[meta["oracle"]](answer, gold, meta)
+    except OracleError:
+        return abstain("gold_unparseable")
+    if says is None:
+        return wrong("unparseable")
+    return correct() if says else wrong()
+
+
+def pass_exact(answer: str, gold: str) -> Finding | None:
+    """The gold itself is right and nothing at all is wrong; everything else is passed on."""
+    if not answer.strip():
+        return wrong("unparseable")
+    return correct() if answer == gold else None
+
+
+def pass_on(answer: str, gold: str) -> Finding | None:
+    """Every question is passed on."""
+    return None
+
+
+VERIFIERS: dict[str, VerifierSpec] = {
+    spec.name: spec
+    for spec in (
+        VerifierSpec("string_match", "1", string_match.judge),
+        VerifierSpec("numeric", "1", numeric.judge),
+        VerifierSpec(
+            "math_verify",
+            version_of(1, "math-verify", "latex2sympy2_extended", "sympy"),
+            math_verify.quick,
+            lambda answer, gold, meta: math_verify.judge(answer, gold),
+            preload=("assay.verifiers.math_verify:warm_up",),
+        ),
+        VerifierSpec(
+            "reasoning_gym",
+            version_of(1, "reasoning-gym"),
+            pass_exact,
+            score_reasoning_gym,
+            preload=("reasoning_gym",),
+            needs=("generator", "config", "entry_metadata"),
+            vouches=False,
+        ),
+    )
+}
+"""By the names that params.yaml and tasks use. A user's reward function becomes a VerifierSpec too, with `slow`
+alone."""
+
+ORACLE_VERSION = "1"
+BOUNDED_ORACLES = frozenset({"rational"})
+"""Oracles that read neither meta nor long texts and evaluate nothing: they answer in any process, without a worker."""
+
+
+def oracle_spec(name: str) -> VerifierSpec:
+    """The oracle that a task's meta names, as a verifier. Raises VerifierError for an unknown one."""
+    if name not in ORACLES:
+        raise VerifierError(f"meta names the oracle {name!r}, but there are only {', '.join(sorted(ORACLES))}")
+    if name in BOUNDED_ORACLES:
+        return VerifierSpec(f"oracle:{name}", ORACLE_VERSION, partial(ask_oracle, meta={"oracle": name}))
+    return VerifierSpec(f"oracle:{name}", ORACLE_VERSION, pass_on, ask_oracle, needs=("oracle",))
+
+
+@lru_cache(maxsize=256)
+def spec_of(name: str) -> VerifierSpec:
+    """A verifier or oracle by name. Raises VerifierError for an unknown one."""
+    if name.startswith("oracle:"):
+        return oracle_spec(name.removeprefix("oracle:"))
+    if name not in VERIFIERS:
+        raise VerifierError(f"there is no verifier {name!r}; there are {', '.join(sorted(VERIFIERS))}")
+    return VERIFIERS[name]
+
+
+def judge_one(name: str, answer: str, gold: str, meta: str) -> Finding:
+    """The slow step of a verifier on one question; `meta` is JSON. What the pool calls."""
+    spec = spec_of(name)
+    if spec.slow is None:
+        return abstain("error", json.dumps(f"{name} has no slow step"))
+    return spec.slow(answer, gold, json.loads(meta))

@@ -1,0 +1,64 @@
+"""What a verifier says: correct, wrong, or that it cannot tell, and why."""
+
+from dataclasses import dataclass
+from typing import Literal
+
+VerdictName = Literal["correct", "wrong", "abstain"]
+Role = Literal["rule", "reference", "oracle", "judge"]
+
+REASONS: dict[str, str] = {
+    "equal": "the answer is the gold, or equal to it",
+    "different": "the answer was read and is not equal to the gold",
+    "unparseable": "there is no answer, or it cannot be read: wrong",
+    "too_long": "the answer is longer than verification.max_answer_characters: wrong, and not read",
+    "gold_unparseable": "the verifier cannot read the gold",
+    "not_applicable": "the verifier does not fit the task, or the environment has no oracle",
+    "too_complex": "reading or evaluating the answer would take more than any verifier should (nesting, huge powers)",
+    "timeout": "no verdict within verification.timeout",
+    "memory": "no verdict within verification.memory_mib",
+    "crash": "the verifier's process died",
+    "error": "the verifier raised an exception",
+}
+"""Every reason that is written into the record, and what it means. Judges of later methods add theirs."""
+
+
+class VerifierError(ValueError):
+    """A verifier that cannot be used as asked. The message names task or parameter and says what to do."""
+
+
+@dataclass(frozen=True)
+class Finding:
+    """A verdict on an (answer, gold) pair. `score` is the verifier's own, None where it abstains."""
+
+    verdict: VerdictName
+    reason: str
+    score: float | None = None
+    components: str | None = None
+    """JSON: parts of a composed score, or the message of a failure."""
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """A finding on a whole text, with the answer that was extracted from it."""
+
+    verdict: VerdictName
+    reason: str
+    score: float | None
+    answer: str
+    answer_format: str
+    components: str | None = None
+
+
+def correct(score: float = 1.0) -> Finding:
+    """The answer is right."""
+    return Finding("correct", "equal", score)
+
+
+def wrong(reason: str = "different", score: float = 0.0) -> Finding:
+    """The answer is wrong."""
+    return Finding("wrong", reason, score)
+
+
+def abstain(reason: str, components: str | None = None) -> Finding:
+    """The verifier cannot tell."""
+    return Finding("abstain", reason, None, components)
