@@ -2,6 +2,7 @@
 
 from pathlib import Path
 
+from assay.engines import load_renderer
 from assay.evaluation import evaluate_run
 from assay.rounds import read_record
 from stages import stage, stage_params
@@ -9,7 +10,8 @@ from stages import stage, stage_params
 
 def main() -> None:
     params = stage_params("evaluate")
-    print(evaluate_run(read_record(Path("data"), len(params.iterations)), params, Path("data/evaluate")))
+    renderer = load_renderer(Path("models/0/policy"), params.policy)  # the tokenizer alone, to show prompts as the policy reads them
+    print(evaluate_run(read_record(Path("data"), len(params.iterations)), params, Path("data/evaluate"), renderer=renderer))
 
 
 if __name__ == "__main__":

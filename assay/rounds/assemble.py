@@ -1,0 +1,36 @@
+"""Gates over what was sampled and verified, then the training batch. The body of the stage `filter`, and of a fused round."""
+
+from pathlib import Path
+
+import pyarrow as pa
+
+from assay.params import Params
+from assay.trajectories import Limits, run_gate
+
+
+def assemble(
+    tasks: pa.Table,
+    trajectories: pa.Table,
+    verdicts: pa.Table,
+    params: Params,
+    *,
+    policy: Path,
+    reference: Path,
+    gates: Path | None,
+) -> pa.Table:
+    """Table `batches`. policy, reference: folders of the policy that sampled and of policy 0, read only where an option needs them.
+
+    gates: folder for data docs; None runs no gate. Raises GateError before anything can be trained on data that fails one.
+    """
+    from assay.training.assemble import assemble_batch, describe
+
+    sampling = params.sampling
+    limits = Limits(abstain=params.verification.abstain_limit, group_size=sampling.group_size, steps=params.training.steps_per_iteration)
+    if gates is not None:
+        print(run_gate("trajectories", {"trajectories": trajectories, "tasks": tasks}, gates / "trajectories", limits), flush=True)
+        print(run_gate("verdicts", {"verdicts": verdicts, "trajectories": trajectories}, gates / "verdicts", limits), flush=True)
+    batches = assemble_batch(trajectories, verdicts, params, policy=policy, reference=reference)
+    if gates is not None:
+        print(run_gate("batch", {"batches": batches, "trajectories": trajectories}, gates / "batch", limits), flush=True)
+    print(describe(batches), flush=True)
+    return batches

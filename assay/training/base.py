@@ -1,0 +1,62 @@
+"""Policy 0 from `policy.base`: any causal language model, from a local folder or the Hugging Face hub."""
+
+import json
+import shutil
+from pathlib import Path
+from typing import Any
+
+from assay.engines import load_renderer
+from assay.params import Params
+from assay.trajectories import publish_folder
+
+_TOKENIZER_FILES = ("tokenizer.json", "tokenizer.model", "vocab.json", "vocab.txt")
+_LEFT_OUT = (".git", ".cache", "original", "onnx", "gguf")
+"""Folders of hub repositories that hold the same weights again in another layout."""
+
+
+class BaseError(ValueError):
+    """policy.base does not name a usable model. The message says what is missing and what to do."""
+
+
+def base_policy(params: Params, out: Path, scratch: Path) -> dict[str, Any]:
+    """Copy the model that `policy.base` names into out/policy, complete and checked. Returns a summary.
+
+    Files are copied as they are: nothing is loaded, weights keep their type. Raises BaseError for a folder without
+    configuration, weights or tokenizer, and for a hub name that cannot be fetched.
+    """
+    name = params.policy.base
+    if name is None:
+        raise BaseError("policy.base is null: there is no model to copy")
+    source = Path(name) if Path(name).is_dir() else fetch(name)
+    check_folder(source, name)
+    draft = scratch / "base"
+    shutil.rmtree(draft, ignore_errors=True)
+    shutil.copytree(source, draft / "policy", symlinks=False, ignore=shutil.ignore_patterns(*_LEFT_OUT, "*.bin", "*.pth", "*.gguf"))
+    load_renderer(draft / "policy", params.policy)  # a template, an end token: found missing here, not after sampling began
+    publish_folder(draft, out)
+    config = json.loads((out / "policy" / "config.json").read_text(encoding="utf-8"))
+    return {"base": name, "architecture": (config.get("architectures") or ["unknown"])[0]}
+
+
+def fetch(name: str) -> Path:
+    """The local copy of a hub model. Raises BaseError when it is neither there nor to be had."""
+    from huggingface_hub import snapshot_download
+
+    try:
+        return Path(snapshot_download(name, ignore_patterns=["*.bin", "*.pth", "*.gguf", "original/*", "onnx/*"]))
+    except Exception as error:  # anything from a bad name to a lost connection
+        reason = " ".join(str(error).split())[:300]
+        raise BaseError(
+            f"policy.base is {name!r}: no such local folder, and the hub did not give it ({type(error).__name__}: {reason}); "
+            "check the name, the connection and, for gated models, HF_TOKEN"
+        ) from error
+
+
+def check_folder(folder: Path, name: str) -> None:
+    """Raises BaseError unless the folder holds configuration, safetensors weights and a tokenizer."""
+    if not (folder / "config.json").is_file():
+        raise BaseError(f"policy.base is {name!r}: config.json is missing in {folder}; name a complete model folder")
+    if not any(folder.glob("*.safetensors")):
+        raise BaseError(f"policy.base is {name!r}: no *.safetensors in {folder}; save the model again with save_pretrained, which writes them")
+    if not any((folder / file).is_file() for file in _TOKENIZER_FILES):
+        raise BaseError(f"policy.base is {name!r}: a model without tokenizer (none of {', '.join(_TOKENIZER_FILES)} in {folder}); copy its tokenizer's files there")
