@@ -46,7 +46,7 @@ def vllm_engine(policy):
         stop_ids=STOP,
         dtype="float32",
         max_model_tokens=80,
-        execution=ExecutionParams(vllm_memory_gib=0.1),
+        execution=ExecutionParams(vllm_memory_gib=0.05),
     )
     yield engine
     engine.close()

@@ -53,7 +53,9 @@ def test_equal_requests_give_equal_bits_and_other_seeds_other_completions(engine
     for request, before, after in zip(requests_mixed, completions, reseeded, strict=True):
         if request.temperature == 0:
             assert after.ids == before.ids
-    assert sum(before.ids != after.ids for before, after in zip(completions, reseeded, strict=True)) > len(completions) / 3
+    assert (
+        sum(before.ids != after.ids for before, after in zip(completions, reseeded, strict=True)) > len(completions) / 3
+    )
 
 
 def test_a_rows_sample_hangs_on_its_own_seed_not_on_its_batch(policy, completions, requests_mixed):
@@ -105,7 +107,14 @@ def test_top_p_keeps_the_smallest_set_that_reaches_it():
     logits = torch.tensor([[0.05, 0.5, 0.15, 0.3]]).log().repeat(1000, 1)
     uniform = torch.linspace(0, 1 - 1e-9, 1000, dtype=torch.float64)
     ones = torch.ones(1000)
-    for top_p, kept in ((0.01, {1}), (0.49, {1}), (0.51, {1, 3}), (0.79, {1, 3}), (0.81, {1, 2, 3}), (1.0, {0, 1, 2, 3})):
+    for top_p, kept in (
+        (0.01, {1}),
+        (0.49, {1}),
+        (0.51, {1, 3}),
+        (0.79, {1, 3}),
+        (0.81, {1, 2, 3}),
+        (1.0, {0, 1, 2, 3}),
+    ):
         token, logprob = sample_tokens(logits, ones, ones * top_p, uniform)
         assert set(token.tolist()) == kept
         mass = {index: logprob[token == index][0].exp().item() for index in kept}
@@ -140,11 +149,13 @@ def test_bad_folders_are_named(tmp_path, policy):
         (tmp_path / "empty" / name).write_bytes(content)
     with pytest.raises(EngineError, match=r"model\.safetensors: not a safetensors file"):
         opened(tmp_path / "empty")
-    with pytest.raises(EngineError, match="256 positions, but .* together are 300"):
+    with pytest.raises(EngineError, match=r"256 positions, but .* together are 300"):
         opened(policy, max_model_tokens=300)
 
 
-def test_weights_of_another_shape_are_refused_and_the_engine_stays_usable(engine, completions, requests_mixed, tmp_path):
+def test_weights_of_another_shape_are_refused_and_the_engine_stays_usable(
+    engine, completions, requests_mixed, tmp_path
+):
     other = save_policy(tmp_path / "deeper", seed=0, layers=3)
     with pytest.raises(EngineError, match=r"deeper: another model than the one in the engine"):
         engine.load_policy(other)
@@ -160,7 +171,9 @@ def test_no_end_token_is_refused(policy):
 
 def test_a_random_batch_keeps_the_order_of_its_requests(engine):
     generator = random.Random(3)
-    requests = [Request(tuple([5] * generator.randrange(1, 30)), 7, 1.0, 1.0, generator.randrange(1, 4)) for _ in range(150)]
+    requests = [
+        Request(tuple([5] * generator.randrange(1, 30)), 7, 1.0, 1.0, generator.randrange(1, 4)) for _ in range(150)
+    ]
     for request, completion in zip(requests, engine.generate(requests), strict=True):
         assert len(completion.ids) <= request.max_tokens
     twice = engine.generate(requests + requests[::-1])

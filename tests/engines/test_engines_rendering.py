@@ -1,0 +1,107 @@
+import json
+
+import pytest
+from tiny_policies import make_tokenizer, save_policy
+
+from assay.engines import PLAIN_TEMPLATE, EngineError, load_renderer
+from assay.params.policy import PolicyParams
+
+QUESTION = [{"role": "user", "content": "1+1=?"}]
+BRACKETS = "{% for message in messages %}[{{ message['content'] }}]{% endfor %}{{ suffix }}"
+
+
+def saved(folder, **options):
+    make_tokenizer(**options).save_pretrained(folder)
+    return folder
+
+
+def test_a_tokenizer_without_template_gets_chatml_where_it_knows_its_tokens(tmp_path):
+    renderer = load_renderer(saved(tmp_path), PolicyParams())
+    assert renderer.template == PLAIN_TEMPLATE
+    assert renderer.rendered(QUESTION) == "<|im_start|>user\n1+1=?<|im_end|>\n<|im_start|>assistant\n"
+    ids = renderer.prompt_ids(QUESTION)
+    assert ids[0] == 1 and ids.count(2) == 1  # its tokens are single ones
+    assert renderer.stop_ids == (2,)
+
+
+def test_without_chat_tokens_it_gets_plain_text(tmp_path):
+    renderer = load_renderer(saved(tmp_path, special=("<pad>", "<end>")), PolicyParams(system_prompt="be brief"))
+    assert renderer.rendered(QUESTION) == "be brief\n\nUser: 1+1=?\nAssistant:"
+    assert renderer.stop_ids == (1,)
+
+
+def test_the_tokenizers_own_template_comes_first_and_a_file_before_it(tmp_path):
+    folder = saved(tmp_path / "policy", chat_template=BRACKETS)
+    arguments = {"suffix": "x"}
+    assert load_renderer(folder, PolicyParams(chat_template_arguments=arguments)).rendered(QUESTION) == "[1+1=?]x"
+    (tmp_path / "mine.jinja").write_text("({{ messages[0]['content'] }})")
+    given = PolicyParams(chat_template=str(tmp_path / "mine.jinja"))
+    assert load_renderer(folder, given).rendered(QUESTION) == "(1+1=?)"
+    with pytest.raises(EngineError, match=r"policy\.chat_template is 'absent\.jinja', but there is no such file"):
+        load_renderer(folder, PolicyParams(chat_template="absent.jinja"))
+
+
+def test_the_system_prompt_goes_before_messages_that_have_none(tmp_path):
+    renderer = load_renderer(saved(tmp_path, chat_template=BRACKETS), PolicyParams(system_prompt="be brief"))
+    assert renderer.rendered(QUESTION) == "[be brief][1+1=?]"
+    own = [{"role": "system", "content": "own"}, *QUESTION]
+    assert renderer.rendered(own) == "[own][1+1=?]"
+    assert own == [{"role": "system", "content": "own"}, *QUESTION]
+
+
+def test_end_tokens_come_from_tokenizer_generation_config_and_parameters(tmp_path):
+    folder = save_policy(tmp_path, chat_template=BRACKETS)
+    (folder / "generation_config.json").write_text(json.dumps({"eos_token_id": [2, 1]}))
+    assert load_renderer(folder, PolicyParams()).stop_ids == (1, 2)
+    assert load_renderer(folder, PolicyParams(stop_tokens=("a", "?"))).stop_ids == (1, 2, 5, 72)
+    with pytest.raises(EngineError, match=r"policy\.stop_tokens names 'ab', which is no single token"):
+        load_renderer(folder, PolicyParams(stop_tokens=("ab",)))
+
+
+def test_no_end_token_anywhere_is_an_error(tmp_path):
+    tokenizer = make_tokenizer(chat_template=BRACKETS)
+    tokenizer.eos_token = None
+    tokenizer.save_pretrained(tmp_path)
+    with pytest.raises(EngineError, match=r"names an end token; name one in policy\.stop_tokens"):
+        load_renderer(tmp_path, PolicyParams())
+    assert load_renderer(tmp_path, PolicyParams(stop_tokens=("<|im_end|>",))).stop_ids == (2,)
+
+
+def test_the_start_token_is_put_where_the_tokenizer_puts_it(tmp_path):
+    from tokenizers.processors import TemplateProcessing
+
+    tokenizer = make_tokenizer(special=("<s>", "<end>"))
+    tokenizer.bos_token = "<s>"
+    tokenizer.backend_tokenizer.post_processor = TemplateProcessing(single="<s> $A", special_tokens=[("<s>", 0)])
+    tokenizer.save_pretrained(tmp_path / "adds")
+    saved(tmp_path / "plain", special=("<s>", "<end>"))
+    with_start = load_renderer(tmp_path / "adds", PolicyParams()).prompt_ids(QUESTION)
+    assert with_start == (0, *load_renderer(tmp_path / "plain", PolicyParams()).prompt_ids(QUESTION))
+
+
+def test_a_prompt_that_is_too_long_names_its_task(tmp_path):
+    renderer = load_renderer(saved(tmp_path), PolicyParams(max_prompt_tokens=24))
+    assert len(renderer.prompt_ids(QUESTION, "task-a")) == 24
+    longer = [{"role": "user", "content": "1+10=?"}]
+    with pytest.raises(EngineError, match=r"task task-b: its prompt has 25 tokens, policy\.max_prompt_tokens is 24"):
+        renderer.prompt_ids(longer, "task-b")
+
+
+def test_text_leaves_special_tokens_out(tmp_path):
+    renderer = load_renderer(saved(tmp_path), PolicyParams())
+    ids = renderer.tokenizer("1/2, or 0.5")["input_ids"]
+    assert renderer.text((1, *ids, 2)) == "1/2, or 0.5"
+
+
+def test_folders_without_tokenizer_and_templates_that_refuse_are_said_so(tmp_path):
+    (tmp_path / "bare").mkdir()
+    with pytest.raises(EngineError, match=r"a model without tokenizer \(no tokenizer\.json\)"):
+        load_renderer(tmp_path / "bare", PolicyParams())
+    with pytest.raises(EngineError, match="no such policy folder"):
+        load_renderer(tmp_path / "absent", PolicyParams())
+    (tmp_path / "bare" / "tokenizer.json").write_text("{")
+    with pytest.raises(EngineError, match="transformers cannot load its tokenizer"):
+        load_renderer(tmp_path / "bare", PolicyParams())
+    refusing = saved(tmp_path / "refusing", chat_template="{{ raise_exception('System role not supported') }}")
+    with pytest.raises(EngineError, match=r"the chat template cannot render .*: System role not supported"):
+        load_renderer(refusing, PolicyParams()).rendered(QUESTION)

@@ -1,0 +1,153 @@
+"""Against a real `vllm serve`, started once."""
+
+from dataclasses import replace
+
+import pytest
+from loopback import Scripted
+from teacher import largest_difference
+from tiny_policies import make_model
+
+from assay.engines import EngineError, open_engine
+from assay.engines.server_engine import read_choice
+from assay.engines.serving import CPU_ARGUMENTS, serve
+from assay.params.execution import ExecutionParams
+from assay.params.sampling import ServerEngine
+
+
+def opened(url, policy, **options):
+    return open_engine(
+        ServerEngine(urls=(url,), **options),
+        policy,
+        stop_ids=(2,),
+        dtype="float32",
+        max_model_tokens=80,
+        execution=ExecutionParams(),
+    )
+
+
+@pytest.fixture(scope="module")
+def server(policy, tmp_path_factory):
+    log = tmp_path_factory.mktemp("server") / "log"
+    arguments = (*CPU_ARGUMENTS, "--kv-cache-memory-bytes", str(64 * 2**20))
+    with serve(policy, dtype="float32", max_model_tokens=80, arguments=arguments, log=log) as url:
+        yield url
+
+
+@pytest.mark.engine
+def test_a_real_server_gives_token_ids_and_processed_logprobs(server, policy, other_policy, requests_mixed):
+    engine = opened(server, policy)
+    calls = []
+    completions = engine.generate(requests_mixed, lambda *counts: calls.append(counts))
+    assert largest_difference(make_model(0), requests_mixed, completions) < 1e-4
+    for request, completion in zip(requests_mixed, completions, strict=True):
+        assert (completion.ids[-1] == 2) == (completion.finish_reason == "stop")
+        assert 2 not in completion.ids[:-1]
+        assert len(completion.ids) == request.max_tokens or completion.finish_reason == "stop"
+    assert {completion.finish_reason for completion in completions} == {"stop", "length"}
+    assert (sum(n for n, _ in calls), sum(t for _, t in calls)) == (96, sum(len(c.ids) for c in completions))
+
+    # Seeds count: the same ones give the same tokens (digits aside), others do not.
+    again = engine.generate(requests_mixed)
+    assert sum(a.ids == b.ids for a, b in zip(completions, again, strict=True)) > 90
+    reseeded = engine.generate([replace(request, seed=request.seed + 1) for request in requests_mixed])
+    assert sum(a.ids != b.ids for a, b in zip(completions, reseeded, strict=True)) > len(completions) / 3
+
+    # Given another policy, it samples that one; opening an engine gives it the policy that was asked for.
+    engine.load_policy(other_policy)
+    assert largest_difference(make_model(1), requests_mixed, engine.generate(requests_mixed)) < 1e-4
+    reopened = opened(server, policy)
+    assert largest_difference(make_model(0), requests_mixed, reopened.generate(requests_mixed)) < 1e-4
+    assert reopened.version == engine.version != "unknown"
+
+    with pytest.raises(EngineError, match=r"sampling\.engine\.model is absent"):
+        opened(server, policy, model="absent")
+    engine.close()
+    reopened.close()
+
+
+def models(root):
+    return [(200, {"data": [{"id": "served", "root": str(root)}]})]
+
+
+def test_a_server_that_cannot_change_weights_must_serve_the_policy(policy, other_policy, caplog):
+    url = Scripted({"/v1/models": models(policy)}).url
+    engine = opened(url, policy)
+    assert engine.version == "unknown"
+    with pytest.raises(EngineError, match=r"offers no way to change its weights, so it cannot be given .*one"):
+        engine.load_policy(other_policy)
+    with pytest.raises(EngineError, match=r"serves .*zero, not .*one\. Start it with VLLM_SERVER_DEV_MODE=1"):
+        opened(url, other_policy)
+    opened(url, other_policy, model="served")
+    assert "nobody can check that served is the policy" in caplog.text
+
+
+def test_logprobs_before_temperature_are_refused(policy, requests_mixed):
+    choice = {"logprobs": {"token_logprobs": [-0.7], "top_logprobs": [{"token_id:5": -0.7}]}, "finish_reason": "length"}
+    answers = {
+        "/v1/models": models(policy),
+        "/v1/completions": [(200, {"choices": [choice | {"token_ids": [5]}]})],
+    }
+    server = Scripted(answers)
+    engine = opened(server.url, policy)
+    with pytest.raises(EngineError, match="start the server with --logprobs-mode processed_logprobs"):
+        engine.generate(requests_mixed)
+    asked = len(server.asked)
+    plain = [replace(request, temperature=1.0, top_p=1.0, max_tokens=1) for request in requests_mixed[:5]]
+    assert [completion.ids for completion in engine.generate(plain)] == [
+        (5,)
+    ] * 5  # no probe is needed at temperature 1
+    assert len(server.asked) == asked + 5
+
+
+def test_a_refused_request_ends_the_batch_with_the_servers_words(policy, requests_mixed):
+    answers = {
+        "/v1/models": models(policy),
+        "/v1/completions": [(400, {"error": {"message": "prompt is too long"}})],
+    }
+    server = Scripted(answers)
+    engine = opened(server.url, policy, concurrency=2)
+    plain = [replace(request, temperature=1.0, top_p=1.0) for request in requests_mixed]
+    with pytest.raises(EngineError, match=r"the server refuses \(HTTP 400: prompt is too long\)"):
+        engine.generate(plain)
+    assert server.asked.count("/v1/completions") < len(plain)
+
+
+def answer(**changes):
+    choice = {
+        "token_ids": [7, 2],
+        "finish_reason": "stop",
+        "logprobs": {"token_logprobs": [-1.0, -0.5], "tokens": ["token_id:7", "token_id:2"]},
+        "prompt_token_ids": [3, 4],
+    }
+    return {"choices": [choice | changes]}
+
+
+@pytest.fixture(scope="module")
+def request_small(requests_mixed):
+    return replace(requests_mixed[0], prompt_ids=(3, 4))
+
+
+def test_an_answer_is_read_token_for_token(request_small):
+    completion = read_choice(answer(), request_small, (2,))
+    assert (completion.ids, completion.logprobs, completion.finish_reason) == ((7, 2), (-1.0, -0.5), "stop")
+    assert read_choice(answer(token_ids=None), request_small, (2,)) == completion
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        (
+            {"token_ids": None, "logprobs": {"token_logprobs": [-1.0], "tokens": ["a"]}},
+            "returns text without token ids",
+        ),
+        ({"prompt_token_ids": [1, 3, 4]}, "changed the prompt's token ids"),
+        ({"token_ids": [7, 9]}, r"stopped after token 9, which is none of the end tokens \[2\]"),
+        ({"logprobs": {"token_logprobs": [-1.0]}}, "2 tokens, 1 log-probabilities"),
+        ({"logprobs": {"token_logprobs": [-1.0, None]}}, "gave 2 tokens, 2 log-probabilities"),
+        ({"finish_reason": "abort"}, "finish reason 'abort'"),
+        ({"logprobs": None}, "holds no completion with log-probabilities"),
+    ],
+)
+def test_answers_that_are_not_what_was_sampled_are_refused(changes, message, request_small):
+    with pytest.raises(EngineError, match=message):
+        read_choice(answer(**changes), request_small, (2,))
