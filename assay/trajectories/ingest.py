@@ -1,7 +1,7 @@
 """Writing to the warehouse: shards, versions, and the removal of what no version needs any more."""
 
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -20,32 +20,76 @@ if TYPE_CHECKING:
     import duckdb
 
 ROWS_PER_STATEMENT = 500
+BATCH_BYTES = 256 * 2**20
+"""A sync that is killed loses at most this much of its work."""
 
 
 def stored_parts(connection: "duckdb.DuckDBPyConnection") -> dict[str, int]:
-    """md5 -> part of the shards that need not be read again."""
+    """md5 -> part of all shards that are stored."""
+    return dict(connection.execute("SELECT md5, part FROM parts").fetchall())
+
+
+def outdated_parts(connection: "duckdb.DuckDBPyConnection") -> dict[str, int]:
+    """md5 -> part of the shards that had columns which the schema has gained since: they are worth reading again."""
     known = [column.name for table in TABLES.values() for column in table.columns]
-    query = "SELECT md5, part FROM parts WHERE NOT list_has_any(unknown_columns, ?::VARCHAR[])"
+    query = "SELECT md5, part FROM parts WHERE list_has_any(unknown_columns, ?::VARCHAR[])"
     return dict(connection.execute(query, [known]).fetchall())
 
 
-def add_shard(connection: "duckdb.DuckDBPyConnection", shard: Shard, file: Path) -> tuple[int, int]:
-    """Store one shard in a transaction. Returns its part and its number of rows.
+def add_shards(
+    connection: "duckdb.DuckDBPyConnection", wanted: Sequence[tuple[Shard, Path]], progress: Callable[[str], None]
+) -> tuple[dict[str, int], int, dict[str, str]]:
+    """Store shards, in transactions of at least BATCH_BYTES: each costs a wait for the disk.
 
-    Raises ShardError, which names the file, when its bytes are not those that DVC recorded, or no shard of the table.
+    Returns md5 -> part, the number of rows, and md5 -> what is wrong, for shards whose bytes are not those that DVC
+    recorded or that do not fit their table; the message names the file.
     """
+    parts: dict[str, int] = {}
+    faults: dict[str, str] = {}
+    total = 0
+    remaining = list(wanted)
+    while remaining:
+        batch: list[tuple[Shard, Path]] = []
+        size = 0
+        while remaining and size < BATCH_BYTES:
+            batch.append(remaining.pop(0))
+            size += batch[-1][1].stat().st_size
+        while batch:
+            connection.begin()
+            stored: dict[str, int] = {}
+            rows = 0
+            faulty = None
+            try:
+                for shard, file in batch:
+                    progress(f"{shard.path} ({file})")
+                    try:
+                        stored[shard.md5], count = _add_shard(connection, shard, file)
+                    except ShardError as error:
+                        faulty, faults[shard.md5] = (shard, file), str(error)
+                        break
+                    rows += count
+            except BaseException:
+                connection.rollback()
+                raise
+            if faulty is not None:
+                # An error ends DuckDB's transaction: the others are stored without the one that failed.
+                connection.rollback()
+                batch.remove(faulty)
+                continue
+            connection.commit()
+            parts |= stored
+            total += rows
+            break
+    return parts, total, faults
+
+
+def _add_shard(connection: "duckdb.DuckDBPyConnection", shard: Shard, file: Path) -> tuple[int, int]:
     import duckdb
 
     if md5(file) != shard.md5:
         raise ShardError(f"{file}: corrupted shard of table {shard.table} ({shard.path}): its MD5 is not {shard.md5}")
     try:
-        own = pq.read_schema(file)
-        connection.begin()
-        try:
-            return _insert_shard(connection, shard, file, own)
-        except BaseException:
-            connection.rollback()
-            raise
+        return _insert_shard(connection, shard, file, pq.read_schema(file))
     except (duckdb.DataError, duckdb.ProgrammingError, pa.ArrowException) as error:
         raise ShardError(f"{file}: not a shard of table {shard.table} ({one_line(error)})") from error
 
@@ -73,7 +117,6 @@ def _insert_shard(connection: "duckdb.DuckDBPyConnection", shard: Shard, file: P
             lowest if lowest == highest else None, shard.path, sorted(present - set(columns)),
         ],
     )  # fmt: skip
-    connection.commit()
     return part, rows
 
 

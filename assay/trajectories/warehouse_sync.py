@@ -1,19 +1,27 @@
 """`assay sync`: bring the warehouse up to date with everything that git, DVC's cache and data/imported hold.
 
-Each shard is stored once, checked against its hash, in a transaction of its own; a version appears when all of its
-shards that can be found are in. A killed sync leaves whole shards behind, and the next one goes on from them.
+Each shard is stored once and checked against its hash; a version appears when all of its shards that can be found are
+in. Everything happens in transactions: a killed sync leaves whole shards behind, and the next one goes on from them.
 """
 
 import hashlib
 import json
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from assay.trajectories.contents import Contents, contents_of, imported, imported_contents
 from assay.trajectories.history import History, Version, lock_file, read_history, references
-from assay.trajectories.ingest import add_shard, forget_version, prune, stored_parts, write_names, write_version
+from assay.trajectories.ingest import (
+    add_shards,
+    forget_version,
+    outdated_parts,
+    prune,
+    stored_parts,
+    write_names,
+    write_version,
+)
 from assay.trajectories.objects import Objects
 from assay.trajectories.pipelines import PIPELINES, Shard, open_project
 from assay.trajectories.shards import ShardError
@@ -147,6 +155,18 @@ def _summary(connection: "duckdb.DuckDBPyConnection", report: SyncReport) -> Syn
     return report
 
 
+@dataclass(frozen=True)
+class Found:
+    """A version whose contents were read."""
+
+    version: Version
+    contents: Contents
+    objects: Objects | None
+    """DVC's cache; None for imports, which DVC does not hold."""
+    in_workspace: bool
+    """Whether its files may lie in the workspace."""
+
+
 class _Sync:
     """One run of `sync`, with the file held."""
 
@@ -156,6 +176,7 @@ class _Sync:
         self.connection, self.root, self.report, self.progress = connection, root, report, progress
         prepare(connection)
         self.parts = stored_parts(connection)
+        self.outdated = outdated_parts(connection)
         self.awaited: list[str] = []
         self.corrupted: list[str] = []
 
@@ -164,16 +185,15 @@ class _Sync:
         imports = imported(self.root)
         current = history.current.get("staged") or next(iter(history.current.values()), None)
         found = [*self._pipelines(history), *self._imports(imports)]
-        for version, contents, objects in found:
-            self._add_shards(version, contents, objects, version.name in history.current.values())
+        self._add_shards(found)
         keep = {version.name for version in history.versions} | set(imports)
         self.connection.begin()
         passing = "SELECT name FROM versions WHERE kind IN ('workspace', 'import')"
         for (name,) in self.connection.execute(passing).fetchall():
             if name not in keep:
                 forget_version(self.connection, name)
-        for version, contents, _ in found:
-            write_version(self.connection, version, contents, self.parts)
+        for item in found:
+            write_version(self.connection, item.version, item.contents, self.parts)
         write_names(self.connection, history.names | {name: (name, "version") for name in imports}, current)
         prune(self.connection)
         lists = {"awaited": self.awaited, "notes": self.report.notes}
@@ -189,10 +209,13 @@ class _Sync:
             raise ShardError("\n".join([*self.corrupted, advice]))
         return report
 
-    def _pipelines(self, history: History) -> Iterator[tuple[Version, Contents, Objects | None]]:
+    def _pipelines(self, history: History) -> Iterator[Found]:
         """Versions of the project whose contents are not known yet, or may have become complete."""
-        known = "SELECT name, lock_hash FROM versions WHERE len(missing) = 0"
-        complete = dict(self.connection.execute(known).fetchall())
+        known = (
+            "SELECT name, lock_hash FROM versions WHERE len(missing) = 0 AND name NOT IN "
+            "(SELECT version FROM version_parts WHERE list_contains(?::INTEGER[], part))"
+        )
+        complete = dict(self.connection.execute(known, [list(self.outdated.values())]).fetchall())
         unread = [v for v in history.versions if v.kind == "workspace" or complete.get(v.name) != v.lock_hash]
         if not unread:
             return
@@ -207,38 +230,40 @@ class _Sync:
                     if isinstance(stages, str):
                         self.report.notes.append(f"version {version.name} is left out, DVC cannot read it: {stages}")
                         continue
-                    workspace = self.root if version.name in current else None
-                    yield version, contents_of(stages, version.pipeline, project.objects, workspace), project.objects
+                    here = version.name in current
+                    contents = contents_of(stages, version.pipeline, project.objects, self.root if here else None)
+                    yield Found(version, contents, project.objects, here)
 
-    def _imports(self, folders: dict[str, Path]) -> Iterator[tuple[Version, Contents, Objects | None]]:
+    def _imports(self, folders: dict[str, Path]) -> Iterator[Found]:
         for name, folder in folders.items():
             contents, digest = imported_contents(self.root, folder)
-            yield Version(name, "imported", "import", digest), contents, None
+            yield Found(Version(name, "imported", "import", digest), contents, None, True)
 
-    def _add_shards(self, version: Version, contents: Contents, objects: Objects | None, is_current: bool) -> None:
-        for shard in contents.shards:
-            if shard.md5 in self.parts:
-                continue
-            file = self._find(shard, objects, is_current)
-            if file is None:
-                contents.missing[shard.path] = shard.md5
-                continue
-            self.progress(f"{version.name}: {shard.path}")
-            try:
-                self.parts[shard.md5], rows = add_shard(self.connection, shard, file)
-            except ShardError as error:
-                contents.missing[shard.path] = shard.md5
-                (self.corrupted if is_current or objects is None else self.report.notes).append(str(error))
-                continue
-            self.report.shards += 1
-            self.report.rows += rows
-        if objects is not None:
-            self.awaited += [str(objects.path(digest).resolve()) for digest in contents.missing.values()]
+    def _add_shards(self, found: Sequence[Found]) -> None:
+        """Store what is not stored yet, and say of each version what could not be."""
+        wanted: dict[str, tuple[Shard, Path]] = {}
+        for item in found:
+            for shard in item.contents.shards:
+                if shard.md5 in self.parts and shard.md5 not in self.outdated:
+                    continue
+                file = self._find(shard, item)
+                if file is not None:
+                    wanted.setdefault(shard.md5, (shard, file))
+        parts, self.report.rows, faults = add_shards(self.connection, list(wanted.values()), self.progress)
+        self.parts |= parts
+        self.report.shards = len(parts)
+        for item in found:
+            missing = item.contents.missing
+            missing |= {shard.path: shard.md5 for shard in item.contents.shards if shard.md5 not in self.parts}
+            mine = [faults[shard.md5] for shard in item.contents.shards if shard.md5 in faults]
+            (self.corrupted if item.in_workspace else self.report.notes).extend(mine)
+            if item.objects is not None:
+                self.awaited += [str(item.objects.path(digest).resolve()) for digest in missing.values()]
 
-    def _find(self, shard: Shard, objects: Objects | None, is_current: bool) -> Path | None:
+    def _find(self, shard: Shard, item: Found) -> Path | None:
         """The shard's file: in DVC's cache, or in the workspace where that is this version."""
-        places = [objects.path(shard.md5)] if objects is not None else []
-        if objects is None or is_current:
+        places = [item.objects.path(shard.md5)] if item.objects is not None else []
+        if item.in_workspace:
             places.append(self.root / shard.path)
         return next((place for place in places if place.is_file()), None)
 

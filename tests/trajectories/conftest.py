@@ -165,6 +165,7 @@ def finished_project(tmp_path_factory: pytest.TempPathFactory) -> Project:
     project = Project(root)
     project.script(
         "git init -q", "dvc init -q", "dvc config core.analytics false", "dvc config cache.type copy",
+        "dvc remote add -q -d store ../store",
         "git add -A", "git commit -q -m made",
         "dvc repro -q", "git add -A", "git commit -q -m baseline", "git tag baseline",
     )  # fmt: skip
