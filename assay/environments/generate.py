@@ -23,6 +23,8 @@ DROPS = ("duplicates", "contamination", "conflicting_gold")
 """Why a candidate is dropped: its prompt is in this split already; it is in a split that was chosen before (eval,
 ood, then train), also where it differs only in case or white space; it is known with another gold."""
 _SHOWN = 5  # tasks named in an error
+PATIENCE = 4
+"""Draws for each task that is asked for, beyond the first thousand, before an environment is taken to have no more."""
 
 
 @dataclass(frozen=True)
@@ -155,12 +157,19 @@ def _collect(
 ) -> tuple[list[Candidate], dict[str, int]]:
     """Candidates until enough are kept, or until so many in a row brought nothing new that a finite family must be
     exhausted: of equally likely tasks, ten times as many draws as were found miss the last one with probability e^-10.
+    Where tasks are far from equally likely, rare ones would be drawn for without end: `patience` bounds the draws.
     """
     count = {"requested": wanted, "kept": 0, "generated": 0} | dict.fromkeys(DROPS, 0)
     kept: list[Candidate] = []
     stale = 0
     candidates = environment.candidates(split)
-    while len(kept) < wanted and stale <= 1000 + 10 * len(kept) and (candidate := next(candidates, None)) is not None:
+    patience = 1000 + PATIENCE * wanted
+    while (
+        len(kept) < wanted
+        and stale <= 1000 + 10 * len(kept)
+        and count["generated"] < patience
+        and (candidate := next(candidates, None)) is not None
+    ):
         count["generated"] += 1
         reason = candidate.drop or refuse(candidate.task)
         if reason is not None:

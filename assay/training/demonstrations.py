@@ -10,8 +10,6 @@ from assay.trajectories import seed_from
 
 IGNORED = -100
 """Label of a token that bears no loss."""
-CHUNK = 50
-"""Batches that are drawn together: rows are sorted by length within a chunk, so that a batch pads little."""
 
 
 @dataclass(frozen=True)
@@ -50,14 +48,16 @@ def encode(tokenizer: Any, prompts: list[str], completions: list[str], longest: 
 
 def batches(rows: Demonstrations, size: int, seed: int, first: int) -> Iterator[np.ndarray]:
     """Row numbers of each batch from batch `first` on, without end. Batch n depends on seed and n alone, so that a resumed
-    run goes on with the batches that an uninterrupted one would see."""
+    run goes on with the batches that an uninterrupted one would see.
+
+    Batches are drawn at random, not by length: rows of one length are of one kind, and batches of one kind each made the warm
+    start four times slower in examples (pass@1 0.01 against 0.06 after 600 steps), which costs more than the padding.
+    """
     size = min(size, len(rows))
-    per_chunk = max(1, min(CHUNK, len(rows) // size))
-    chunk, skip = divmod(first, per_chunk)
+    per_epoch = len(rows) // size
+    epoch, skip = divmod(first, per_epoch)
     while True:
-        rng = np.random.default_rng(seed_from(seed, "demonstrations", chunk))
-        drawn = rng.permutation(len(rows))[: per_chunk * size]
-        ordered = drawn[np.argsort(rows.lengths[drawn], kind="stable")].reshape(per_chunk, size)
-        for batch in rng.permutation(per_chunk)[skip:]:
-            yield ordered[batch]
-        chunk, skip = chunk + 1, 0
+        order = np.random.default_rng(seed_from(seed, "demonstrations", epoch)).permutation(len(rows))
+        for batch in range(skip, per_epoch):
+            yield order[batch * size : (batch + 1) * size]
+        epoch, skip = epoch + 1, 0
