@@ -10,7 +10,9 @@ def main() -> None:
     k = iteration_argument()
     batch, model = Path(f"data/filter/{k}/batches.parquet"), Path(f"models/{k}")
     with scratch_folder(SCRATCH, f"update-{k}", [CONFIG / "update.json", batch, model]) as scratch:
-        update(stage_params("update"), batch, model, Path(f"models/{k + 1}"), Path(f"data/update/{k}"), scratch, live=Path(f"data/dvclive/{k}"))
+        update(
+            stage_params("update"), batch, model, Path(f"models/{k + 1}"), Path(f"data/update/{k}"), scratch, live=Path(f"data/dvclive/{k}")
+        )
 
 
 if __name__ == "__main__":

@@ -16,7 +16,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(arguments: argparse.Namespace) -> int:
     params = load_params(arguments.root)
-    print(f"parameters: valid ({arguments.root / 'params.yaml'}, method {params.method}, scale {params.scale}, environment {params.environment})")
+    print(
+        f"parameters: valid ({arguments.root / 'params.yaml'}, method {params.method}, scale {params.scale}, "
+        f"environment {params.environment})"
+    )
     if arguments.params_only:
         return 0
     from assay.rounds.generate import make_tasks

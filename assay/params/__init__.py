@@ -5,6 +5,14 @@ from assay.params.loading import load_execution, load_params, read_stage_view, s
 from assay.params.schema import STAGE_SECTIONS, Iteration, Params
 
 __all__ = [
-    "STAGE_SECTIONS", "Iteration", "ParameterError", "Params", "Section",
-    "load_execution", "load_params", "read_stage_view", "stage_view", "write_stage_views",
+    "STAGE_SECTIONS",
+    "Iteration",
+    "ParameterError",
+    "Params",
+    "Section",
+    "load_execution",
+    "load_params",
+    "read_stage_view",
+    "stage_view",
+    "write_stage_views",
 ]

@@ -34,9 +34,7 @@ class RationalArithmetic(Section):
     @classmethod
     def _in_order(cls, value: tuple[int, int]) -> tuple[int, int]:
         if value[0] > value[1]:
-            raise ValueError(
-                f"[{value[0]}, {value[1]}] is the wrong way round: the smallest number of operands comes first"
-            )
+            raise ValueError(f"[{value[0]}, {value[1]}] is the wrong way round: the smallest number of operands comes first")
         return value
 
 

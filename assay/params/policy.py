@@ -44,7 +44,7 @@ class WarmStartParams(Section):
     """Supervised training of the from-scratch policy until sampling succeeds often enough for reinforcement learning."""
 
     target: float = Field(0.35, gt=0, lt=1)
-    """Training stops once pass@1 on training-distribution tasks, measured while training, reaches this. Above about 0.5 little is left to reinforce."""
+    """Training stops once pass@1 on training tasks, measured while training, reaches this. Above about 0.5 little is left to reinforce."""
     max_steps: int = Field(3000, ge=1)
     batch_size: int = Field(256, ge=1)
     learning_rate: float = Field(3e-3, gt=0)

@@ -72,7 +72,9 @@ class Params(Section):
         if sampling.temperature == 0:
             raise ValueError("sampling.temperature is 0: every completion of a group would be the same; use a value above 0")
         if training.schedule != "constant" and training.total_steps is None:
-            raise ValueError(f"training.schedule {training.schedule} needs training.total_steps, the length of the whole run in optimizer steps")
+            raise ValueError(
+                f"training.schedule {training.schedule} needs training.total_steps, the length of the whole run in optimizer steps"
+            )
         if training.steps_per_iteration > sampling.tasks_per_iteration:
             raise ValueError(
                 f"training.steps_per_iteration is {training.steps_per_iteration}, but an iteration samples only "
@@ -91,6 +93,18 @@ STAGE_SECTIONS: dict[str, tuple[str, ...]] = {
     "filter": ("seed", "sampling", "verification", "filter", "training"),
     "update": ("seed", "sampling", "training"),
     "finish": ("seed", "policy", "sampling", "evaluation", "verification"),
-    "evaluate": ("method", "scale", "environment", "seed", "iterations", "environments", "policy", "sampling", "evaluation", "verification", "training"),
+    "evaluate": (
+        "method",
+        "scale",
+        "environment",
+        "seed",
+        "iterations",
+        "environments",
+        "policy",
+        "sampling",
+        "evaluation",
+        "verification",
+        "training",
+    ),
     "publish": ("iterations",),
 }

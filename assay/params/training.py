@@ -67,9 +67,7 @@ class DivergenceParams(Section):
     @model_validator(mode="after")
     def _has_a_gradient(self) -> "DivergenceParams":
         if self.estimator == "k1" and self.coefficient > 0:
-            raise ValueError(
-                "k1 has a gradient of zero mean, so it penalises nothing: use k2 (reverse KL) or k3 (forward KL)"
-            )
+            raise ValueError("k1 has a gradient of zero mean, so it penalises nothing: use k2 (reverse KL) or k3 (forward KL)")
         return self
 
 

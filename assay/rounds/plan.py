@@ -96,12 +96,40 @@ def estimate_run(params: Params, root: Path = Path()) -> Estimate:
     warm_tokens = 0 if params.policy.base else params.warm_start.max_steps * params.warm_start.batch_size * WARM_START_STEP_ROW_TOKENS
     train_tokens = train_rows * s.max_tokens
     lines = (
-        line("generate", 1, t.train + t.eval + t.ood, 0, (t.train + t.eval + t.ood + t.demonstrations) * 120 / 2**30, t.demonstrations / 20_000),
-        line("warm_start", 1, 0 if params.policy.base else t.demonstrations, warm_tokens, weights, 6 * size * warm_tokens / (rate * TRAINING_SHARE)),
-        line("rollout", count, train_rows + eval_rows, train_tokens + eval_rows * s.max_tokens, (train_tokens + eval_rows * s.max_tokens) * stored, sampled(train_rows + eval_rows)),
+        line(
+            "generate",
+            1,
+            t.train + t.eval + t.ood,
+            0,
+            (t.train + t.eval + t.ood + t.demonstrations) * 120 / 2**30,
+            t.demonstrations / 20_000,
+        ),
+        line(
+            "warm_start",
+            1,
+            0 if params.policy.base else t.demonstrations,
+            warm_tokens,
+            weights,
+            6 * size * warm_tokens / (rate * TRAINING_SHARE),
+        ),
+        line(
+            "rollout",
+            count,
+            train_rows + eval_rows,
+            train_tokens + eval_rows * s.max_tokens,
+            (train_tokens + eval_rows * s.max_tokens) * stored,
+            sampled(train_rows + eval_rows),
+        ),
         line("verify", count, train_rows + eval_rows, 0, (train_rows + eval_rows) * 12 / 2**30, (train_rows + eval_rows) / 8_000),
         line("filter", count, train_rows, train_tokens, train_tokens * stored, train_rows / 20_000),
-        line("update", count, train_rows, train_tokens, train_tokens * stored + weights + trainer, 8 * size * train_rows * (s.max_tokens + params.policy.max_prompt_tokens / 4) / (rate * TRAINING_SHARE)),
+        line(
+            "update",
+            count,
+            train_rows,
+            train_tokens,
+            train_tokens * stored + weights + trainer,
+            8 * size * train_rows * (s.max_tokens + params.policy.max_prompt_tokens / 4) / (rate * TRAINING_SHARE),
+        ),
         line("finish", 1, eval_rows, eval_rows * s.max_tokens, eval_rows * s.max_tokens * stored, sampled(eval_rows)),
         line("evaluate", 1, (count + 1) * eval_rows, 0, 0.002, (count + 1) * eval_rows / 20_000),
     )
@@ -111,11 +139,9 @@ def estimate_run(params: Params, root: Path = Path()) -> Estimate:
 def format_estimate(estimate: Estimate) -> str:
     """A table for a terminal: each stage times the number of its runs, and the sum."""
     head = f"{'stage':<12}{'runs':>5}{'rows each':>12}{'tokens each, at most':>22}{'GiB in all':>12}{'minutes in all':>16}"
-    body = [
-        f"{x.stage:<12}{x.runs:>5}{x.rows:>12,}{x.tokens:>22,}{x.gib * x.runs:>12.3f}{x.minutes:>16.1f}"
-        for x in estimate.lines
-    ]
-    total = f"{'together':<12}{'':>5}{'':>12}{'':>22}{sum(x.gib * x.runs for x in estimate.lines):>12.3f}{sum(x.minutes for x in estimate.lines):>16.1f}"
+    body = [f"{x.stage:<12}{x.runs:>5}{x.rows:>12,}{x.tokens:>22,}{x.gib * x.runs:>12.3f}{x.minutes:>16.1f}" for x in estimate.lines]
+    gib, minutes = sum(x.gib * x.runs for x in estimate.lines), sum(x.minutes for x in estimate.lines)
+    total = f"{'together':<51}{gib:>12.3f}{minutes:>16.1f}"
     size = f"{estimate.parameters:,} parameters" if estimate.parameters else "size unknown before its download: minutes are start-up only"
     note = f"policy: {size}; measured matrix rate {estimate.matrix_rate / 1e9:,.0f} GFLOP/s; minutes are rough (a factor of two either way)"
     return "\n".join([head, *body, total, note])

@@ -57,6 +57,11 @@ def check_folder(folder: Path, name: str) -> None:
     if not (folder / "config.json").is_file():
         raise BaseError(f"policy.base is {name!r}: config.json is missing in {folder}; name a complete model folder")
     if not any(folder.glob("*.safetensors")):
-        raise BaseError(f"policy.base is {name!r}: no *.safetensors in {folder}; save the model again with save_pretrained, which writes them")
+        raise BaseError(
+            f"policy.base is {name!r}: no *.safetensors in {folder}; save the model again with save_pretrained, which writes them"
+        )
     if not any((folder / file).is_file() for file in _TOKENIZER_FILES):
-        raise BaseError(f"policy.base is {name!r}: a model without tokenizer (none of {', '.join(_TOKENIZER_FILES)} in {folder}); copy its tokenizer's files there")
+        raise BaseError(
+            f"policy.base is {name!r}: a model without tokenizer (none of {', '.join(_TOKENIZER_FILES)} in {folder}); "
+            "copy its tokenizer's files there"
+        )

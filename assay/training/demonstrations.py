@@ -36,7 +36,8 @@ def encode(tokenizer: Any, prompts: list[str], completions: list[str], longest: 
     if width > longest:
         row = int(lengths.argmax())
         raise ValueError(
-            f"demonstration of task {keys[row]} has {width} tokens, but policy.shape.max_positions is {longest}; raise it or remove the task"
+            f"demonstration of task {keys[row]} has {width} tokens, but policy.shape.max_positions is {longest}; "
+            "raise it or remove the task"
         )
     ids = np.full((len(lengths), width), tokenizer.pad_token_id, dtype=np.int64)
     labels = np.full_like(ids, IGNORED)

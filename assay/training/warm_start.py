@@ -55,7 +55,8 @@ def warm_start(
     """
     if not len(demonstrations):
         raise WarmStartError(
-            "there are no demonstrations to start from: raise tasks.demonstrations, add an environment that has such, or name a trained model in policy.base"
+            "there are no demonstrations to start from: raise tasks.demonstrations, add an environment that has such, "
+            "or name a trained model in policy.base"
         )
     run = WarmStartRun(params, tasks, demonstrations, scratch, is_correct)
     report(f"warm start: {run.parameters:,} parameters, {len(run.rows):,} demonstrations, {run.tokens_per_row:.1f} tokens each")
@@ -147,7 +148,10 @@ class WarmStartRun:
             if step % options.check_every == 0 or step == options.max_steps:
                 checks.append(Check(step, sum(losses) / len(losses), self.pass_at_1()))
                 losses = []
-                report(f"warm start: step {step}/{options.max_steps}, loss {checks[-1].loss:.3f} nats, pass@1 {checks[-1].pass_at_1:.3f} (target {options.target})")
+                report(
+                    f"warm start: step {step}/{options.max_steps}, loss {checks[-1].loss:.3f} nats, "
+                    f"pass@1 {checks[-1].pass_at_1:.3f} (target {options.target})"
+                )
                 self.save(step, checks)
                 if self.done(step, checks):
                     break
@@ -177,7 +181,9 @@ class WarmStartRun:
         from assay.engines.transformers_engine import TransformersSampler
 
         self.model.eval()
-        engine = TransformersSampler.around(self.model, stop_ids=self.renderer.stop_ids, max_model_tokens=self.params.policy.shape.max_positions)
+        engine = TransformersSampler.around(
+            self.model, stop_ids=self.renderer.stop_ids, max_model_tokens=self.params.policy.shape.max_positions
+        )
         completions = engine.generate(self.requests)
         self.model.train()
         right = [

@@ -4,6 +4,7 @@ import json
 import shutil
 import subprocess
 import sys
+from itertools import chain
 
 import pytest
 from hypothesis import given, settings
@@ -19,7 +20,16 @@ from assay.training.warm_start import WarmStartError, warm_start
 from assay.trajectories import to_table, tree_digest
 
 TEXTS = [f"<|im_start|>user\n{a} + {b} = ?<|im_end|>\n<|im_start|>assistant\n{a + b}<|im_end|>" for a in range(9) for b in range(9)]
-SHAPE = {"hidden_size": 32, "intermediate_size": 64, "layers": 1, "heads": 1, "key_value_heads": 1, "head_dim": 32, "vocabulary": 300, "max_positions": 64}
+SHAPE = {
+    "hidden_size": 32,
+    "intermediate_size": 64,
+    "layers": 1,
+    "heads": 1,
+    "key_value_heads": 1,
+    "head_dim": 32,
+    "vocabulary": 300,
+    "max_positions": 64,
+}
 
 
 @pytest.fixture(scope="module")
@@ -64,7 +74,10 @@ def copying(max_steps: int = 400, target: float = 0.6) -> tuple[Params, list, li
     params = Params.model_validate({
         "policy": {"shape": SHAPE},
         "sampling": {"max_tokens": 6},
-        "warm_start": {"target": target, "max_steps": max_steps, "batch_size": 32, "learning_rate": 5e-3, "check_every": 40, "check_tasks": 16, "warmup_steps": 5},
+        "warm_start": {
+            "target": target, "max_steps": max_steps, "batch_size": 32, "learning_rate": 5e-3, "check_every": 40,
+            "check_tasks": 16, "warmup_steps": 5,
+        },
     })  # fmt: skip
     tasks = [Task.create("copy", "train", f"{n} = ?", str(n), "string_match", {}, None) for n in range(100)]
     rows = [{"task_id": t.task_id, "environment": "copy", "prompt": [dict(m) for m in t.prompt], "completion": t.gold} for t in tasks]
@@ -129,14 +142,14 @@ def test_no_demonstrations_is_said(tmp_path):
 
 
 def test_a_demonstration_longer_than_the_model_names_its_task(tokenizer):
-    with pytest.raises(ValueError, match="task long-one has .* tokens"):
+    with pytest.raises(ValueError, match=r"task long-one has .* tokens"):
         encode(tokenizer, ["1", "2" * 100], ["3", "4"], 64, ["short", "long-one"])
 
 
 def test_batches_see_every_row_once_an_epoch_and_can_be_entered_anywhere(tokenizer):
     rows = encode(tokenizer, ["1"] * 20, ["2"] * 20, 64, [""] * 20)
     whole = [next_batch.tolist() for next_batch, _ in zip(batches(rows, 5, 0, 0), range(8), strict=False)]
-    assert sorted(sum(whole[:4], [])) == sorted(sum(whole[4:], [])) == list(range(20))
+    assert sorted(chain(*whole[:4])) == sorted(chain(*whole[4:])) == list(range(20))
     assert [b.tolist() for b, _ in zip(batches(rows, 5, 0, 3), range(5), strict=False)] == whole[3:]
 
 
