@@ -12,9 +12,9 @@ START_SECONDS = {"generate": 20, "warm_start": 12, "rollout": 32, "verify": 5, "
 """Libraries and engine, per start of a stage, on two CPU cores; benchmarks/orchestration.py prints the measured figures."""
 SAMPLING_SHARE = 0.04
 """Share of the measured matrix rate that sampling reaches (it is bound by memory and launch overhead); benchmarks/sampling.py."""
-TRAINING_SHARE = 0.25
+TRAINING_SHARE = 0.5
 """The same of an update; benchmarks/training.py."""
-WARM_START_STEP_ROW_TOKENS = 40
+WARM_START_STEP_ROW_TOKENS = 16
 """Tokens of a demonstration with its prompt, about."""
 
 
