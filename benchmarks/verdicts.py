@@ -35,7 +35,9 @@ def main() -> None:
     parser.add_argument("trajectories", nargs="?", type=Path, default=Path("data/rollout"))
     parser.add_argument("tasks", nargs="?", type=Path, default=Path("data/tasks"))
     parser.add_argument("--workers", type=int, default=2)
-    parser.add_argument("--rows", type=int, default=4096, help="rows for plain math-verify, spread over the whole table")
+    parser.add_argument(
+        "--rows", type=int, default=4096, help="rows for plain math-verify, spread over the whole table"
+    )
     arguments = parser.parse_args()
     try:
         trajectories = read_table("trajectories", arguments.trajectories, columns=COLUMNS)
@@ -74,15 +76,21 @@ def report(tasks: dict[str, Task], trajectories: pa.Table, workers: int, rows: i
         print(f"{name:<38}{count:>10}{rate:>12.0f}{rate / base:>8.1f}x")
     print(f"\naim: {AIM:.0f}x on two cores; starting the workers takes {start:.2f} s, when any answer needs them")
     agreement(pairs, chosen, says, verdicts)
-    own, below = (resource.getrusage(who).ru_maxrss / 1024 for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN))
+    own, below = (
+        resource.getrusage(who).ru_maxrss / 1024 for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)
+    )
     print(f"peak memory: {own:.0f} MiB here, {below:.0f} MiB in the largest worker")
 
 
 def agreement(pairs: list[tuple[str, str]], chosen: list[int], says: list[bool], verdicts: pa.Table) -> None:
     """Where numeric step and cascade decide otherwise than plain math-verify."""
-    decided = [(row, numeric.equal(pairs[row][1], pairs[row][0]), said) for row, said in zip(chosen, says, strict=True)]
+    decided = [
+        (row, numeric.equal(pairs[row][1], pairs[row][0]), said) for row, said in zip(chosen, says, strict=True)
+    ]
     sure = [(row, mine, said) for row, mine, said in decided if mine is not None]
-    print(f"numeric step: decides {len(sure)} of {len(chosen)} rows, agrees with math-verify on {sum(m == s for _, m, s in sure)}")
+    print(
+        f"numeric step: decides {len(sure)} of {len(chosen)} rows, agrees with math-verify on {sum(m == s for _, m, s in sure)}"
+    )
     final, reasons = verdicts["verdict"].to_pylist(), verdicts["reason"].to_pylist()
     other = [row for row, said in zip(chosen, says, strict=True) if (final[row] == "correct") != said]
     shown = Counter((*pairs[row], f"{final[row]} ({reasons[row]})") for row in other)
@@ -126,7 +134,16 @@ def sample(count: int = 1536, group: int = 8) -> tuple[dict[str, Task], pa.Table
             text = environment.demonstration(task, random)
             if random.random() < 0.55:
                 text = spoil(text, random)
-            rows.append({"trajectory_id": f"{task.task_id}-{index}", "iteration": 0, "round": 0, "task_id": task.task_id, "kind": "solution", "text": text})
+            rows.append(
+                {
+                    "trajectory_id": f"{task.task_id}-{index}",
+                    "iteration": 0,
+                    "round": 0,
+                    "task_id": task.task_id,
+                    "kind": "solution",
+                    "text": text,
+                }
+            )
     return tasks, pa.Table.from_pylist(rows)
 
 

@@ -19,7 +19,7 @@ from assay.isolation.processes import bare_environment, helper_code
 from assay.isolation.worker import BROKEN, READY
 from assay.isolation.zygote import MESSAGE
 
-START_SECONDS = 120.0
+START_SECONDS = 600.0
 """How long the zygote may import, and a worker may take to be ready."""
 
 

@@ -19,6 +19,8 @@ from assay.isolation.worker import BYE, DONE
 CHUNK_SECONDS = 0.05
 """Work that is handed to a worker at once, by the mean time of earlier items."""
 CHUNK_ITEMS = 512
+STALL_SECONDS = 0.5
+"""A wait that took so much longer than asked for: nothing on this machine ran."""
 MEMORY_SHARE = 0.75
 """A worker that a signal ended with more than this share of its limit in use died for lack of memory: some libraries
 abort."""
@@ -116,13 +118,24 @@ class _Run:
     def finish(self) -> list[Outcome]:
         while len(self.outcomes) < len(self.items):
             self._distribute()
-            for worker, what in self.fleet.wait(self._patience()):
-                if isinstance(what, Ended):
-                    self._bury(worker, what)
-                else:
-                    self._take(worker, what)
+            patience, before = self._patience(), time.monotonic()
+            self._listen(patience)
+            self._forgive(time.monotonic() - before - patience)
             self._check_clocks()
         return [self.outcomes[number] for number in range(len(self.items))]
+
+    def _listen(self, seconds: float) -> None:
+        for worker, what in self.fleet.wait(seconds):
+            if isinstance(what, Ended):
+                self._bury(worker, what)
+            else:
+                self._take(worker, what)
+
+    def _forgive(self, lost: float) -> None:
+        """Do not hold against the items what the machine slept (a laptop's lid, a paused virtual machine)."""
+        if lost > STALL_SECONDS:
+            for worker in self.fleet.workers.values():
+                worker.since += lost
 
     def _distribute(self) -> None:
         """Chunks to idle workers; new workers for those that are gone."""
@@ -159,11 +172,7 @@ class _Run:
         late = [worker for worker in self.fleet.workers.values() if time.monotonic() > self._deadline(worker)]
         if not late:
             return
-        for worker, what in self.fleet.wait(0):  # we may be the ones who were slow
-            if isinstance(what, Ended):
-                self._bury(worker, what)
-            else:
-                self._take(worker, what)
+        self._listen(0)  # we may be the ones who were slow
         for worker in late:
             if worker.key not in self.fleet.workers or time.monotonic() <= self._deadline(worker):
                 continue

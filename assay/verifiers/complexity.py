@@ -22,7 +22,7 @@ def nesting(text: str) -> int:
             depth += 1
             deepest = max(deepest, depth)
         elif letter in ")]}":
-            depth -= 1
+            depth = max(0, depth - 1)
     return deepest
 
 

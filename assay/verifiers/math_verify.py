@@ -38,6 +38,8 @@ def judge(answer: str, gold: str) -> Finding:
     golds = _expressions(gold)
     if not golds:
         return abstain("gold_unparseable")
+    if is_words(answer) and _GROUPED.search(gold):
+        answer = rf"\text{{{answer.strip()}}}"  # words are a formula only where the gold is one of that kind
     answers = _expressions(answer)
     if not answers:
         return wrong("unparseable")
@@ -56,7 +58,7 @@ def quick(answer: str, gold: str) -> Finding | None:
     if target is not None:
         if answer == gold:
             return correct()
-        if is_broken(answer):
+        if is_broken(answer) or is_words(answer):
             return wrong("unparseable")
         try:
             value = read(answer) or read_sum(_unstopped(answer.strip()))
@@ -101,6 +103,8 @@ def _expressions(text: str) -> tuple[Any, ...]:
 
     logging.getLogger("math_verify").setLevel(logging.ERROR)  # it warns that its time limit is off
     text = text.strip()
+    if is_words(text):
+        return ()
     if _DELIMITED.search(text) or is_prose(text):
         found = parse(text, parsing_timeout=None)
     else:

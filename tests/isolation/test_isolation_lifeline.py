@@ -90,7 +90,9 @@ def wait_until(condition, seconds: float = 20.0) -> None:
 
 
 def gone(processes: list[psutil.Process]) -> bool:
-    return not [p for p in processes if p.is_running() and p.status() not in (psutil.STATUS_ZOMBIE, psutil.STATUS_DEAD)]
+    return not [
+        p for p in processes if p.is_running() and p.status() not in (psutil.STATUS_ZOMBIE, psutil.STATUS_DEAD)
+    ]
 
 
 @pytest.mark.parametrize("tail", ["; true", ""], ids=["shell stays", "shell replaced"])

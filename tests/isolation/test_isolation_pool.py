@@ -80,7 +80,10 @@ def test_results_do_not_depend_on_the_number_of_workers():
 
 
 def test_more_than_one_worker_works(pool):
-    assert len({outcome.value for outcome in pool.map([("pid",), ("sleep", 0.3), ("pid",), ("sleep", 0.3), ("pid",)])}) >= 3
+    assert (
+        len({outcome.value for outcome in pool.map([("pid",), ("sleep", 0.3), ("pid",), ("sleep", 0.3), ("pid",)])})
+        >= 3
+    )
 
 
 def test_slow_items_within_the_limit_are_never_ended_for_the_time_of_others(pool):

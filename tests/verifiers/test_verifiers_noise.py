@@ -1,0 +1,143 @@
+"""Error rates of the rule against brute force, with the intervals' coverage and the corners where nothing is known."""
+
+from random import Random
+
+import pyarrow as pa
+import pytest
+
+from assay.environments import Task
+from assay.trajectories import schema
+from assay.verifiers import Confusion, estimate_noise, wilson
+
+TASKS = {
+    name: Task(name, name[0], "train", ({"role": "user", "content": "?"},), "1", "string_match")
+    for name in ("a1", "a2", "b1")
+}
+
+
+def tables(
+    *said: tuple[str, str | None, str | None, str | None], kinds: str | list[str] = "solution"
+) -> tuple[pa.Table, pa.Table]:
+    """(task, rule, reference, oracle) per trajectory, each of correct, wrong, abstain or None for no row."""
+    kinds = [kinds] * len(said) if isinstance(kinds, str) else kinds
+    trajectories = pa.table(
+        {
+            "trajectory_id": [f"t{number}" for number in range(len(said))],
+            "task_id": pa.array([row[0] for row in said], pa.string()),
+            "kind": pa.array(kinds, pa.string()),
+        }
+    )
+    rows = [
+        {
+            "trajectory_id": f"t{number}",
+            "iteration": 2,
+            "round": 0,
+            "verifier": "string_match",
+            "verifier_version": "1",
+            "role": role,
+            "verdict": verdict,
+            "reason": "",
+            "appealed": False,
+            "flipped": False,
+        }
+        for number, row in enumerate(said)
+        for role, verdict in zip(("rule", "reference", "oracle"), row[1:], strict=True)
+        if verdict is not None
+    ]
+    return pa.Table.from_pylist(rows, schema("verdicts")), trajectories
+
+
+def estimate(*said, **more) -> list[dict]:
+    verdicts, trajectories = tables(*said, **more)
+    table = estimate_noise(verdicts, TASKS, trajectories)
+    assert table.schema == schema("noise_estimates")
+    return table.to_pylist()
+
+
+R, W, A = "correct", "wrong", "abstain"
+
+
+def test_rates_by_hand():
+    (row,) = estimate(
+        ("a1", R, R, R),
+        ("a1", R, R, R),
+        ("a1", R, R, W),
+        ("a2", W, R, R),
+        ("a2", W, W, W),
+        ("a2", W, W, W),
+        ("a2", W, R, W),
+    )
+    assert row["against"] == "oracle"
+    assert (row["iteration"], row["round"], row["environment"], row["verifier"]) == (2, 0, "a", "string_match")
+    assert (row["n"], row["rule_positives"], row["rule_negatives"], row["examined_negatives"]) == (7, 3, 4, 4)
+    assert row["false_negatives"] == 1
+    assert row["false_negative_rate"] == row["true_false_negative_rate"] == pytest.approx(1 / 3)
+    assert row["false_positive_rate"] == row["true_false_positive_rate"] == pytest.approx(1 / 4)
+    assert row["false_negative_low"] < 1 / 3 < row["false_negative_high"]
+    assert row["smoothed_rate"] is None
+
+
+def test_without_oracle_the_reference_is_the_measure_and_nothing_counts_as_true():
+    (row,) = estimate(("a1", R, R, A), ("a1", W, R, A), ("a1", W, W, None), ("a1", W, A, A))
+    assert (row["against"], row["n"], row["false_negative_rate"], row["false_positive_rate"]) == (
+        "reference",
+        3,
+        0.5,
+        0.0,
+    )
+    assert row["true_false_negative_rate"] is None
+    assert row["true_false_positive_rate"] is None
+
+
+def test_abstentions_count_on_neither_side():
+    (row,) = estimate(("a1", A, R, R), ("a1", R, R, A), ("a1", W, W, R), ("a1", R, A, R))
+    assert (row["n"], row["false_negatives"], row["false_negative_rate"]) == (2, 1, 0.5)
+    assert row["false_positive_rate"] is None
+
+
+def test_where_nothing_is_known_rates_are_null():
+    (row,) = estimate(("a1", A, A, A), ("a1", R, A, A))
+    assert row["n"] == 0
+    assert all(row[name] is None for name in row if name.endswith(("rate", "low", "high")))
+
+
+def test_environments_are_kept_apart_and_sorted():
+    rows = estimate(("b1", W, R, R), ("a1", R, R, R), ("a2", R, W, W))
+    assert [(row["environment"], row["n"], row["false_negative_rate"]) for row in rows] == [
+        ("a", 2, 0.0),
+        ("b", 1, 1.0),
+    ]
+
+
+def test_rewards_are_measured_not_evaluations_unless_there_is_nothing_else():
+    said = [("a1", R, R, R), ("a1", W, R, R), ("a1", W, R, R)]
+    (row,) = estimate(*said, kinds=["solution", "solution", "evaluation"])
+    assert (row["n"], row["false_negative_rate"]) == (2, 0.5)
+    (row,) = estimate(*said, kinds=["evaluation", "evaluation", "critique"])
+    assert row["n"] == 2
+
+
+def test_wilson_interval():
+    assert wilson(0, 0) is None
+    assert wilson(0, 10) == pytest.approx((0.0, 0.27753), abs=1e-5)
+    assert wilson(10, 10) == pytest.approx((0.72247, 1.0), abs=1e-5)
+    assert wilson(15, 148) == pytest.approx((0.0624, 0.1605), abs=1e-4), "Newcombe 1998, table I"
+    assert wilson(81, 263) == pytest.approx((0.2553, 0.3662), abs=1e-4), "Newcombe 1998, table I"
+    low, high = wilson(5, 10, 0.99)
+    assert low < wilson(5, 10)[0] < 0.5 < wilson(5, 10)[1] < high
+
+
+def test_intervals_cover_the_true_rate_of_a_simulated_channel():
+    random, covered, trials = Random(0), 0, 400
+    for _ in range(trials):
+        hits = sum(random.random() < 0.2 for _ in range(150))
+        low, high = wilson(hits, 150)
+        covered += low <= 0.2 <= high
+    assert 0.92 <= covered / trials <= 0.98
+
+
+def test_confusion_counts():
+    confusion = Confusion.of([(True, True)] * 3 + [(False, True)] + [(True, False)] * 2 + [(False, False)] * 6)
+    assert confusion == Confusion(3, 2, 1, 6)
+    assert confusion.false_negative_rate == 0.25
+    assert confusion.false_positive_rate == 0.25
