@@ -15,7 +15,7 @@ import pyarrow.compute
 from assay.objectives.advantages import group_zscore, leave_one_out, whiten
 from assay.params import Params
 from assay.params.training import GroupZScore, LeaveOneOut
-from assay.training.filters import REASONS, drop_reasons, mean_mismatch, without_variance
+from assay.training.filters import KEPT, REASONS, drop_reasons, mean_mismatch, without_variance
 from assay.training.ragged import Ragged, Streams
 from assay.trajectories import schema, to_table
 
@@ -54,7 +54,7 @@ def assemble_batch(
     dropped = drop_reasons(
         rewards, groups, truncated, streams, params, lambda: mean_mismatch(policy, streams, params, progress)
     )
-    kept = np.equal(dropped, None)
+    kept = dropped == KEPT
     step, divide_rows, divide_tokens = _steps(groups, kept, streams.mask.sums().astype(np.int64), params)
     streams = streams.blanked(kept)
     logprobs = _reference(reference, streams, params, progress) if params.training.divergence.coefficient > 0 else None
@@ -63,7 +63,7 @@ def assemble_batch(
     batch = {
         **{name: rows[name] for name in ("trajectory_id", "iteration", "round", "group_id")},
         "kept": pa.array(kept),
-        "drop_reason": pa.array(dropped.tolist(), pa.string()),
+        "drop_reason": pa.array(REASONS).take(pa.array(dropped, mask=kept)),
         "reward": pa.array(rewards.astype(np.float32), mask=np.isnan(rewards)),
         "advantage": pa.array(advantages.astype(np.float32), mask=np.isnan(rewards)),
         "step": pa.array(step, pa.int32(), mask=~kept),

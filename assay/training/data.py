@@ -2,6 +2,7 @@
 micro-batches."""
 
 from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -34,7 +35,7 @@ class MicroBatch:
     totals: StepTotals
 
     def to(self, device: torch.device | str) -> "MicroBatch":
-        moved = {
+        moved: dict[str, Any] = {
             name: value.to(device) for name, value in self.__dict__.items() if isinstance(value, torch.Tensor | Tokens)
         }
         return replace(self, **moved)
@@ -57,6 +58,8 @@ class StoredBatch:
         self.max_tokens, self.micro_batch_size = max_tokens, micro_batch_size
         self.processes, self.process = processes, process
         self.streams = Streams.from_table(self.table)
+        self.loss_tokens = self.streams.mask.sums().astype(np.int64)
+        """(rows,) tokens that bear loss."""
         self.step_of_row = self.table["step"].to_numpy()
         self.steps: list[int] = sorted(set(self.step_of_row.tolist()))
         self.advantages = self._advantages()
@@ -76,7 +79,7 @@ class StoredBatch:
         rows = self.rows(step)
         return StepTotals(
             rows=len(rows),
-            tokens=int(self.streams.mask.sums()[rows].sum()),
+            tokens=int(self.loss_tokens[rows].sum()),
             denominator_rows=self.table["denominator_rows"][int(rows[0])].as_py(),
             denominator_tokens=self.table["denominator_tokens"][int(rows[0])].as_py(),
             max_tokens=self.max_tokens,

@@ -13,6 +13,8 @@ from assay.training.ragged import Ragged, Streams
 REASONS = ("abstained", "truncated", "zero_variance", "duplicate", "mismatch")
 """Drop reasons, in the order in which they are looked for."""
 
+KEPT = -1
+
 
 class FilterError(ValueError):
     """A filter that cannot be applied, or that leaves nothing."""
@@ -26,16 +28,16 @@ def drop_reasons(
     params: Params,
     mismatch: Callable[[], np.ndarray],
 ) -> np.ndarray:
-    """(rows,) of objects: a reason, or None where the row is kept.
+    """(rows,) int8: the number of the reason among REASONS, KEPT where the row is kept.
 
     rewards: (rows,), NaN where the rule abstained. groups: (rows,) numbers from 0. truncated: (rows,) cut at
     max_tokens. mismatch: gives (rows,) nats, called only where filter.max_mismatch is set. Raises FilterError where
     nothing is left.
     """
-    dropped = np.full(len(rewards), None, dtype=object)
+    dropped = np.full(len(rewards), KEPT, dtype=np.int8)
 
     def drop(where: np.ndarray, reason: str) -> None:
-        dropped[where & np.equal(dropped, None)] = reason
+        dropped[where & (dropped == KEPT)] = REASONS.index(reason)
 
     drop(np.isnan(rewards), "abstained")
     if params.filter.truncated:
@@ -47,7 +49,7 @@ def drop_reasons(
         drop(_duplicates(groups, streams.completions), "duplicate")
     if params.filter.max_mismatch is not None:
         drop(mismatch() > params.filter.max_mismatch, "mismatch")
-    if not np.equal(dropped, None).any():
+    if not (dropped == KEPT).any():
         raise FilterError(_nothing_left(dropped))
     return dropped
 
@@ -85,7 +87,7 @@ def mean_mismatch(policy: Path | None, streams: Streams, params: Params, progres
 
 
 def _nothing_left(dropped: np.ndarray) -> str:
-    counts = Counter(dropped.tolist())
+    counts = Counter(REASONS[code] for code in dropped)
     reasons = ", ".join(f"{counts[name]:,} {name}" for name in REASONS if counts[name])
     advice = {
         "zero_variance": "the policy solves all or none of each group: change the tasks, or raise sampling.group_size",

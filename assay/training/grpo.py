@@ -3,6 +3,8 @@
 from pathlib import Path
 from typing import Any
 
+import torch
+
 from assay.params import Params
 from assay.params.grpo import check_grpo_fields
 from assay.training.policies import precision
@@ -21,6 +23,7 @@ def grpo_config(params: Params, policy: Path, output: Path) -> GRPOConfig:
         "fp16": mixed == "float16",
         "gradient_checkpointing": False,  # TRL's default is true: a fifth slower; smaller micro-batches save memory too
         "log_level": "error",
+        "use_cpu": not torch.cuda.is_available(),
         **training.grpo,
     }
     # DVCLive is added by hand, so that its files lie where the caller says.

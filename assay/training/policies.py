@@ -94,27 +94,30 @@ def adapter_weights(model: Any) -> dict[str, torch.Tensor]:
 
 
 def merged_weights(model: Any) -> dict[str, torch.Tensor]:
-    """Weights of the base model with the adapter added, float32, on the CPU. The model in training is left as it is."""
+    """Weights of the base model with the adapter added, float32. The model in training is left as it is."""
     from peft.tuners.tuners_utils import BaseTunerLayer
 
     base = model.get_base_model()
     weights = {
-        name.replace(".base_layer.", "."): value.detach().cpu()
+        name.replace(".base_layer.", "."): value.detach()
         for name, value in base.state_dict().items()
         if ".lora_" not in name
     }
     for name, module in base.named_modules():
         if isinstance(module, BaseTunerLayer):
-            delta = module.get_delta_weight("default").detach().cpu()
-            weights[f"{name}.weight"] = weights[f"{name}.weight"] + delta
+            weights[f"{name}.weight"] = weights[f"{name}.weight"] + module.get_delta_weight("default").detach()
     return weights
 
 
 def write_weights(model: Any, weights: dict[str, torch.Tensor], dtype: str, folder: Path) -> None:
     """Weights (and config.json, needed to load them) in the layout of transformers: shards, tied weights once."""
     kind = getattr(torch, dtype)
-    cast = {name: value.to(kind) if value.is_floating_point() else value for name, value in weights.items()}
-    model.save_pretrained(folder, state_dict=cast)
+    cast: dict[tuple[int, torch.Size], torch.Tensor] = {}
+    for value in weights.values():
+        # Tied weights must stay one tensor: two equal copies would both be written, and untie the model when loaded.
+        cast.setdefault((value.data_ptr(), value.shape), value.to(kind) if value.is_floating_point() else value)
+    shared = {name: cast[value.data_ptr(), value.shape] for name, value in weights.items()}
+    model.save_pretrained(folder, state_dict=shared)
 
 
 def publish_policy(model: Any, weights: dict[str, torch.Tensor], source: Path, target: Path) -> None:

@@ -77,8 +77,9 @@ class Streams:
 
 def from_column(column: pa.ChunkedArray) -> Ragged:
     """From an Arrow column of lists. A null row is an empty one."""
-    lengths = column.combine_chunks().value_lengths().fill_null(0).to_numpy(zero_copy_only=False)
-    flat = column.combine_chunks().flatten()
+    whole = column.combine_chunks()
+    lengths = whole.value_lengths().fill_null(0).to_numpy(zero_copy_only=False)
+    flat = whole.flatten()
     return Ragged(flat.to_numpy(zero_copy_only=False), np.concatenate([[0], np.cumsum(lengths)]).astype(np.int64))
 
 

@@ -56,10 +56,7 @@ class TrajectoryTrainer(StoredTrainer):
         self.remove_callback(PrinterCallback)
         self.add_callback(_Begin(self))
         self._sums: dict[str, tuple[torch.Tensor, float]] = {}
-
-    @property
-    def head(self) -> torch.nn.Module:
-        return self.accelerator.unwrap_model(self.model).get_output_embeddings()
+        self.head: torch.nn.Module = self.accelerator.unwrap_model(self.model).get_output_embeddings()
 
     def get_train_dataloader(self) -> DataLoader:
         if self.batch is None:
@@ -83,7 +80,6 @@ class TrajectoryTrainer(StoredTrainer):
         if self.optimizer_state is None:
             return
         fresh = [{k: v for k, v in group.items() if k != "params"} for group in self.optimizer.param_groups]
-        rates = self.lr_scheduler.base_lrs
         self.load_optimizer(self.optimizer_state)
         if self.lr_scheduler.last_epoch != self.position:
             raise TrainingError(
@@ -92,7 +88,7 @@ class TrajectoryTrainer(StoredTrainer):
             )
         for group, own in zip(self.optimizer.param_groups, fresh, strict=True):
             group.update(own)
-        self.lr_scheduler.base_lrs = rates
+        self.create_scheduler(0)
         self.optimizer_state = None
 
     def first_pass(self) -> None:
@@ -115,7 +111,7 @@ class TrajectoryTrainer(StoredTrainer):
                     for name, result in zip(values, found, strict=True):
                         flat = result[tokens.present].cpu().numpy()
                         _place(values[name], offsets, micro.rows, flat)
-                self.progress(f"first pass: optimizer step {batch.steps.index(step) + 1} of {len(batch)}")
+                self.progress(f"first pass: rows of step {batch.steps.index(step) + 1} of {len(batch)}")
         model.train(was_training)
         self._keep_first_pass(values)
 
@@ -128,7 +124,7 @@ class TrajectoryTrainer(StoredTrainer):
         file = self._first_pass_file()
         file.parent.mkdir(parents=True, exist_ok=True)
         draft = file.with_suffix(".draft.npz")
-        np.savez(draft, **values)
+        np.savez(draft, logprobs=values["logprobs"], entropies=values["entropies"])
         os.replace(draft, file)
         self._use_first_pass(values)
 

@@ -10,6 +10,7 @@ from typing import Any
 
 import pyarrow as pa
 import torch
+from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from transformers import AutoTokenizer
 
@@ -26,6 +27,9 @@ from assay.training.trainer import TrajectoryTrainer
 from assay.trajectories import publish_folder, schema, to_table
 
 Report = Callable[[str], None]
+
+TORCH_CANNOT_WRITE = ("PytorchStreamWriter", "inline_container", "iostream error")
+"""Signs of a full disk in the errors of torch.save, which have no type of their own."""
 
 
 @dataclass(frozen=True)
@@ -58,10 +62,34 @@ def update(
     another policy, a loss that is not finite.
     """
     session = UpdateSession(policy, trainer_state, params, scratch=scratch, live=live, progress=progress)
-    result = session.run(batches)
-    session.publish(out)
+    try:
+        result = session.run(batches)
+        session.publish(out)
+    except (OSError, SafetensorError) as error:
+        raise _unwritten(error, out) from error
+    except RuntimeError as error:
+        if not any(sign in str(error) for sign in TORCH_CANNOT_WRITE):
+            raise
+        raise _unwritten(error, out) from error
     session.forget_checkpoints()
     return result
+
+
+class UpdateError(RuntimeError):
+    """An update that the machine did not allow to finish: run it again once there is room."""
+
+
+def _unwritten(error: Exception, out: Path) -> UpdateError:
+    shutil.rmtree(_draft(out), ignore_errors=True)
+    return UpdateError(
+        f"{out}: weights or checkpoints could not be written ({error}); free disk space, then run the update again: it "
+        "goes on from its last complete checkpoint"
+    )
+
+
+def _draft(out: Path) -> Path:
+    """Where a folder is prepared before it replaces `out`: beside it, so that a rename suffices."""
+    return out.with_name(f".{out.name}.draft")
 
 
 class UpdateSession:
@@ -132,7 +160,7 @@ class UpdateSession:
         model = accelerator.unwrap_model(trainer.model)
         weights = policies.merged_weights(model) if lora else accelerator.get_state_dict(trainer.model_wrapped)
         architecture = model.get_base_model() if lora else model
-        draft = out.with_name(f".{out.name}.draft")
+        draft = _draft(out)
         if self.main:
             shutil.rmtree(draft, ignore_errors=True)
             (draft / "trainer").mkdir(parents=True)
@@ -176,7 +204,7 @@ class UpdateSession:
         batch = self.trainer.batch
         assert batch is not None
         names = {"step": "step_of_iteration", "gradient_norm": "grad_norm"}
-        rows = []
+        rows: list[dict[str, Any]] = []
         for entry in self.trainer.state.log_history:
             if "step_of_iteration" not in entry:
                 continue

@@ -1,4 +1,4 @@
-"""With every option off, one optimizer step is that of an unmodified GRPOTrainer on the same tokens: loss and gradient."""
+"""With every option off, an optimizer step is that of an unmodified GRPOTrainer on the same tokens."""
 
 from collections import defaultdict
 
@@ -39,7 +39,7 @@ def trajectories():
     return make_trajectories(GROUPS, SIZE, temperature=0.8)
 
 
-REWARDS = np.array([1, 0, 0, 1] + [1, 1, 1, 0] + [1, 1, 1, 1] + [0, 0, 1, 0], dtype=float)
+REWARDS = np.array([1, 0, 0, 1, 1, 1, 1, 0, 1, 1, 1, 1, 0, 0, 1, 0], dtype=float)
 
 
 def stock(policy, trajectories, tmp_path, model=None, **fields):
@@ -60,9 +60,10 @@ def stock(policy, trajectories, tmp_path, model=None, **fields):
         return {**pick, "logprobs": logprobs, "earned": [float(REWARDS[i]) for i in taken]}
 
     config = GRPOConfig(
-        output_dir=str(tmp_path / "stock"), per_device_train_batch_size=GROUPS * SIZE, num_generations=SIZE, max_steps=1,
-        max_completion_length=6, temperature=0.8, bf16=False, gradient_checkpointing=False, logging_steps=1, max_grad_norm=0,
-        shuffle_dataset=False, report_to="none", save_strategy="no", disable_tqdm=True, use_cpu=True, **fields,
+        output_dir=str(tmp_path / "stock"), per_device_train_batch_size=GROUPS * SIZE, num_generations=SIZE,
+        max_completion_length=6, temperature=0.8, bf16=False, gradient_checkpointing=False, logging_steps=1,
+        max_grad_norm=0, max_steps=1, shuffle_dataset=False, report_to="none", save_strategy="no",
+        disable_tqdm=True, use_cpu=True, **fields,
     )  # fmt: skip
     gradients = Gradients()
     trainer = GRPOTrainer(
@@ -92,8 +93,9 @@ def options(**training):
         sampling={"group_size": SIZE, "tasks_per_iteration": GROUPS, "max_tokens": 6, "temperature": 0.8},
         filter={"zero_variance_groups": False},
         training={
-            "advantage": {"type": "group_zscore", "epsilon": 1e-4}, "importance": {"mode": "off"}, "steps_per_iteration": 1,
-            "max_gradient_norm": 1e9, "grpo": {"report_to": "none", "use_cpu": True}, **training,
+            "advantage": {"type": "group_zscore", "epsilon": 1e-4}, "importance": {"mode": "off"},
+            "steps_per_iteration": 1, "max_gradient_norm": 1e9, "grpo": {"report_to": "none", "use_cpu": True},
+            **training,
         },
     )  # fmt: skip
 
@@ -136,7 +138,7 @@ def test_entropy_bonus_is_that_of_the_stock_trainer(policy, trajectories, tmp_pa
 
 @pytest.mark.parametrize("loss_type", ["dapo", "grpo"])
 def test_k3_penalty_is_that_of_the_stock_trainer(policy, trajectories, tmp_path, loss_type):
-    """The stock trainer takes the folder its model came from as the reference: here policy 0, while the policy has moved."""
+    """The stock trainer takes the folder its model came from as reference: policy 0, while the policy has moved."""
     torch.manual_seed(1)
     moved = AutoModelForCausalLM.from_pretrained(policy, dtype=torch.float32)
     with torch.no_grad():

@@ -10,6 +10,9 @@ import torch
 from assay.params import Params
 from assay.trajectories import content_hash, schema, to_table
 
+# These models are so small that a second thread only waits, and on a busy machine waits long.
+torch.set_num_threads(1)
+
 VOCABULARY = 48
 END = 1
 

@@ -1,0 +1,425 @@
+"""The update: every row once, the same result however it is cut, carried on or interrupted, and a complete policy."""
+
+import math
+import os
+import resource
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+from trainer_fixtures import files_of, make_params, make_policy, make_trajectories, make_verdicts, weights_of
+from transformers import AutoModelForCausalLM
+
+from assay.training.assemble import assemble_batch
+from assay.training.batching import divide
+from assay.training.ragged import Streams
+from assay.training.reference import compute_logprobs
+from assay.training.update import UpdateError, UpdateSession, update
+
+HERE = Path(__file__).parent
+
+
+def batch_of(params, groups=6, size=4, *, seed=0, iteration=0, reference=None):
+    trajectories = make_trajectories(groups, size, seed=seed, iteration=iteration)
+    rewards = np.random.default_rng(seed + 9).integers(0, 2, groups * size)
+    rewards[::size], rewards[1::size] = 1, 0  # no group without variance
+    return assemble_batch(trajectories, make_verdicts(trajectories, rewards), params, reference=reference)
+
+
+@pytest.fixture(scope="module")
+def policy(tmp_path_factory):
+    return make_policy(tmp_path_factory.mktemp("policy") / "policy")
+
+
+def close(one, other, tolerance=2e-6):
+    assert one.keys() == other.keys()
+    return all(torch.allclose(one[name], other[name], atol=tolerance, rtol=0) for name in one)
+
+
+@given(
+    st.lists(st.integers(1, 30), min_size=1, max_size=60),
+    st.integers(1, 9),
+    st.integers(1, 5),
+)
+def test_every_row_is_in_exactly_one_micro_batch(lengths, size, processes):
+    parts = [divide(np.array(lengths), size, processes, process) for process in range(processes)]
+    assert len({len(own) for own in parts}) == 1, "sharded models need the same number of passes on every process"
+    rows = np.concatenate([micro for own in parts for micro in own])
+    assert sorted(rows.tolist()) == list(range(len(lengths)))
+    assert all(len(micro) <= size for own in parts for micro in own)
+
+
+def test_against_a_plain_loop(policy, tmp_path):
+    """Two optimizer steps with every option on, against plain torch: one row at a time, formulas written out."""
+    params = make_params(training={
+        "steps_per_iteration": 2, "micro_batch_size": 5, "learning_rate": 0.02, "weight_decay": 0.1,
+        "max_gradient_norm": 0.5, "entropy_bonus": 0.03, "divergence": {"coefficient": 0.2, "estimator": "k2"},
+        "loss": {"clip_low": 0.05, "clip_high": 0.1, "dual_clip": 1.2, "aggregation": "sequence_mean"},
+        "importance": {"mode": "token_truncated", "cap": 1.1}, "grpo": {"report_to": "none"},
+    })  # fmt: skip
+    reference = make_policy(tmp_path / "reference", seed=5)
+    batch = batch_of(params, groups=7, reference=reference)
+    result = update(policy, None, batch, params, out=tmp_path / "next", scratch=tmp_path / "scratch")
+
+    model = AutoModelForCausalLM.from_pretrained(policy, dtype=torch.float32)
+    decay = [p for n, p in model.named_parameters() if "norm" not in n]
+    plain = [p for n, p in model.named_parameters() if "norm" in n]
+    groups = [{"params": decay, "weight_decay": 0.1}, {"params": plain, "weight_decay": 0.0}]
+    optimizer = torch.optim.AdamW(groups, lr=0.02, betas=(0.9, 0.999))
+
+    def logits(row):
+        prompt, ids = row["prompt_ids"], row["completion_ids"]
+        out = torch.log_softmax(model(input_ids=torch.tensor([prompt + ids])).logits[0, len(prompt) - 1 : -1], -1)
+        return out, out[torch.arange(len(ids)), torch.tensor(ids)]
+
+    rows = batch.to_pylist()
+    with torch.no_grad():
+        old = [logits(row)[1] for row in rows]
+    for step in (0, 1):
+        own = [(row, before) for row, before in zip(rows, old, strict=True) if row["step"] == step]
+        tokens = sum(len(row["completion_ids"]) for row, _ in own)
+        loss = spread = divergence = low = high = torch.zeros(())
+        for row, before in own:
+            full, now = logits(row)
+            ratio, advantage = (now - before).exp(), row["advantage"]
+            surrogate = torch.min(ratio * advantage, ratio.clamp(0.95, 1.1) * advantage)
+            surrogate = torch.max(surrogate, torch.tensor(1.2 * advantage)) if advantage < 0 else surrogate
+            weight = (before - torch.tensor(row["sampled_logprobs"])).exp().clamp(max=1.1)
+            gap = torch.tensor(row["reference_logprobs"]) - now
+            entropy = -(full.exp() * full).sum(-1)
+            loss = loss + (-(surrogate * weight) + 0.2 * gap**2 / 2).mean() / len(own) - 0.03 * entropy.sum() / tokens
+            spread, divergence = spread + entropy.sum() / tokens, divergence + (gap**2 / 2).sum() / tokens
+            low = low + ((ratio < 0.95) & (advantage < 0)).sum() / tokens
+            high = high + ((ratio > 1.1) & (advantage > 0)).sum() / tokens
+        optimizer.zero_grad()
+        loss.backward()
+        norm = torch.nn.utils.clip_grad_norm_(model.parameters(), 0.5)
+        optimizer.step()
+        seen = result.updates.slice(step, 1).to_pylist()[0]
+        expected = {
+            "loss": loss,
+            "entropy": spread,
+            "divergence": divergence,
+            "clip_low_share": low,
+            "clip_high_share": high,
+        }
+        for name, value in {**expected, "gradient_norm": norm}.items():
+            assert seen[name] == pytest.approx(value.item(), abs=2e-5, rel=2e-5), (step, name)
+        assert (seen["rows"], seen["tokens"], seen["step"], seen["global_step"]) == (len(own), tokens, step, step)
+    assert seen["clip_low_share"] > 0 and seen["clip_high_share"] > 0, "the second step must be off-policy to be a test"
+    assert close(weights_of(tmp_path / "next/policy"), {
+        name: value for name, value in model.state_dict().items() if name != "lm_head.weight"
+    }, 2e-4)  # fmt: skip
+
+
+def test_first_pass_is_what_transformers_computes(policy, tmp_path):
+    params = make_params(sampling={"group_size": 4, "tasks_per_iteration": 8, "max_tokens": 6, "temperature": 0.7})
+    trajectories = make_trajectories(5, 4, temperature=0.7)
+    batch = assemble_batch(trajectories, make_verdicts(trajectories, [1, 0, 0, 1] * 5), params)
+    result = update(policy, None, batch, params, out=tmp_path / "next", scratch=tmp_path / "scratch")
+    model = AutoModelForCausalLM.from_pretrained(policy, dtype=torch.float32)
+    kept = batch.filter(batch["kept"]).to_pylist()
+    assert result.token_statistics["trajectory_id"].to_pylist() == [row["trajectory_id"] for row in kept]
+    worst = 0.0
+    for row, seen in zip(kept, result.token_statistics.to_pylist(), strict=True):
+        prompt, ids = row["prompt_ids"], row["completion_ids"]
+        with torch.no_grad():
+            logits = model(input_ids=torch.tensor([prompt + ids])).logits[0, len(prompt) - 1 : -1]
+        logs = torch.log_softmax(logits / 0.7, -1)
+        assert seen["logprobs"] == pytest.approx(logs[range(len(ids)), ids].tolist(), abs=1e-5)
+        assert seen["entropies"] == pytest.approx((-(logs.exp() * logs).sum(-1)).tolist(), abs=1e-5)
+        worst = max(worst, *(abs(a - b) for a, b in zip(seen["logprobs"], row["sampled_logprobs"], strict=True)))
+    assert max(result.updates["mismatch_max"].to_pylist()) == pytest.approx(worst, abs=1e-5)
+    own = compute_logprobs(policy, Streams.from_table(batch.filter(batch["kept"])), params)
+    assert np.concatenate(result.token_statistics["logprobs"].to_pylist()) == pytest.approx(own.values, abs=1e-5)
+
+
+@pytest.mark.parametrize("rows", [7, 5, 3, 1])
+def test_odd_numbers_of_rows(policy, tmp_path, rows):
+    """A stock trainer leaves out the rest of an incomplete micro-batch; here the step is over all rows."""
+    results = []
+    for size in (2, 256):
+        params = make_params(training={"steps_per_iteration": 1, "micro_batch_size": size, "grpo": {"report_to": "none"}})
+        batch = batch_of(params, groups=2).slice(0, rows)
+        out = tmp_path / str(size)
+        results.append(update(policy, None, batch, params, out=out, scratch=tmp_path / f"s{size}"))
+        tokens = sum(len(ids) for ids in batch["completion_ids"].to_pylist())
+        assert (results[-1].updates["rows"][0].as_py(), results[-1].updates["tokens"][0].as_py()) == (rows, tokens)
+    assert results[0].updates["loss"][0].as_py() == pytest.approx(results[1].updates["loss"][0].as_py(), abs=1e-6)
+    first, second = (r.updates["gradient_norm"][0].as_py() for r in results)
+    assert first == pytest.approx(second, rel=1e-5)
+
+
+def test_single_samples_train_without_groups(policy, tmp_path):
+    """One generation for each prompt, which a stock trainer refuses."""
+    params = make_params(
+        sampling={"group_size": 1, "tasks_per_iteration": 8, "max_tokens": 6},
+        training={
+            "advantage": {"type": "reinforce_plus_plus"},
+            "steps_per_iteration": 2,
+            "grpo": {"report_to": "none"},
+        },
+    )
+    trajectories = make_trajectories(8, 1)
+    batch = assemble_batch(trajectories, make_verdicts(trajectories, [1, 0, 0, 1, 1, 1, 0, 1]), params)
+    result = update(policy, None, batch, params, out=tmp_path / "next", scratch=tmp_path / "scratch")
+    assert result.updates["rows"].to_pylist() == [4, 4]
+
+
+LORA = {"rank": 3, "alpha": 7, "dropout": 0.2, "targets": "all-linear"}
+
+
+@pytest.mark.parametrize(("lora", "dtype"), [(None, "float32"), (None, "bfloat16"), (LORA, "float32"), (LORA, "bfloat16")])
+def test_two_updates_through_files_are_one_continuous_run(tmp_path, lora, dtype):
+    """Bit for bit: weights, adapter, optimizer, schedule and randomness (the adapter's dropout) are all carried."""
+    policy = make_policy(tmp_path / "policy", dtype=dtype)
+    params = make_params(training={
+        "steps_per_iteration": 2, "micro_batch_size": 5, "learning_rate": 3e-3, "schedule": "cosine", "total_steps": 6,
+        "warmup_steps": 3, "lora": lora, "grpo": {"report_to": "none", "bf16": False},
+    })  # fmt: skip
+    first, second = batch_of(params, seed=1), batch_of(params, seed=2, iteration=1)
+
+    session = UpdateSession(policy, None, params, scratch=tmp_path / "s0")
+    at_once = [session.run(first), session.run(second)]
+    session.publish(tmp_path / "at_once")
+
+    in_parts = [update(policy, None, first, params, out=tmp_path / "1", scratch=tmp_path / "s1")]
+    in_parts.append(update(tmp_path / "1/policy", tmp_path / "1/trainer", second, params, out=tmp_path / "2", scratch=tmp_path / "s2"))
+    assert files_of(tmp_path / "2") == files_of(tmp_path / "at_once")
+    for one, other in zip(at_once, in_parts, strict=True):
+        assert one.updates.equals(other.updates)
+        assert one.token_statistics.equals(other.token_statistics)
+    assert in_parts[1].updates["global_step"].to_pylist() == [2, 3]
+    rates = [rate for result in in_parts for rate in result.updates["learning_rate"].to_pylist()]
+    assert rates == pytest.approx([3e-3 / 4, 3e-3 / 2, 3e-3 * 3 / 4, 3e-3])
+    assert not close(weights_of(tmp_path / "1/policy"), weights_of(policy))
+
+
+def test_published_policy_is_complete_and_unchanged_but_for_weights(policy, tmp_path):
+    params = make_params()
+    batch = batch_of(params)
+    for name in ("a", "b"):
+        update(policy, None, batch, params, out=tmp_path / name, scratch=tmp_path / "scratch")
+    assert files_of(tmp_path / "a") == files_of(tmp_path / "b"), "equal inputs must give equal bytes"
+    before, after = files_of(policy), files_of(tmp_path / "a/policy")
+    assert before.keys() == after.keys()
+    assert [name for name in before if before[name] != after[name]] == ["model.safetensors"]
+    assert weights_of(policy).keys() == weights_of(tmp_path / "a/policy").keys()
+    AutoModelForCausalLM.from_pretrained(tmp_path / "a/policy")
+    assert not (tmp_path / "scratch/processes-1").exists(), "checkpoints of a finished update are of no use"
+    assert not list(tmp_path.glob(".*"))
+
+
+@pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
+def test_merged_adapter_is_the_adapted_model(tmp_path, dtype):
+    policy = make_policy(tmp_path / "policy", dtype=dtype)
+    grpo = {"report_to": "none", "bf16": False}
+    params = make_params(training={"lora": {**LORA, "dropout": 0.0}, "learning_rate": 0.02, "grpo": grpo})
+    session = UpdateSession(policy, None, params, scratch=tmp_path / "scratch")
+    session.run(batch_of(params))
+    session.publish(tmp_path / "next")
+    trained = session.trainer.accelerator.unwrap_model(session.trainer.model).eval()
+    ids = torch.arange(2, 30).reshape(2, 14)
+    with torch.no_grad():
+        adapted = trained(input_ids=ids).logits
+        before = AutoModelForCausalLM.from_pretrained(policy, dtype=torch.float32)(input_ids=ids).logits
+        published = AutoModelForCausalLM.from_pretrained(tmp_path / "next/policy")
+        assert published.dtype == getattr(torch, dtype)
+        merged = published.float()(input_ids=ids).logits
+    assert (adapted - before).abs().max() > 0.05, "the adapter must have learned something to be a test"
+    assert torch.allclose(merged, adapted, atol=1e-5 if dtype == "float32" else 0.1)
+    by_peft = trained.merge_and_unload().state_dict()
+    expected = {name: by_peft[name].to(getattr(torch, dtype)) for name in weights_of(tmp_path / "next/policy")}
+    assert close(weights_of(tmp_path / "next/policy"), expected, 0)
+    assert files_of(tmp_path / "next/trainer/base")["model.safetensors"] == (policy / "model.safetensors").read_bytes()
+
+
+def test_small_steps_survive_a_policy_in_half_precision(tmp_path):
+    """Steps of 1e-5 vanish in bfloat16's 8 bits: the trainer state keeps the exact weights."""
+    policy = make_policy(tmp_path / "policy", dtype="bfloat16")
+    params = make_params(training={"learning_rate": 1e-5, "grpo": {"report_to": "none", "bf16": False}})
+    before, state = policy, None
+    for k in (1, 2):
+        update(before, state, batch_of(params, seed=k), params, out=tmp_path / str(k), scratch=tmp_path / "s")
+        before, state = tmp_path / f"{k}/policy", tmp_path / f"{k}/trainer"
+    start, exact = weights_of(policy), weights_of(tmp_path / "2/trainer/weights")
+    moved = max((exact[name] - start[name].float()).abs().max().item() for name in exact)
+    assert moved == pytest.approx(4e-5, rel=0.2)
+    for name, value in weights_of(tmp_path / "2/policy").items():
+        assert value.dtype == torch.bfloat16 and torch.equal(value, exact[name].bfloat16())
+
+
+def test_cuda_gives_what_the_cpu_gives(policy, tmp_path):
+    if not torch.cuda.is_available():
+        pytest.skip("no CUDA device here: the CUDA path was not run")
+    results = {}
+    for name, grpo in (("cpu", {"report_to": "none", "use_cpu": True}), ("cuda", {"report_to": "none"})):
+        params = make_params(training={"learning_rate": 1e-3, "lora": {**LORA, "dropout": 0.0}, "grpo": grpo})
+        out, scratch = tmp_path / name, tmp_path / f"s-{name}"
+        results[name] = update(policy, None, batch_of(params), params, out=out, scratch=scratch)
+    assert close(weights_of(tmp_path / "cpu/policy"), weights_of(tmp_path / "cuda/policy"), 1e-4)
+    losses = [result.updates["loss"].to_pylist() for result in results.values()]
+    assert losses[0] == pytest.approx(losses[1], abs=1e-4)
+
+
+class Stop(Exception):
+    pass
+
+
+@pytest.mark.parametrize("lora", [None, LORA])
+@pytest.mark.parametrize("halfway", [False, True])
+def test_interrupted_updates_go_on(policy, tmp_path, lora, halfway):
+    """Stopped after the fourth of six steps, checkpoints every second; also with the last checkpoint half written."""
+    params = make_params(training={
+        "steps_per_iteration": 6, "checkpoint_every": 2, "learning_rate": 5e-3, "lora": lora, "micro_batch_size": 3,
+        "grpo": {"report_to": "none"},
+    })  # fmt: skip
+    batch = batch_of(params)
+    whole = update(policy, None, batch, params, out=tmp_path / "whole", scratch=tmp_path / "s")
+
+    def stop(line):
+        if line.startswith("optimizer step 5 of 6"):
+            raise Stop
+
+    scratch = tmp_path / "t"
+    with pytest.raises(Stop):
+        update(policy, None, batch, params, out=tmp_path / "next", scratch=scratch, progress=stop)
+    checkpoints = sorted(path.name for path in (scratch / "processes-1").glob("checkpoint-*"))
+    assert checkpoints == ["checkpoint-2", "checkpoint-4"] and not (tmp_path / "next").exists()
+    if halfway:
+        (scratch / "processes-1/checkpoint-4/complete").unlink()
+        (scratch / "processes-1/checkpoint-4/optimizer.pt").write_bytes(b"")
+    lines = []
+    resumed = update(policy, None, batch, params, out=tmp_path / "next", scratch=scratch, progress=lines.append)
+    assert lines[0].split(":")[0] == f"optimizer step {3 if halfway else 5} of 6"
+    assert files_of(tmp_path / "next") == files_of(tmp_path / "whole")
+    assert resumed.updates.equals(whole.updates)
+    assert resumed.token_statistics.equals(whole.token_statistics)
+
+
+@pytest.mark.parametrize("limit", [20_000, 100_000])
+def test_full_disk(policy, tmp_path, limit):
+    """Weights are 70 kB and optimizer states 157 kB: the first limit refuses the weights, the second the optimizer."""
+    params = make_params(training={"steps_per_iteration": 4, "checkpoint_every": 3, "grpo": {"report_to": "none"}})
+    batch = batch_of(params)
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (limit, before[1]))
+    try:
+        with pytest.raises(UpdateError, match="free disk space"):
+            update(policy, None, batch, params, out=tmp_path / "next", scratch=tmp_path / "s")
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["s"]
+    update(policy, None, batch, params, out=tmp_path / "next", scratch=tmp_path / "s")
+    update(policy, None, batch, params, out=tmp_path / "whole", scratch=tmp_path / "t")
+    assert files_of(tmp_path / "next") == files_of(tmp_path / "whole")
+
+
+def test_killed_process_goes_on(policy, tmp_path):
+    """kill -9 in the middle of a step, then the same call again. The process shows that vLLM was not imported."""
+    script = tmp_path / "run.py"
+    script.write_text(
+        "import os, signal, sys\n"
+        f"sys.path[:0] = [{str(HERE)!r}]\n"
+        "from pathlib import Path\n"
+        "from test_trainer_update import batch_of, make_params, update\n"
+        "assert 'vllm' not in sys.modules\n"
+        "policy, root, victim = Path(sys.argv[1]), Path(sys.argv[2]), len(sys.argv) > 3\n"
+        "training = {'steps_per_iteration': 6, 'checkpoint_every': 2, 'grpo': {'report_to': 'none'}}\n"
+        "params = make_params(training=training)\n"
+        "def progress(line):\n"
+        "    print(line, flush=True)\n"
+        "    if victim and line.startswith('optimizer step 3 of 6'): os.kill(os.getpid(), signal.SIGKILL)\n"
+        "out, scratch = root / 'next', root / 'scratch'\n"
+        "update(policy, None, batch_of(params), params, out=out, scratch=scratch, progress=progress)\n"
+    )
+    environment = {**os.environ, "PYTHONPATH": str(HERE.parents[1]), "HF_HUB_OFFLINE": "1"}
+
+    def run(*arguments):
+        command = [sys.executable, str(script), str(policy), str(tmp_path), *arguments]
+        return subprocess.run(command, env=environment, capture_output=True, text=True, timeout=300)
+
+    killed = run("victim")
+    assert killed.returncode == -signal.SIGKILL, killed.stderr
+    again = run()
+    assert again.returncode == 0, again.stderr
+    assert "first pass" not in again.stdout and "optimizer step 3 of 6" in again.stdout
+    params = make_params(training={"steps_per_iteration": 6, "checkpoint_every": 2, "grpo": {"report_to": "none"}})
+    update(policy, None, batch_of(params), params, out=tmp_path / "whole", scratch=tmp_path / "s")
+    assert files_of(tmp_path / "next") == files_of(tmp_path / "whole")
+
+
+def test_dvclive_gets_every_step(policy, tmp_path):
+    params = make_params(training={"steps_per_iteration": 3, "grpo": {}})
+    batch = batch_of(params)
+    update(policy, None, batch, params, out=tmp_path / "next", scratch=tmp_path / "s", live=tmp_path / "live")
+    files = {path.name for path in (tmp_path / "live").rglob("*.tsv")}
+    assert {"loss.tsv", "entropy.tsv", "learning_rate.tsv", "mismatch_mean.tsv"} <= files
+    loss = next((tmp_path / "live").rglob("loss.tsv")).read_text().splitlines()
+    assert len(loss) == 4
+    assert not list(tmp_path.glob("dvc.yaml"))
+
+
+def test_learning_rate_of_the_parameters_wins_over_the_state(policy, tmp_path):
+    params = make_params()
+    update(policy, None, batch_of(params), params, out=tmp_path / "1", scratch=tmp_path / "s")
+    slower = make_params(training={"learning_rate": 1e-7, "grpo": {"report_to": "none"}})
+    result = update(
+        tmp_path / "1/policy",
+        tmp_path / "1/trainer",
+        batch_of(params, seed=4),
+        slower,
+        out=tmp_path / "2",
+        scratch=tmp_path / "s",
+    )
+    assert result.updates["learning_rate"].to_pylist() == [1e-7, 1e-7]
+    assert close(weights_of(tmp_path / "1/policy"), weights_of(tmp_path / "2/policy"), 1e-6)
+
+
+def without(table: pa.Table, name: str) -> pa.Table:
+    field = table.schema.field(name)
+    return table.set_column(table.schema.get_field_index(name), field, pa.nulls(len(table), field.type))
+
+
+def test_bad_input(policy, tmp_path):
+    params = make_params()
+    batch = batch_of(params)
+    out, scratch = tmp_path / "next", tmp_path / "scratch"
+
+    def fails(message, *, model=policy, state=None, table=batch, options=params):
+        with pytest.raises((ValueError, RuntimeError), match=message) as caught:
+            update(model, state, table, options, out=out, scratch=scratch)
+        assert type(caught.value).__module__.startswith("assay."), "only errors of ours are shown without a traceback"
+        assert not out.exists() and not list(tmp_path.glob(".next*"))
+
+    fails("no kept row", table=batch.slice(0, 0))
+    penalty = make_params(training={"divergence": {"coefficient": 0.1}, "grpo": {"report_to": "none"}})
+    fails("no reference_logprobs", options=penalty)
+    fails("has no step", table=without(batch, "step"))
+    bare = make_policy(tmp_path / "bare")
+    for file in bare.glob("token*"):
+        file.unlink()
+    fails("has no tokenizer", model=bare)
+    (bare / "model.safetensors").unlink()
+    fails("holds no weights", model=bare)
+    fails("config.json: missing", model=tmp_path / "nowhere")
+
+    update(policy, None, batch, params, out=tmp_path / "1", scratch=scratch)
+    state = tmp_path / "1/trainer"
+    fails("published with other weights", state=state)
+    lora = make_params(training={"lora": LORA, "grpo": {"report_to": "none"}})
+    fails("comes from a full update", model=tmp_path / "1/policy", state=state, options=lora)
+    (state / "state.json").unlink()
+    fails("state.json: missing", model=tmp_path / "1/policy", state=state)
+    targets = make_params(training={"lora": {"targets": ["nothing"]}, "grpo": {"report_to": "none"}})
+    fails("does not fit the policy", options=targets)
+    field = batch.schema.field("advantage")
+    wild = pa.array([math.inf] * len(batch), field.type)
+    fails("the loss is", table=batch.set_column(batch.schema.get_field_index("advantage"), field, wild))
