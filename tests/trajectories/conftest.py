@@ -3,7 +3,6 @@
 import json
 import os
 import shlex
-import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -116,10 +115,11 @@ class Project:
             "import json, subprocess, sys\n"
             "from dvc.cli import main\n"
             "for command in json.loads(sys.argv[1]):\n"
-            "    code = main(command[1:]) if command[0] == 'dvc' else subprocess.run(command).returncode\n"
+            "    name, *rest = command\n"
+        "    code = main(rest) if name == 'dvc' else subprocess.run(command).returncode\n"
             "    assert code == 0, f'{command} gave {code}'\n"
         )
-        commands = [["git", *IDENTITY, *line.split()[1:]] if line.startswith("git") else shlex.split(line) for line in lines]
+        commands = [shlex.split(line) for line in lines]
         self._run(sys.executable, "-c", driver, json.dumps(commands))
 
     def commit(self, message: str) -> str:
@@ -141,22 +141,32 @@ class Project:
 def environment() -> dict[str, str]:
     """Real programs, told where this checkout is and to keep their data to themselves."""
     here = str(Path(__file__).parents[2])
-    names = {f"GIT_{who}_{what}": value for who in ("AUTHOR", "COMMITTER") for what, value in (("NAME", "Test"), ("EMAIL", "t@e.org"))}
+    who = {"NAME": "Test", "EMAIL": "test@example.org"}
+    names = {f"GIT_{role}_{what}": value for role in ("AUTHOR", "COMMITTER") for what, value in who.items()}
     python = os.pathsep.join(filter(None, [here, os.environ.get("PYTHONPATH")]))
     path = os.pathsep.join([str(Path(sys.executable).parent), os.environ["PATH"]])
     return os.environ | names | {"DVC_NO_ANALYTICS": "1", "PYTHONPATH": python, "PATH": path}
 
 
+@pytest.fixture(scope="session", autouse=True)
+def own_site_cache(tmp_path_factory: pytest.TempPathFactory):
+    """DVC keeps its databases about each project here, and not where the other projects of this machine have theirs."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("DVC_SITE_CACHE_DIR", str(tmp_path_factory.mktemp("site_cache")))
+        yield
+
+
 @pytest.fixture(scope="session")
 def finished_project(tmp_path_factory: pytest.TempPathFactory) -> Project:
-    """Tags `baseline` (a strict rule) and `tolerant` (another verifier over the same rollouts), the experiment `shorter`
-    (one iteration). Not to be changed: take `project`.
+    """Tags `baseline` (a strict rule) and `tolerant` (another verifier over the same rollouts), the experiment
+    `shorter` (one iteration). Not to be changed: take `project`.
     """
     root = tmp_path_factory.mktemp("finished") / "project"
     for name, iterations, version in (("strict", 2, "1"), ("tolerant", 2, "2"), ("shorter", 1, "1")):
         write_run(root / "made" / name, iterations, verifier_version=version)
         (root / "configured").mkdir(exist_ok=True)
-        (root / "configured" / f"{name}.json").write_text(f'{{"verification": {{"rule": "string_match", "version": {version}}}}}')
+        settings = {"verification": {"rule": "string_match", "version": int(version)}}
+        (root / "configured" / f"{name}.json").write_text(json.dumps(settings))
     (root / "dvc.yaml").write_text(PIPELINE)
     (root / "params.yaml").write_text(PARAMS)
     (root / ".gitignore").write_text("*.duckdb*\n.assay/\n")
@@ -182,5 +192,5 @@ def finished_project(tmp_path_factory: pytest.TempPathFactory) -> Project:
 def project(finished_project: Project, tmp_path: Path) -> Project:
     """A copy of the finished project that a test may change."""
     root = tmp_path / "project"
-    shutil.copytree(finished_project.root, root, symlinks=True)
+    subprocess.run(["cp", "-a", str(finished_project.root), str(root)], check=True)
     return Project(root)

@@ -1,4 +1,4 @@
-"""A small run, invented but consistent: what the stages of two iterations would write. Used by the tests of this room."""
+"""A small run, invented but consistent: what the stages would write. Used by the tests of this room."""
 
 import json
 import random

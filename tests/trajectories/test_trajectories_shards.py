@@ -4,6 +4,7 @@ import os
 import random
 import subprocess
 import sys
+from itertools import pairwise
 from pathlib import Path
 
 import pyarrow as pa
@@ -39,8 +40,7 @@ def test_rows_come_back_as_they_were(tmp_path):
 @given(cuts=st.lists(st.integers(0, len(ROWS)), max_size=6))
 def test_bytes_do_not_depend_on_the_chunks_of_the_caller(tmp_path, cuts):
     whole = to_table("trajectories", ROWS)
-    edges = [0, *sorted(cuts), len(ROWS)]
-    pieces = [whole.slice(a, b - a) for a, b in zip(edges, edges[1:], strict=False)]
+    pieces = [whole.slice(a, b - a) for a, b in pairwise([0, *sorted(cuts), len(ROWS)])]
     write_shard(tmp_path / "a.parquet", "trajectories", ROWS)
     write_shard(tmp_path / "b.parquet", "trajectories", pa.concat_tables(pieces))
     assert (tmp_path / "a.parquet").read_bytes() == (tmp_path / "b.parquet").read_bytes()

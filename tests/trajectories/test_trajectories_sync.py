@@ -1,4 +1,4 @@
-"""The warehouse over a real git and DVC project: every version once, complete or said to be not, whatever is interrupted."""
+"""The warehouse over a real git and DVC project: every version once, complete or said to be not, whatever happens."""
 
 import shutil
 import signal
@@ -20,6 +20,12 @@ from assay.trajectories.warehouse import WAREHOUSE, open_warehouse
 def synced(finished_project):
     sync(finished_project.root)
     return finished_project
+
+
+@pytest.fixture(scope="module")
+def expected(synced):
+    """What every warehouse of this project says."""
+    return everything(synced)
 
 
 def one(project, sql: str, version: str | None = None):
@@ -169,15 +175,15 @@ def test_a_warehouse_that_another_process_holds_is_said_and_the_run_succeeds(pro
     assert sync(project.root).shards > 20
 
 
-def test_shards_are_found_in_the_cache_when_the_workspace_is_gone(synced, project):
+def test_shards_are_found_in_the_cache_when_the_workspace_is_gone(synced, project, expected):
     for folder in ("rollout", "verify", "filter", "update", "finish", "evaluate", "tasks"):
         shutil.rmtree(project.root / "data" / folder)
     (project.root / WAREHOUSE).unlink(missing_ok=True)
     assert sync(project.root).incomplete == {}
-    assert everything(project) == everything(synced)
+    assert everything(project) == expected
 
 
-def test_shards_are_found_in_the_workspace_when_the_cache_is_gone(synced, project):
+def test_shards_are_found_in_the_workspace_when_the_cache_is_gone(synced, project, expected):
     (project.root / WAREHOUSE).unlink(missing_ok=True)
     shutil.move(project.root / ".dvc" / "cache", project.root / "elsewhere")
     report = sync(project.root)
@@ -189,16 +195,16 @@ def test_shards_are_found_in_the_workspace_when_the_cache_is_gone(synced, projec
     # What comes back is noticed, without any other change.
     shutil.move(project.root / "elsewhere", project.root / ".dvc" / "cache")
     assert sync(project.root).incomplete == {}
-    assert everything(project) == everything(synced)
+    assert everything(project) == expected
 
 
-def test_what_was_synced_stays_when_the_cache_has_lost_it(synced, project):
+def test_what_was_synced_stays_when_the_cache_has_lost_it(synced, project, expected):
     sync(project.root)
     shutil.rmtree(project.root / ".dvc" / "cache")
     (project.root / "note.txt").write_text("something to commit")
     project.commit("later")
     assert sync(project.root).incomplete == {}
-    assert everything(project) == everything(synced)
+    assert everything(project) == expected
     # A rebuild keeps the old file, as it has versions that can be made from nowhere else.
     report, lost = rebuild(project.root)
     assert set(lost) == set(report.incomplete) != set()
@@ -226,7 +232,7 @@ def test_push_clone_pull_sync_gives_the_same_answers(synced, project, tmp_path):
     )
 
 
-def test_a_run_that_is_cut_short_and_one_that_is_not_committed(synced, project):
+def test_a_run_that_is_cut_short_and_one_that_is_not_committed(synced, project, expected):
     """Another rollout@0, verify@0 not yet run again: what was made from the old rollout is left out until it is."""
     folder = project.root / "made" / "tolerant"
     synthetic_record.write_run(folder, 2, verifier_version="2", seed=1)
@@ -252,10 +258,10 @@ def test_a_run_that_is_cut_short_and_one_that_is_not_committed(synced, project):
     project.script("git checkout -q -- .", "dvc checkout -q")
     assert sync(project.root).current == one(synced, "SELECT version FROM version_names WHERE name = 'current'")
     assert one(project, "SELECT count(*) FROM store.trajectories") < before
-    assert everything(project) == everything(synced)
+    assert everything(project) == expected
 
 
-def test_a_corrupted_shard_is_named_and_costs_nothing_else(synced, project):
+def test_a_corrupted_shard_is_named_and_costs_nothing_else(synced, project, expected):
     (project.root / WAREHOUSE).unlink(missing_ok=True)
     manifest = {path: digest for path, digest in workspace_manifest(project.root / "data" / "verify").items() if "0/v" in path}
     ((name, digest),) = manifest.items()
@@ -273,11 +279,11 @@ def test_a_corrupted_shard_is_named_and_costs_nothing_else(synced, project):
     assert "corrupted shard" in asked.stderr and "28" in asked.stdout
     stored.write_bytes(good)
     assert sync(project.root).incomplete == {}
-    assert everything(project) == everything(synced)
+    assert everything(project) == expected
 
 
 @pytest.mark.parametrize("after", [2, 26])
-def test_kill_9_leaves_a_file_from_which_the_next_sync_goes_on(synced, project, after):
+def test_kill_9_leaves_a_file_from_which_the_next_sync_goes_on(synced, project, expected, after):
     (project.root / WAREHOUSE).unlink(missing_ok=True)
     program = (
         "import os, signal, sys; from pathlib import Path; from assay.trajectories import ingest, sync\n"
@@ -294,31 +300,30 @@ def test_kill_9_leaves_a_file_from_which_the_next_sync_goes_on(synced, project, 
     left = one(synced, "SELECT count(*) FROM parts") - report.shards
     assert (left == 0) if after == 2 else (0 < left < after)
     assert report.notes == []
-    assert everything(project) == everything(synced)
+    assert everything(project) == expected
 
 
-def test_a_file_that_is_no_warehouse_is_set_aside_and_made_again(synced, project):
-    for content in (b"not a database" * 500, b""):
-        (project.root / WAREHOUSE).write_bytes(content)
-        report = sync(project.root)
-        assert report.shards == one(synced, "SELECT count(*) FROM parts")
-        assert everything(project) == everything(synced)
+def test_a_file_that_is_no_warehouse_is_set_aside_and_made_again(synced, project, expected):
     (project.root / WAREHOUSE).write_bytes(b"not a database" * 500)
     assert "is not usable" in project.assay("sql", "--no-sync", "SELECT 1", code=1).stderr
+    report = sync(project.root)
+    assert report.shards == one(synced, "SELECT count(*) FROM parts")
+    assert "it was made again, the old file is" in str(report)
+    assert everything(project) == expected
+    (project.root / WAREHOUSE).write_bytes(b"not a database" * 500)
     assert "shards" in project.assay("rebuild").stdout
-    assert everything(project) == everything(synced)
     assert (project.root / "data" / "trajectories.previous.duckdb").read_bytes().startswith(b"not a database")
 
 
-def test_a_rebuilt_warehouse_says_the_same(synced, project):
+def test_a_rebuilt_warehouse_says_the_same(synced, project, expected):
     sync(project.root)
     report, lost = rebuild(project.root)
     assert (lost, report.file) == ([], project.root / WAREHOUSE)
-    assert everything(project) == everything(synced)
+    assert everything(project) == expected
     assert not (project.root / "data" / "trajectories.previous.duckdb").exists()
 
 
-def test_a_column_that_the_schema_gains_is_read_from_shards_that_have_it(synced, project, monkeypatch):
+def test_a_column_that_the_schema_gains_is_read_from_shards_that_have_it(synced, project, expected, monkeypatch):
     full = TABLES["tasks"]
     fewer = Table("tasks", full.row, tuple(column for column in full.columns if column.name != "difficulty"))
     (project.root / WAREHOUSE).unlink(missing_ok=True)
@@ -328,7 +333,7 @@ def test_a_column_that_the_schema_gains_is_read_from_shards_that_have_it(synced,
         assert "difficulty" not in query("FROM tasks", project.root).column_names
         assert one(project, "SELECT DISTINCT unknown_columns FROM parts WHERE table_name = 'tasks'") == ["difficulty"]
     sync(project.root)
-    assert everything(project) == everything(synced)
+    assert everything(project) == expected
 
 
 def test_a_column_that_a_shard_lacks_is_null(synced, project, monkeypatch):
@@ -374,7 +379,7 @@ def test_a_project_that_has_never_run_is_said(tmp_path):
     assert query("SELECT count(*) AS n FROM tasks", tmp_path).to_pylist() == [{"n": 0}]
 
 
-def test_a_full_disk_is_said_and_what_was_there_stays(synced, project):
+def test_a_full_disk_is_said_and_what_was_there_stays(synced, project, expected):
     (project.root / WAREHOUSE).unlink(missing_ok=True)
     program = (
         "import resource, sys; from pathlib import Path; from assay.trajectories import WarehouseError, sync\n"
@@ -386,7 +391,7 @@ def test_a_full_disk_is_said_and_what_was_there_stays(synced, project):
     assert done.returncode == 7, done.stderr
     assert str(WAREHOUSE) in done.stdout and "disk" in done.stdout
     sync(project.root)
-    assert everything(project) == everything(synced)
+    assert everything(project) == expected
 
 
 def test_a_sync_in_a_folder_below_the_root_of_git(synced, tmp_path):

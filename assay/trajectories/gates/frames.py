@@ -1,7 +1,8 @@
 """What the suites look at: one plain row per row of the record, with counts and lengths instead of lists.
 
 Frames of more than AGGREGATE_ABOVE rows are folded: rows that look alike become one, with their number and a few ids.
-No row is left out by that, only the display is shorter.
+No row is left out by that, only the display is shorter. (So columns are counts of faults, which are mostly 0, rather
+than values, which are all different.)
 """
 
 from collections.abc import Mapping
@@ -12,6 +13,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from assay.trajectories.gates.measures import counts, elements, is_known, lengths, occurrences, per_row
+from assay.trajectories.gates.suites import LARGEST_LOGPROB
 
 if TYPE_CHECKING:
     import pandas
@@ -50,16 +52,17 @@ def _prompt_keys(tasks: pa.Table) -> list[str]:
     return [" ".join(f"{m['role']} {m['content']}".casefold() for m in row) for row in tasks["prompt"].to_pylist()]
 
 
-def trajectory_frames(tables: Tables) -> dict[str, "pandas.DataFrame"]:
+def trajectory_frames(tables: Tables, vocabulary: int | None) -> dict[str, "pandas.DataFrame"]:
     """`trajectories`: one row per trajectory."""
     rows, tasks = tables["trajectories"], tables["tasks"]
     tokens = lengths(rows["completion_ids"])
     prompts = lengths(rows["prompt_ids"])
     streams = _streams(rows, tokens)
-    ids = (elements(rows["prompt_ids"]), elements(rows["completion_ids"]))
-    sizes = (prompts, tokens)
-    negative = [per_row((part < 0).astype(np.int64), size, np.add, 0) for part, size in zip(ids, sizes, strict=True)]
-    largest = [per_row(part, size, np.maximum, 0) for part, size in zip(ids, sizes, strict=True)]
+    unknown = np.zeros(len(rows), dtype=np.int64)
+    for name, sizes in (("prompt_ids", prompts), ("completion_ids", tokens)):
+        ids = elements(rows[name])
+        outside = (ids < 0) | (ids >= (np.iinfo(np.int64).max if vocabulary is None else vocabulary))
+        unknown += per_row(outside.astype(np.int64), sizes, np.add, 0)
     return {"trajectories": _frame({
         "trajectory_id": rows["trajectory_id"],
         "task_id": rows["task_id"],
@@ -70,8 +73,7 @@ def trajectory_frames(tables: Tables) -> dict[str, "pandas.DataFrame"]:
         "has_prompt": (prompts > 0).astype(str),
         "has_completion": (tokens > 0).astype(str),
         **streams,
-        "negative_tokens": sum(negative),
-        "largest_token": np.maximum(*largest).astype(np.float64),
+        "unknown_tokens": unknown,
     })}  # fmt: skip
 
 
@@ -88,7 +90,7 @@ def _streams(rows: pa.Table, tokens: np.ndarray) -> dict[str, np.ndarray]:
         "mask_minus_tokens": masks - tokens,
         "logprobs_minus_tokens": sizes - tokens,
         "unreadable_logprobs": per_row(unreadable.astype(np.int64), sizes, np.add, 0),
-        "largest_logprob": per_row(np.where(unreadable, 0.0, logprobs), sizes, np.maximum, 0.0),
+        "positive_logprobs": per_row((logprobs > LARGEST_LOGPROB).astype(np.int64), sizes, np.add, 0),
     }
 
 
@@ -175,17 +177,12 @@ def batch_frames(tables: Tables, steps: int | None) -> dict[str, "pandas.DataFra
 
 
 def fold(frame: "pandas.DataFrame") -> tuple["pandas.DataFrame", list[str]]:
-    """The frame, or what it folds to where it is long, and the columns that name a row of it.
-
-    Columns of floats do not tell rows apart: a folded row has the largest value.
-    """
+    """The frame, or what it folds to where it is long, and the columns that name a row of it."""
     names = [name for name in IDS if name in frame.columns]
     if len(frame) <= AGGREGATE_ABOVE or not names:
         return frame, names or [name for name in ("reason", "examples", "step") if name in frame.columns]
-    floats = [name for name in frame.columns if frame[name].dtype.kind == "f"]
-    grouped = frame.groupby([c for c in frame.columns if c not in (*names, *floats)], sort=True, dropna=False)
-    folded = grouped[floats].max()
-    folded["row_count"] = grouped.size()
+    grouped = frame.groupby([column for column in frame.columns if column not in names], sort=True, dropna=False)
+    folded = grouped.size().to_frame("row_count")
     folded["examples"] = grouped[names[0]].agg(lambda ids: ", ".join(ids.head(EXAMPLES)))
     return folded.reset_index(), ["examples"]
 

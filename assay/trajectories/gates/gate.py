@@ -87,8 +87,8 @@ def run_gate(
     """
     given = {name: tables[name] for name in NEEDS[gate]}
     whole = {
-        "tasks": task_frames, "trajectories": trajectory_frames, "verdicts": verdict_frames,
-        "batch": lambda t: batch_frames(t, limits.steps),
+        "tasks": task_frames, "trajectories": lambda t: trajectory_frames(t, limits.vocabulary),
+        "verdicts": verdict_frames, "batch": lambda t: batch_frames(t, limits.steps),
     }[gate](given)  # fmt: skip
     folded = {name: fold(frame) for name, frame in whole.items()}
     if out is not None:

@@ -23,9 +23,9 @@ def occurrences(column: Column) -> NDArray[np.int64]:
 
 def counts(wanted: Column, among: Column) -> NDArray[np.int64]:
     """How often each value of `wanted` occurs in `among`."""
-    dictionary = pc.unique(pa.chunked_array([*_chunks(wanted), *_chunks(among)]))
+    dictionary = pc.unique(pa.chunked_array([*_chunks(wanted), *_chunks(among)], type=wanted.type))
     tally = np.bincount(_numpy(pc.index_in(among, dictionary)), minlength=len(dictionary))
-    return tally[_numpy(pc.index_in(wanted, dictionary))] if len(wanted) else np.zeros(0, np.int64)
+    return tally[_numpy(pc.index_in(wanted, dictionary))]
 
 
 def is_known(column: Column, among: Column) -> NDArray[np.bool_]:

@@ -76,7 +76,7 @@ def _tasks(limits: Limits) -> list[Check]:
 
 
 def _trajectories(limits: Limits) -> list[Check]:
-    last = None if limits.vocabulary is None else limits.vocabulary - 1
+    top = "" if limits.vocabulary is None else f" below {limits.vocabulary:,}"
     return [
         _some("trajectories", "there are trajectories"),
         _between("trajectories", "occurrences", "trajectory ids are unique", high=1),
@@ -85,8 +85,7 @@ def _trajectories(limits: Limits) -> list[Check]:
         _one_of("trajectories", "finish_reason", "the finish reason is stop or length", ("stop", "length")),
         _true("trajectories", "has_prompt", "the prompt has tokens"),
         _true("trajectories", "has_completion", "the completion has tokens"),
-        _between("trajectories", "negative_tokens", "token ids are not negative", high=0),
-        *([_between("trajectories", "largest_token", "token ids are in the vocabulary", high=last)] if last else []),
+        _between("trajectories", "unknown_tokens", f"token ids are from 0 upwards{top}", high=0),
         *_stream_checks("trajectories"),
     ]
 
@@ -96,7 +95,7 @@ def _stream_checks(frame: str) -> list[Check]:
         _between(frame, "mask_minus_tokens", "the loss mask is as long as the completion", 0, 0),
         _between(frame, "logprobs_minus_tokens", "there is a log-probability for each token", 0, 0),
         _between(frame, "unreadable_logprobs", "log-probabilities are finite", high=0),
-        _between(frame, "largest_logprob", "log-probabilities are at most 0", high=LARGEST_LOGPROB),
+        _between(frame, "positive_logprobs", "log-probabilities are at most 0", high=0),
     ]
 
 
