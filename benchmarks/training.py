@@ -85,7 +85,7 @@ def params_of(rows: int, steps: int):
 def run_ours(policy: Path, rows: int, steps: int, scratch: Path) -> float:
     """Seconds of the update: first pass, optimizer steps, publication; libraries and model are loaded before."""
     from assay.training.assemble import assemble_batch
-    from assay.training.update import UpdateSession
+    from assay.training.session import UpdateSession
     from assay.trajectories import schema, to_table
 
     params = params_of(rows, steps)

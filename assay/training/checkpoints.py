@@ -76,9 +76,9 @@ def read_state(folder: Path, policy: Path, params: Params) -> TrainerState:
         raise StateError(f"{file}: missing; {folder} is not the trainer folder of an update")
     content = json.loads(file.read_text(encoding="utf-8"))
     if content.get("format") != STATE_FORMAT:
-        raise StateError(
-            f"{file}: format {content.get('format')}, expected {STATE_FORMAT}; run the update before it again"
-        )
+        raise StateError(f"{file}: format {content.get('format')}, expected {STATE_FORMAT}; run the update before it again")
+    if not (folder / "scheduler.pt").is_file() or not any(folder.glob("optimizer*")):
+        raise StateError(f"{folder}: holds no optimizer (optimizer.pt, scheduler.pt); run the update before it again")
     state = TrainerState(**content)
     if state.policy != weights_digest(policy):
         raise StateError(f"{folder} was published with other weights than those in {policy}; use the two of one update")

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from safetensors import SafetensorError
 from transformers import AutoModelForCausalLM
 from transformers.utils import logging
 
@@ -57,7 +58,10 @@ def load_model(folder: Path, params: Params) -> Any:
     options = {"dtype": torch.float32, **params.training.grpo.get("model_init_kwargs", {})}
     logging.disable_progress_bar()  # a folder on disk; the update reports its own progress
     trust = bool(params.training.grpo.get("trust_remote_code", False))
-    return AutoModelForCausalLM.from_pretrained(folder, local_files_only=True, trust_remote_code=trust, **options)
+    try:
+        return AutoModelForCausalLM.from_pretrained(folder, local_files_only=True, trust_remote_code=trust, **options)
+    except (SafetensorError, OSError) as error:
+        raise PolicyError(f"{folder}: its weights cannot be read ({error}); run the stage that makes it again") from error
 
 
 def add_adapter(model: Any, options: LoraParams, seed: int, weights: dict[str, torch.Tensor] | None) -> Any:
@@ -98,11 +102,7 @@ def merged_weights(model: Any) -> dict[str, torch.Tensor]:
     from peft.tuners.tuners_utils import BaseTunerLayer
 
     base = model.get_base_model()
-    weights = {
-        name.replace(".base_layer.", "."): value.detach()
-        for name, value in base.state_dict().items()
-        if ".lora_" not in name
-    }
+    weights = {name.replace(".base_layer.", "."): value.detach() for name, value in base.state_dict().items() if ".lora_" not in name}
     for name, module in base.named_modules():
         if isinstance(module, BaseTunerLayer):
             weights[f"{name}.weight"] = weights[f"{name}.weight"] + module.get_delta_weight("default").detach()

@@ -1,6 +1,7 @@
 """The trainer: optimizer steps over a stored batch, as a sum of loss terms. It knows no method by name."""
 
 import os
+import pickle
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -46,8 +47,7 @@ class TrajectoryTrainer(StoredTrainer):
         optimizer_state: Path | None = None,
         progress: Callable[[str], None] = lambda line: None,
     ) -> None:
-        """position: optimizer steps that the run has done before. optimizer_state: folder that `save_optimizer`
-        wrote."""
+        """position: optimizer steps that the run did before. optimizer_state: what `save_optimizer` wrote, if anything."""
         self.params, self.terms, self.position = params, terms, position
         self.optimizer_state, self.progress = optimizer_state, progress
         self.batch: StoredBatch | None = None
@@ -64,14 +64,11 @@ class TrajectoryTrainer(StoredTrainer):
         return self.batch.loader()
 
     def create_scheduler(self, num_training_steps: int, optimizer: Any = None) -> LambdaLR:
-        """The schedule over the whole run, at this run's position; its length does not depend on this update's
-        steps."""
+        """The schedule of the whole run, at this update's position in it."""
         for group in self.optimizer.param_groups:
             group["lr"] = group["initial_lr"] = self.args.learning_rate
         training = self.params.training
-        self.lr_scheduler = LambdaLR(
-            self.optimizer, lambda step: learning_rate_factor(step, training), last_epoch=self.position - 1
-        )
+        self.lr_scheduler = LambdaLR(self.optimizer, lambda step: learning_rate_factor(step, training), last_epoch=self.position - 1)
         self._created_lr_scheduler = True
         return self.lr_scheduler
 
@@ -80,7 +77,12 @@ class TrajectoryTrainer(StoredTrainer):
         if self.optimizer_state is None:
             return
         fresh = [{k: v for k, v in group.items() if k != "params"} for group in self.optimizer.param_groups]
-        self.load_optimizer(self.optimizer_state)
+        try:
+            self.load_optimizer(self.optimizer_state)
+        except (RuntimeError, EOFError, pickle.UnpicklingError, ValueError) as error:
+            raise TrainingError(
+                f"{self.optimizer_state}: the optimizer's state cannot be read ({error}); run the update before it again"
+            ) from error
         if self.lr_scheduler.last_epoch != self.position:
             raise TrainingError(
                 f"{self.optimizer_state}: its schedule stands at step {self.lr_scheduler.last_epoch}, its state.json "
@@ -104,14 +106,15 @@ class TrajectoryTrainer(StoredTrainer):
         was_training = model.training
         model.eval()
         with torch.no_grad(), self.accelerator.autocast():
-            for step in batch.steps:
+            for done, step in enumerate(batch.steps, start=1):
                 for micro in batch.micro_batches(step):
                     tokens = micro.tokens.to(self.args.device)
                     found = completion_likelihood(model, self.head, tokens, self.args.temperature)
                     for name, result in zip(values, found, strict=True):
                         flat = result[tokens.present].cpu().numpy()
                         _place(values[name], offsets, micro.rows, flat)
-                self.progress(f"first pass: rows of step {batch.steps.index(step) + 1} of {len(batch)}")
+                if self.accelerator.is_main_process:
+                    self.progress(f"first pass: rows of step {done} of {len(batch)}")
         model.train(was_training)
         self._keep_first_pass(values)
 
@@ -119,8 +122,7 @@ class TrajectoryTrainer(StoredTrainer):
         return Path(self.args.output_dir) / f"first_pass-{self.args.process_index}.npz"
 
     def _keep_first_pass(self, values: dict[str, np.ndarray]) -> None:
-        """Set the statistics, and keep them for an update that is killed and goes on: the policy will have moved by
-        then."""
+        """Set the statistics, and store them: when a killed update goes on, the policy will have moved."""
         file = self._first_pass_file()
         file.parent.mkdir(parents=True, exist_ok=True)
         draft = file.with_suffix(".draft.npz")
@@ -159,11 +161,8 @@ class TrajectoryTrainer(StoredTrainer):
         self._note_step(inputs)
         return loss
 
-    def compute_loss(
-        self, model: Any, inputs: MicroBatch, return_outputs: bool = False, num_items_in_batch: Any = None
-    ) -> torch.Tensor:
-        """This micro-batch's part of the step's loss, times the number of processes (gradients are averaged over
-        them)."""
+    def compute_loss(self, model: Any, inputs: MicroBatch, return_outputs: bool = False, num_items_in_batch: Any = None) -> torch.Tensor:
+        """This micro-batch's part of the step's loss, times the number of processes, over which gradients are averaged."""
         logprobs, entropies = completion_likelihood(
             model, self.head, inputs.tokens, self.args.temperature,
             entropy_gradient=needs_entropy_gradient(self.terms),
@@ -200,9 +199,7 @@ class TrajectoryTrainer(StoredTrainer):
         step, totals = inputs["step"], batch.totals(inputs["step"])
         names = list(self._sums)
         gathered = self.accelerator.reduce(torch.stack([self._sums[name][0].double() for name in names]), "sum")
-        measures = {
-            name: value / max(self._sums[name][1], 1) for name, value in zip(names, gathered.tolist(), strict=True)
-        }
+        measures = {name: value / max(self._sums[name][1], 1) for name, value in zip(names, gathered.tolist(), strict=True)}
         own = np.concatenate([micro.rows for micro in inputs["micro_batches"]])
         gap = torch.tensor([*_mismatch(batch, own)], dtype=torch.float64, device=self.args.device)
         summed, largest = self.accelerator.reduce(gap[:1], "sum"), self.accelerator.gather(gap[1:]).max()
@@ -220,8 +217,7 @@ class TrajectoryTrainer(StoredTrainer):
 
 
 class _Begin(TrainerCallback):
-    """When model and optimizer are ready: take over the optimizer, then the first pass (a resumed update has done
-    both)."""
+    """When model and optimizer are ready: take over the optimizer, then the first pass, unless a checkpoint has both."""
 
     def __init__(self, trainer: TrajectoryTrainer) -> None:
         self.trainer = trainer
@@ -231,6 +227,7 @@ class _Begin(TrainerCallback):
             self.trainer.carry_on()
             self.trainer.first_pass()
         else:
+            self.trainer.optimizer_state = None
             self.trainer.reread_first_pass()
 
     def on_step_end(self, args: Any, state: Any, control: Any, **_others: Any) -> Any:

@@ -1,45 +1,20 @@
-"""One update: policy k and a stored batch become policy k + 1, its trainer state, and a record of every optimizer
-step."""
+"""One update: policy k and a stored batch become policy k + 1, its trainer state, and a record of every step."""
 
-import os
 import shutil
-from collections.abc import Callable
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import pyarrow as pa
-import torch
 from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
-from transformers import AutoTokenizer
 
 from assay.params import Params
-from assay.training import checkpoints, policies
-from assay.training.checkpoints import MarkComplete, TrainerState, last_complete, read_state
-from assay.training.data import StoredBatch
-from assay.training.grpo import grpo_config, wants_dvclive
-from assay.training.policies import PolicyError
-from assay.training.ragged import Ragged
-from assay.training.reports import Progress, dvclive_callback
-from assay.training.terms import loss_terms
-from assay.training.trainer import TrajectoryTrainer
-from assay.trajectories import publish_folder, schema, to_table
-
-Report = Callable[[str], None]
+from assay.training.session import Report, UpdateResult, UpdateSession, draft_of
 
 TORCH_CANNOT_WRITE = ("PytorchStreamWriter", "inline_container", "iostream error")
 """Signs of a full disk in the errors of torch.save, which have no type of their own."""
 
 
-@dataclass(frozen=True)
-class UpdateResult:
-    """What an update recorded; the same on every process."""
-
-    updates: pa.Table
-    token_statistics: pa.Table
-    main: bool
-    """This process is the one that writes files."""
+class UpdateError(RuntimeError):
+    """An update that the machine did not allow to finish: run it again once there is room."""
 
 
 def update(
@@ -75,176 +50,9 @@ def update(
     return result
 
 
-class UpdateError(RuntimeError):
-    """An update that the machine did not allow to finish: run it again once there is room."""
-
-
 def _unwritten(error: Exception, out: Path) -> UpdateError:
-    shutil.rmtree(_draft(out), ignore_errors=True)
+    shutil.rmtree(draft_of(out), ignore_errors=True)
     return UpdateError(
         f"{out}: weights or checkpoints could not be written ({error}); free disk space, then run the update again: it "
         "goes on from its last complete checkpoint"
     )
-
-
-def _draft(out: Path) -> Path:
-    """Where a folder is prepared before it replaces `out`: beside it, so that a rename suffices."""
-    return out.with_name(f".{out.name}.draft")
-
-
-class UpdateSession:
-    """A policy in training. `run` may be called for batch after batch, `publish` after any of them."""
-
-    def __init__(
-        self,
-        policy: Path,
-        trainer_state: Path | None,
-        params: Params,
-        *,
-        scratch: Path,
-        live: Path | None = None,
-        progress: Report = lambda line: None,
-    ) -> None:
-        self.policy, self.params = policy, params
-        # Another number of processes divides rows otherwise: its checkpoints are of no use to this one.
-        self.scratch = scratch / f"processes-{os.environ.get('WORLD_SIZE', '1')}"
-        state = read_state(trainer_state, policy, params) if trainer_state else None
-        self._base = trainer_state / "base" if trainer_state and state and state.lora else policy
-        model = _load(policy, trainer_state, state, params)
-        config = grpo_config(params, policy, self.scratch)
-        self.trainer = TrajectoryTrainer(
-            model,
-            config,
-            _tokenizer(policy),
-            params,
-            loss_terms(params),
-            position=state.global_step if state else 0,
-            optimizer_state=trainer_state,
-            progress=progress,
-        )
-        self.trainer.add_callback(MarkComplete(self.trainer.accelerator.wait_for_everyone))
-        self.trainer.add_callback(Progress(progress))
-        self._live = live if wants_dvclive(params) and self.main else None
-
-    @property
-    def main(self) -> bool:
-        return bool(self.trainer.accelerator.is_main_process)
-
-    def run(self, batches: pa.Table) -> UpdateResult:
-        """All optimizer steps of a batch, from the last complete checkpoint of this very batch if there is one."""
-        trainer = self.trainer
-        accelerator = trainer.accelerator
-        trainer.batch = StoredBatch(
-            batches,
-            max_tokens=self.params.sampling.max_tokens,
-            micro_batch_size=self.params.training.micro_batch_size,
-            processes=accelerator.num_processes,
-            process=accelerator.process_index,
-        )
-        checkpoint = last_complete(self.scratch) if self.main else None
-        accelerator.wait_for_everyone()
-        checkpoint = checkpoint or last_complete(self.scratch)
-        if self._live is not None:
-            trainer.add_callback(dvclive_callback(self._live, resumed=checkpoint is not None))
-            self._live = None
-        trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
-        result = UpdateResult(self._updates(), self._statistics(), self.main)
-        trainer.position += len(trainer.batch)
-        return result
-
-    def publish(self, out: Path) -> None:
-        """Replace the folder `out` by policy and trainer state as they are now, whole or not at all."""
-        trainer = self.trainer
-        accelerator = trainer.accelerator
-        lora = self.params.training.lora is not None
-        model = accelerator.unwrap_model(trainer.model)
-        weights = policies.merged_weights(model) if lora else accelerator.get_state_dict(trainer.model_wrapped)
-        architecture = model.get_base_model() if lora else model
-        draft = _draft(out)
-        if self.main:
-            shutil.rmtree(draft, ignore_errors=True)
-            (draft / "trainer").mkdir(parents=True)
-            policies.publish_policy(architecture, weights, self.policy, draft / "policy")
-        accelerator.wait_for_everyone()
-        trainer.save_optimizer(draft / "trainer")
-        if self.main:
-            self._write_state(architecture, weights, draft)
-            publish_folder(draft, out)
-        accelerator.wait_for_everyone()
-
-    def forget_checkpoints(self) -> None:
-        """Checkpoints belong to a batch that is done."""
-        if self.main:
-            shutil.rmtree(self.scratch, ignore_errors=True)
-
-    def _write_state(self, architecture: Any, weights: dict[str, torch.Tensor], draft: Path) -> None:
-        """What the next update needs beside the optimizer: exact weights where the policy does not hold them."""
-        folder, lora = draft / "trainer", self.params.training.lora is not None
-        short = policies.config_dtype(self.policy) != "float32"
-        if lora:
-            save_file(
-                policies.adapter_weights(self.trainer.accelerator.unwrap_model(self.trainer.model)),
-                folder / "adapter.safetensors",
-            )
-            (folder / "base").mkdir()
-            for file in sorted(self._base.iterdir()):
-                if policies.is_weight(file) or file.suffix == ".py" or file.name == "config.json":
-                    shutil.copyfile(file, folder / "base" / file.name)
-        elif short:
-            policies.write_weights(architecture, weights, "float32", folder / "weights")
-        state = TrainerState(
-            global_step=self.trainer.position,
-            policy=checkpoints.weights_digest(draft / "policy"),
-            lora=lora,
-            weights=short and not lora,
-        )
-        state.write(folder)
-
-    def _updates(self) -> pa.Table:
-        batch = self.trainer.batch
-        assert batch is not None
-        names = {"step": "step_of_iteration", "gradient_norm": "grad_norm"}
-        rows: list[dict[str, Any]] = []
-        for entry in self.trainer.state.log_history:
-            if "step_of_iteration" not in entry:
-                continue
-            row = {column: entry.get(names.get(column, column)) for column in schema("updates").names}
-            rows.append({
-                **row,
-                "iteration": batch.table["iteration"][0].as_py(),
-                "round": batch.table["round"][0].as_py(),
-                "global_step": self.trainer.position + len(rows),
-            })  # fmt: skip
-        return to_table("updates", rows)
-
-    def _statistics(self) -> pa.Table:
-        """Rows of the batch, in its order, whichever process computed them."""
-        batch = self.trainer.batch
-        assert batch is not None
-        columns: dict[str, Any] = {name: batch.table[name] for name in ("trajectory_id", "iteration", "round")}
-        for name, own in self.trainer.statistics.items():
-            # Each row is non-zero on one process only.
-            values = torch.from_numpy(own.values).to(self.trainer.args.device)
-            whole = self.trainer.accelerator.reduce(values, "sum").cpu().numpy()
-            columns[name] = Ragged(whole, own.offsets).column(schema("token_statistics").field(name).type)
-        return to_table("token_statistics", pa.table(columns))
-
-
-def _load(policy: Path, trainer_state: Path | None, state: TrainerState | None, params: Params) -> Any:
-    """The model to train, in float32: the policy's weights, or the exact ones that the state keeps."""
-    if params.training.lora is None:
-        source = trainer_state / "weights" if trainer_state and state and state.weights else policy
-        return policies.load_model(source, params)
-    if trainer_state is None:
-        return policies.add_adapter(policies.load_model(policy, params), params.training.lora, params.seed, None)
-    base = policies.load_model(trainer_state / "base", params)
-    return policies.add_adapter(
-        base, params.training.lora, params.seed, load_file(trainer_state / "adapter.safetensors")
-    )
-
-
-def _tokenizer(policy: Path) -> Any:
-    """The trainer never tokenises, but a policy folder without a tokenizer could not be sampled: better refused now."""
-    if not any((policy / name).is_file() for name in ("tokenizer.json", "tokenizer_config.json", "tokenizer.model")):
-        raise PolicyError(f"{policy}: has no tokenizer (tokenizer.json); copy the tokenizer of its base model there")
-    return AutoTokenizer.from_pretrained(policy, local_files_only=True)

@@ -100,9 +100,7 @@ def test_denominator_of_all_rows():
     batch = assemble_batch(trajectories, make_verdicts(trajectories, rewards, abstain=(1,)), params)
     assert batch["step"].to_pylist() == [0, None, 0, 0] + [None] * 12
     assert batch["denominator_rows"][0].as_py() == 8
-    assert batch["denominator_tokens"][0].as_py() == sum(
-        len(ids) for ids in trajectories["completion_ids"].to_pylist()[:8]
-    )
+    assert batch["denominator_tokens"][0].as_py() == sum(len(ids) for ids in trajectories["completion_ids"].to_pylist()[:8])
 
 
 def test_reinforce_plus_plus_keeps_groups_without_variance():
@@ -202,9 +200,7 @@ def test_bad_input(change, message):
 
 def test_nothing_left_says_why():
     trajectories = make_trajectories(2, 4)
-    with pytest.raises(
-        FilterError, match=r"all 8 rows were dropped \(2 abstained, 6 zero_variance\).*sampling.group_size"
-    ):
+    with pytest.raises(FilterError, match=r"all 8 rows were dropped \(2 abstained, 6 zero_variance\).*sampling.group_size"):
         assemble_batch(trajectories, make_verdicts(trajectories, [1] * 8, abstain=(0, 4)), make_params())
 
 

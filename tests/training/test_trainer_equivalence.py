@@ -10,8 +10,8 @@ from trainer_fixtures import make_params, make_policy, make_trajectories, make_v
 from transformers import AutoModelForCausalLM, AutoTokenizer, TrainerCallback
 
 from assay.training.assemble import assemble_batch
+from assay.training.session import UpdateSession
 from assay.training.trl_surface import GRPOConfig, GRPOTrainer
-from assay.training.update import UpdateSession
 
 GROUPS, SIZE = 4, 4
 AGGREGATIONS = {"dapo": "token_mean", "grpo": "sequence_mean", "dr_grpo": "token_sum_constant", "luspo": "token_sum"}
@@ -122,9 +122,7 @@ def test_one_step_is_that_of_an_unmodified_trainer(policy, trajectories, tmp_pat
 def test_dropping_groups_without_variance_changes_nothing_but_the_divisor(policy, trajectories, tmp_path):
     """They have advantage 0: left out with denominator `all`, the step is still the stock trainer's."""
     params = options()
-    params = params.model_copy(
-        update={"filter": params.filter.model_copy(update={"zero_variance_groups": True, "denominator": "all"})}
-    )
+    params = params.model_copy(update={"filter": params.filter.model_copy(update={"zero_variance_groups": True, "denominator": "all"})})
     batch = assemble_batch(trajectories, make_verdicts(trajectories, REWARDS), params)
     assert batch["kept"].to_pylist().count(False) == 4
     assert_equal(ours(policy, batch, params, tmp_path), stock(policy, trajectories, tmp_path, loss_type="dapo"))
@@ -151,9 +149,7 @@ def test_k3_penalty_is_that_of_the_stock_trainer(policy, trajectories, tmp_path,
     moved.save_pretrained(tmp_path / "moved")
     params = options(divergence={"coefficient": 0.3, "estimator": "k3"}, loss={"aggregation": AGGREGATIONS[loss_type]})
     batch = assemble_batch(trajectories, make_verdicts(trajectories, REWARDS), params, reference=policy)
-    expected = stock(
-        policy, trajectories, tmp_path, model=moved, loss_type=loss_type, beta=0.3, use_bias_correction_kl=False
-    )
+    expected = stock(policy, trajectories, tmp_path, model=moved, loss_type=loss_type, beta=0.3, use_bias_correction_kl=False)
     assert_equal(ours(tmp_path / "moved", batch, params, tmp_path), expected)
 
 

@@ -46,9 +46,7 @@ def test_refused_combinations(sections, message):
 
 def test_fields_reach_the_configuration(tmp_path):
     policy, half = make_policy(tmp_path / "full"), make_policy(tmp_path / "half", dtype="bfloat16")
-    params = make_params(
-        training={"grpo": {"gradient_checkpointing": True, "report_to": ["dvclive"], "adam_epsilon": 1e-5}}
-    )
+    params = make_params(training={"grpo": {"gradient_checkpointing": True, "report_to": ["dvclive"], "adam_epsilon": 1e-5}})
     config = grpo_config(params, policy, tmp_path)
     assert (config.gradient_checkpointing, config.report_to, config.adam_epsilon) == (True, [], 1e-5)
     assert wants_dvclive(params) and not wants_dvclive(make_params())
@@ -62,6 +60,4 @@ def test_schedules():
 
     assert factors(range(4), warmup_steps=2) == pytest.approx([1 / 3, 2 / 3, 1, 1])
     assert factors([0, 5, 10, 99], schedule="linear", total_steps=10) == pytest.approx([1, 0.5, 0, 0])
-    assert factors([0, 2, 6, 10], schedule="cosine", total_steps=10, warmup_steps=2) == pytest.approx(
-        [1 / 3, 1, 0.5, 0]
-    )
+    assert factors([0, 2, 6, 10], schedule="cosine", total_steps=10, warmup_steps=2) == pytest.approx([1 / 3, 1, 0.5, 0])

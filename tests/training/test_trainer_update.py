@@ -21,7 +21,8 @@ from assay.training.assemble import assemble_batch
 from assay.training.batching import divide
 from assay.training.ragged import Streams
 from assay.training.reference import compute_logprobs
-from assay.training.update import UpdateError, UpdateSession, update
+from assay.training.session import UpdateSession
+from assay.training.update import UpdateError, update
 
 HERE = Path(__file__).parent
 
@@ -182,7 +183,7 @@ def test_two_updates_through_files_are_one_continuous_run(tmp_path, lora, dtype)
     policy = make_policy(tmp_path / "policy", dtype=dtype)
     params = make_params(training={
         "steps_per_iteration": 2, "micro_batch_size": 5, "learning_rate": 3e-3, "schedule": "cosine", "total_steps": 6,
-        "warmup_steps": 3, "lora": lora, "grpo": {"report_to": "none", "bf16": False},
+        "warmup_steps": 3, "lora": lora, "checkpoint_every": 1, "grpo": {"report_to": "none", "bf16": False},
     })  # fmt: skip
     first, second = batch_of(params, seed=1), batch_of(params, seed=2, iteration=1)
 
@@ -269,6 +270,9 @@ def test_cuda_gives_what_the_cpu_gives(policy, tmp_path):
     assert losses[0] == pytest.approx(losses[1], abs=1e-4)
 
 
+SIX_STEPS = make_params(training={"steps_per_iteration": 6, "checkpoint_every": 2, "grpo": {"report_to": "none"}})
+
+
 class Stop(Exception):
     pass
 
@@ -323,36 +327,27 @@ def test_full_disk(policy, tmp_path, limit):
 
 
 def test_killed_process_goes_on(policy, tmp_path):
-    """kill -9 in the middle of a step, then the same call again. The process shows that vLLM was not imported."""
+    """kill -9 in the middle of a step, then the same call again. The killed process saw that vLLM was not imported."""
     script = tmp_path / "run.py"
     script.write_text(
         "import os, signal, sys\n"
-        f"sys.path[:0] = [{str(HERE)!r}]\n"
         "from pathlib import Path\n"
-        "from test_trainer_update import batch_of, make_params, update\n"
+        "from test_trainer_update import SIX_STEPS, batch_of, update\n"
         "assert 'vllm' not in sys.modules\n"
-        "policy, root, victim = Path(sys.argv[1]), Path(sys.argv[2]), len(sys.argv) > 3\n"
-        "training = {'steps_per_iteration': 6, 'checkpoint_every': 2, 'grpo': {'report_to': 'none'}}\n"
-        "params = make_params(training=training)\n"
         "def progress(line):\n"
-        "    print(line, flush=True)\n"
-        "    if victim and line.startswith('optimizer step 3 of 6'): os.kill(os.getpid(), signal.SIGKILL)\n"
-        "out, scratch = root / 'next', root / 'scratch'\n"
-        "update(policy, None, batch_of(params), params, out=out, scratch=scratch, progress=progress)\n"
+        "    if line.startswith('optimizer step 3 of 6'): os.kill(os.getpid(), signal.SIGKILL)\n"
+        "policy, out, scratch = map(Path, sys.argv[1:])\n"
+        "update(policy, None, batch_of(SIX_STEPS), SIX_STEPS, out=out, scratch=scratch, progress=progress)\n"
     )
-    environment = {**os.environ, "PYTHONPATH": str(HERE.parents[1]), "HF_HUB_OFFLINE": "1"}
-
-    def run(*arguments):
-        command = [sys.executable, str(script), str(policy), str(tmp_path), *arguments]
-        return subprocess.run(command, env=environment, capture_output=True, text=True, timeout=300)
-
-    killed = run("victim")
+    environment = {**os.environ, "PYTHONPATH": f"{HERE.parents[1]}:{HERE}", "HF_HUB_OFFLINE": "1"}
+    command = [sys.executable, str(script), str(policy), str(tmp_path / "next"), str(tmp_path / "s")]
+    killed = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=300)
     assert killed.returncode == -signal.SIGKILL, killed.stderr
-    again = run()
-    assert again.returncode == 0, again.stderr
-    assert "first pass" not in again.stdout and "optimizer step 3 of 6" in again.stdout
-    params = make_params(training={"steps_per_iteration": 6, "checkpoint_every": 2, "grpo": {"report_to": "none"}})
-    update(policy, None, batch_of(params), params, out=tmp_path / "whole", scratch=tmp_path / "s")
+    lines = []
+    options = {"out": tmp_path / "next", "scratch": tmp_path / "s", "progress": lines.append}
+    update(policy, None, batch_of(SIX_STEPS), SIX_STEPS, **options)
+    assert lines[0].startswith("optimizer step 3 of 6")
+    update(policy, None, batch_of(SIX_STEPS), SIX_STEPS, out=tmp_path / "whole", scratch=tmp_path / "t")
     assert files_of(tmp_path / "next") == files_of(tmp_path / "whole")
 
 
@@ -410,12 +405,21 @@ def test_bad_input(policy, tmp_path):
     (bare / "model.safetensors").unlink()
     fails("holds no weights", model=bare)
     fails("config.json: missing", model=tmp_path / "nowhere")
+    torn = make_policy(tmp_path / "torn")
+    (torn / "model.safetensors").write_bytes((policy / "model.safetensors").read_bytes()[:5000])
+    fails("weights cannot be read", model=torn)
+    fails("knows 9: the rows were sampled", model=make_policy(tmp_path / "few", vocab_size=9))
 
     update(policy, None, batch, params, out=tmp_path / "1", scratch=scratch)
     state = tmp_path / "1/trainer"
     fails("published with other weights", state=state)
     lora = make_params(training={"lora": LORA, "grpo": {"report_to": "none"}})
     fails("comes from a full update", model=tmp_path / "1/policy", state=state, options=lora)
+    whole = (state / "optimizer.pt").read_bytes()
+    (state / "optimizer.pt").write_bytes(whole[:1000])
+    fails("state cannot be read", model=tmp_path / "1/policy", state=state)
+    (state / "optimizer.pt").unlink()
+    fails("holds no optimizer", model=tmp_path / "1/policy", state=state)
     (state / "state.json").unlink()
     fails("state.json: missing", model=tmp_path / "1/policy", state=state)
     targets = make_params(training={"lora": {"targets": ["nothing"]}, "grpo": {"report_to": "none"}})
