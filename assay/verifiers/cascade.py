@@ -13,10 +13,10 @@ from typing import NamedTuple
 from assay.isolation import Outcome, Pool
 from assay.isolation.pool import Progress
 from assay.params.verification import VerificationParams
-from assay.verifiers.spec import judge_one, spec_of
+from assay.verifiers.spec import spec_of
 from assay.verifiers.verdicts import Finding, abstain, wrong
 
-__all__ = ["Question", "as_not_applicable", "ask", "judge_one", "open_pool", "settle"]
+__all__ = ["Question", "as_not_applicable", "ask", "open_pool", "settle"]
 
 _ADDRESS = re.compile(r"0x[0-9a-fA-F]+")
 
@@ -52,7 +52,7 @@ def settle(
             slow.append(question)
         else:
             findings[question] = finding
-    outcomes = pool.map(slow, progress)
+    outcomes = pool.map([tuple(question) for question in slow], progress)
     findings.update({question: _finding(outcome) for question, outcome in zip(slow, outcomes, strict=True)})
     return findings
 
@@ -72,7 +72,7 @@ def _finding(outcome: Outcome) -> Finding:
 def open_pool(params: VerificationParams, workers: int, verifiers: Sequence[str]) -> Pool:
     """A pool for the slow steps of the named verifiers. A context manager; not started yet."""
     preload = dict.fromkeys(name for verifier in verifiers for name in spec_of(verifier).preload)
-    return Pool("assay.verifiers.cascade:judge_one", workers, params.timeout, params.memory_mib, tuple(preload))
+    return Pool("assay.verifiers.spec:judge_one", workers, params.timeout, params.memory_mib, tuple(preload))
 
 
 def as_not_applicable(finding: Finding) -> Finding:

@@ -9,7 +9,6 @@ import re
 from dataclasses import dataclass
 from fractions import Fraction
 
-from assay.environments.oracles import parse_rational
 from assay.verifiers.verdicts import Finding, abstain, correct, wrong
 
 MAX_DIGITS = 15
@@ -96,6 +95,8 @@ def agree(answer: Literal, gold: Literal) -> bool | None:
 def judge(answer: str, gold: str) -> Finding:
     """Exact equality of the numbers. Wrong where the answer is not a rational number, abstains where the gold is
     none."""
+    from assay.environments.oracles import parse_rational
+
     target, value = parse_rational(gold), parse_rational(answer)
     if target is None:
         return abstain("gold_unparseable")

@@ -1,4 +1,7 @@
-"""The verifiers by name: how each decides, cheaply where that is possible, and when its verdicts may have changed."""
+"""The verifiers by name: how each decides, cheaply where that is possible, and when its verdicts may have changed.
+
+Workers import this module and nothing else of ours, so what is slow to import is imported by the functions that need it.
+"""
 
 import json
 from collections.abc import Callable
@@ -7,7 +10,6 @@ from functools import lru_cache, partial
 from importlib import metadata
 from typing import Any
 
-from assay.environments.oracles import ORACLES, OracleError
 from assay.verifiers import math_verify, numeric, string_match
 from assay.verifiers.verdicts import Finding, VerifierError, abstain, correct, wrong
 
@@ -49,6 +51,8 @@ def score_reasoning_gym(answer: str, gold: str, meta: Meta) -> Finding:
 
 def ask_oracle(answer: str, gold: str, meta: Meta) -> Finding:
     """The exact oracle of the task's environment."""
+    from assay.environments.oracles import ORACLES, OracleError
+
     try:
         says = ORACLES[meta["oracle"]](answer, gold, meta)
     except OracleError:
@@ -103,6 +107,8 @@ BOUNDED_ORACLES = frozenset({"rational"})
 
 def oracle_spec(name: str) -> VerifierSpec:
     """The oracle that a task's meta names, as a verifier. Raises VerifierError for an unknown one."""
+    from assay.environments.oracles import ORACLES
+
     if name not in ORACLES:
         raise VerifierError(f"meta names the oracle {name!r}, but there are only {', '.join(sorted(ORACLES))}")
     if name in BOUNDED_ORACLES:
