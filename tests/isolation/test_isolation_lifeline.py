@@ -105,6 +105,18 @@ def test_killing_dvc_leaves_nothing(ground, mode, tail):
     wait_until(lambda: gone(processes), 3)
 
 
+def test_killing_the_real_dvc_leaves_nothing(ground):
+    dvc = str(Path(sys.executable).with_name("dvc"))
+    quiet = {"cwd": ground, "stderr": subprocess.DEVNULL}
+    assert start(dvc, "init", "--no-scm", "-q", **quiet).wait() == 0
+    (ground / "dvc.yaml").write_text(f"stages:\n  long:\n    cmd: {command(ground)}\n")
+    repro = start(dvc, "repro", **quiet)
+    processes = family(ground)
+    repro.kill()
+    repro.wait()
+    wait_until(lambda: gone(processes), 3)
+
+
 def test_killing_the_shell_leaves_nothing(ground):
     shell = start("sh", "-c", command(ground) + "; true")
     processes = family(ground)
