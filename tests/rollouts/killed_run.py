@@ -1,6 +1,6 @@
-"""Samples the plan of the tests and kills itself, as hard as can be, while the third shard is sampled.
+"""Samples the plan of the tests; with `kill` it kills itself, as hard as can be, while the third shard is sampled.
 
-`python killed_run.py POLICY SCRATCH OUT`
+`python killed_run.py POLICY SCRATCH OUT [kill]`
 """
 
 import os
@@ -14,14 +14,14 @@ from assay.engines import load_renderer
 from assay.rollouts import make_plan, run_plan
 
 if __name__ == "__main__":
-    policy, scratch, out = map(Path, sys.argv[1:])
+    policy, scratch, out = map(Path, sys.argv[1:4])
     params = make_params()
     batches = 0
 
     def kill_in_the_third_shard(completions, tokens):
         global batches
         batches += 1
-        if batches == 3:
+        if batches == 3 and sys.argv[4:] == ["kill"]:
             os.kill(os.getpid(), signal.SIGKILL)
 
     plan = make_plan(make_tasks(), params, 0, ("solution", "evaluation"))
