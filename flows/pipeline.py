@@ -30,7 +30,8 @@ from flows.run_log import stage_log
 
 SYNC_SECONDS = 1800.0
 # Names of final states. Prefect shows them; their types are COMPLETED and FAILED.
-NAMES = {"run": "Completed", "cached": "Cached", "unchanged": "Skipped"}
+SKIPPED = "Skipped"
+NAMES = {"run": "Completed", "cached": "Cached", "unchanged": SKIPPED}
 REFUSED, BUSY, TIMED_OUT, NOT_SYNCED = "Refused", "Busy", "TimedOut", "NotSynced"
 
 
@@ -82,6 +83,7 @@ def pipeline(
     sync: bool = True,
     wait_seconds: float = 60.0,
     retry_delay_seconds: float = 10.0,
+    skip_if_busy: bool = False,
 ) -> State:
     """Bring the project in the folder `root` up to date through DVC, one stage after the other.
 
@@ -92,6 +94,7 @@ def pipeline(
         sync: Bring the warehouse up to date at the end.
         wait_seconds: How long to wait for another process that works on the same folder before giving up.
         retry_delay_seconds: Pause before a failed stage is run again; doubled each time.
+        skip_if_busy: End at once as Skipped, not as failed, where another run works on the same folder.
     """
     began = time.monotonic()
     logger = get_run_logger()
@@ -101,7 +104,8 @@ def pipeline(
         timeout = params.execution.stage_timeout_minutes * 60
         delays = exponential_backoff(retry_delay_seconds)
         configured = run_stage.with_options(retries=params.execution.stage_retries, retry_delay_seconds=delays)
-        with run_lock(folder, str(flow_run.name), wait_seconds) as lock, Runner(folder, keep_open=[lock]) as runner:
+        lock_wait = 0.0 if skip_if_busy else wait_seconds
+        with run_lock(folder, str(flow_run.name), lock_wait) as lock, Runner(folder, keep_open=[lock]) as runner:
             stages = stage_order(runner, targets or (), wait_seconds)
             logger.info("%d stages: %s", len(stages), ", ".join(stages))
             rows = {stage: artifacts.Row(stage=stage, outcome="not reached", seconds=None) for stage in stages}
@@ -119,6 +123,8 @@ def pipeline(
             artifacts.publish_stages(list(rows.values()), time.monotonic() - began)
             artifacts.publish_results(folder, [iteration.k for iteration in params.iterations])
     except (FlowError, ParameterError, ShardError) as error:
+        if skip_if_busy and isinstance(error, Busy):
+            return Completed(name=SKIPPED, message=str(error))
         return failure(error)
     return Completed(message=summary(rows.values()))
 

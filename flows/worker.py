@@ -33,10 +33,13 @@ def main() -> int:
         with contextlib.suppress(OSError):
             os.set_inheritable(number, False)
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
-    warm_up()
+    warm = False
     try:
         while line := sys.stdin.readline():
             request = json.loads(line)
+            if request["arguments"][0] == "dvc" and not warm:
+                warm_up()
+                warm = True
             answer = run(request["arguments"], request["timeout"])
             sys.stdout.write(f"\n{request['token']} {json.dumps(answer)}\n")
             sys.stdout.flush()
@@ -121,7 +124,7 @@ def warm_up() -> None:
 
 
 def end_descendants(patience: float = 0.0) -> int:
-    """End every process below this one: after `patience` seconds asked to, after GRACE more killed. Counts the asked."""
+    """End every process below this one: after `patience` seconds asked to, after GRACE more killed. Counts them."""
     me = psutil.Process()
     start = time.monotonic()
     asked: set[int] = set()

@@ -9,9 +9,8 @@ import uuid
 from collections.abc import Iterator
 from pathlib import Path
 
-import psutil
 import pytest
-from flows_toy import Project, answers, wait_until
+from flows_toy import Project, answers, end, wait_until
 
 
 @pytest.fixture(scope="session")
@@ -40,7 +39,9 @@ def prefect_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
     url = f"http://127.0.0.1:{port}/api"
-    os.environ.update(PREFECT_HOME=str(home), PREFECT_API_URL=url, PREFECT_SERVER_ANALYTICS_ENABLED="false", DO_NOT_TRACK="1")
+    os.environ.update(
+        PREFECT_HOME=str(home), PREFECT_API_URL=url, PREFECT_SERVER_ANALYTICS_ENABLED="false", DO_NOT_TRACK="1"
+    )
     with (home / "server.log").open("w") as log:
         command = [sys.executable, "-m", "prefect", "server", "start", "--host", "127.0.0.1", "--port", str(port)]
         server = subprocess.Popen(command, env=os.environ, stdout=log, stderr=log, start_new_session=True)
@@ -49,7 +50,5 @@ def prefect_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
         assert server.poll() is None, (home / "server.log").read_text()[-3000:]
         yield url
     finally:
-        family = [*psutil.Process(server.pid).children(recursive=True), psutil.Process(server.pid)] if server.poll() is None else []
-        for process in family:
-            process.kill()
-        server.wait()
+        if server.poll() is None:
+            end(server, 10)

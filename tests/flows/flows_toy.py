@@ -1,5 +1,6 @@
 """Helpers of these tests: a small real project under git and DVC, and ways to find the processes that it starts."""
 
+import contextlib
 import os
 import subprocess
 import sys
@@ -35,7 +36,9 @@ class Project:
 
     def run(self, *arguments: str) -> str:
         """A command in the project; its output."""
-        return subprocess.run(arguments, cwd=self.root, env=ENVIRONMENT, check=True, capture_output=True, text=True).stdout
+        return subprocess.run(
+            arguments, cwd=self.root, env=ENVIRONMENT, check=True, capture_output=True, text=True
+        ).stdout
 
     def stages(self, text: str) -> None:
         """The content of dvc.yaml below `stages:`."""
@@ -65,11 +68,23 @@ def living(mark: str) -> list[psutil.Process]:
 
 
 def wait_until(condition: Callable[[], object], seconds: float = 60.0) -> None:
-    """Return once the condition holds; fail after `seconds`, which is no measure of speed but a guard against hanging."""
-    end = time.monotonic() + seconds
+    """Return once the condition holds; fail after `seconds`, no measure of speed but a guard against hanging."""
+    end, pause = time.monotonic() + seconds, 0.02
     while not condition():
         assert time.monotonic() < end, "waited too long"
-        time.sleep(0.05)
+        time.sleep(pause)
+        pause = min(2 * pause, 0.5)
+
+
+def end(started: subprocess.Popen[bytes], seconds: float) -> None:
+    """Ask a process to end; after `seconds`, kill it and all below it that are left."""
+    process = psutil.Process(started.pid)
+    family = [process, *process.children(recursive=True)]
+    process.terminate()
+    for left in psutil.wait_procs(family, seconds)[1]:
+        with contextlib.suppress(psutil.NoSuchProcess):
+            left.kill()
+    started.wait()
 
 
 def sleeper(mark: str) -> str:

@@ -8,9 +8,20 @@ from assay.trajectories import ShardError, write_shard
 from flows.artifacts import evaluation_table, interval, noise_table, read_rows
 
 
-def row(iteration: int, metric: str, value: float | None, environment: str = "all", split: str = "eval", n: int = 512) -> dict:
+def row(
+    iteration: int, metric: str, value: float | None, environment: str = "all", split: str = "eval", n: int = 512
+) -> dict:
     low, high = (None, None) if value is None else (value - 0.03, value + 0.03)
-    return {"iteration": iteration, "environment": environment, "split": split, "metric": metric, "value": value, "low": low, "high": high, "n": n}
+    return {
+        "iteration": iteration,
+        "environment": environment,
+        "split": split,
+        "metric": metric,
+        "value": value,
+        "low": low,
+        "high": high,
+        "n": n,
+    }
 
 
 def test_evaluation_table_has_a_line_per_policy_with_intervals() -> None:
@@ -36,7 +47,10 @@ def test_held_out_tasks_of_all_environments_come_first_and_a_single_one_is_not_r
 
 def test_missing_values_are_dashes_and_no_rows_no_table() -> None:
     table = evaluation_table([row(0, "pass@1", 0.5), row(1, "pass@1", None), row(1, "pass@2", 0.7)])
-    assert table.splitlines()[-2:] == ["| 0 | 0.500 (0.470 to 0.530) | – | 512 |", "| 1 | – | 0.700 (0.670 to 0.730) | 512 |"]
+    assert table.splitlines()[-2:] == [
+        "| 0 | 0.500 (0.470 to 0.530) | – | 512 |",
+        "| 1 | – | 0.700 (0.670 to 0.730) | 512 |",
+    ]
     assert evaluation_table([]) == "" == evaluation_table([row(0, "entropy", 1.0)])
     assert interval({"value": float("nan"), "low": None, "high": None}) == "–"
     assert interval({"value": 0.25, "low": None, "high": None}) == "0.250"
@@ -46,12 +60,23 @@ def noise_row(iteration: int, **values: float | None) -> dict:
     rates = [f"{kind}_{end}" for kind in ("false_negative", "false_positive") for end in ("rate", "low", "high")]
     true = ["true_false_negative_rate", "true_false_positive_rate"]
     counts = {name: 10 for name in ("n", "rule_positives", "rule_negatives", "examined_negatives")}
-    named = {"iteration": iteration, "round": 0, "environment": "rational", "verifier": "string_match", "against": "reference"}
+    named = {
+        "iteration": iteration,
+        "round": 0,
+        "environment": "rational",
+        "verifier": "string_match",
+        "against": "reference",
+    }
     return named | counts | {"false_negatives": 1.0, "smoothed_rate": None} | dict.fromkeys(rates + true) | values
 
 
 def test_noise_table_shows_estimate_and_truth() -> None:
-    rows = [noise_row(1), noise_row(0, false_negative_rate=0.2, false_negative_low=0.1, false_negative_high=0.3, true_false_negative_rate=0.25)]
+    rows = [
+        noise_row(1),
+        noise_row(
+            0, false_negative_rate=0.2, false_negative_low=0.1, false_negative_high=0.3, true_false_negative_rate=0.25
+        ),
+    ]
     assert noise_table(rows).splitlines()[2:] == [
         "| 0 | rational | string_match | reference | 0.200 (0.100 to 0.300) | 0.250 | – | – | 10 |",
         "| 1 | rational | string_match | reference | – | – | – | – | 10 |",
@@ -64,5 +89,5 @@ def test_rows_are_read_from_the_folders_named_and_a_corrupted_shard_is_said(tmp_
     assert [r["iteration"] for r in read_rows("noise_estimates", tmp_path / "0", tmp_path / "1")] == [0, 1]
     assert read_rows("noise_estimates", tmp_path / "2") == []
     (tmp_path / "1/noise_estimates.parquet").write_bytes(b"PAR1 no")
-    with pytest.raises(ShardError, match="noise_estimates.parquet: corrupted"):
+    with pytest.raises(ShardError, match=r"noise_estimates\.parquet: corrupted"):
         read_rows("noise_estimates", tmp_path)

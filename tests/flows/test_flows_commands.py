@@ -54,7 +54,9 @@ def test_dvc_runs_from_memory_and_reads_the_folder_each_time(project) -> None:
 
 def test_time_out_leaves_no_process_of_any_kind(runner: Runner, mark: str) -> None:
     stubborn = f"python -c 'import signal, time; signal.signal(15, signal.SIG_IGN); time.sleep(600)' {mark}"
-    script = f"{sleeper(mark)} & setsid {sleeper(mark)} & (setsid nohup {sleeper(mark)} &) ; {stubborn} & {sleeper(mark)}"
+    script = (
+        f"{sleeper(mark)} & setsid {sleeper(mark)} & (setsid nohup {sleeper(mark)} &) ; {stubborn} & {sleeper(mark)}"
+    )
     with pytest.raises(TimedOut, match="took longer than 3 s"):
         runner.run(["sh", "-c", f"echo {mark}; {script}"], 3)
     assert living(mark) == []
@@ -105,6 +107,8 @@ def test_a_killed_worker_is_said_and_replaced(runner: Runner, mark: str) -> None
     assert runner.run(["echo", "again"], 60).tail == ("again",)
 
 
-@pytest.mark.parametrize(("seconds", "said"), [(4.25, "4.25 s"), (65, "1 min 05 s"), (7200, "2 h 00 min"), (3599.6, "1 h 00 min")])
+@pytest.mark.parametrize(
+    ("seconds", "said"), [(4.25, "4.25 s"), (65, "1 min 05 s"), (7200, "2 h 00 min"), (3599.6, "1 h 00 min")]
+)
 def test_duration(seconds: float, said: str) -> None:
     assert duration(seconds) == said

@@ -55,7 +55,7 @@ def test_stages_of_another_dvc_yaml_run_only_as_targets(project: Project, runner
 
 def test_unknown_target_and_broken_file_name_what_is_wrong(project: Project, runner: Runner) -> None:
     project.stages(CHAIN)
-    with pytest.raises(PersonNeeded, match="unknown stage nonsense; dvc.yaml defines .*first"):
+    with pytest.raises(PersonNeeded, match=r"unknown stage nonsense; dvc\.yaml defines .*first"):
         stage_order(runner, ["nonsense"])
     (project.root / "dvc.yaml").write_text("stages: {a: [}")
     with pytest.raises(PersonNeeded, match=r"dvc\.yaml"):
@@ -78,7 +78,7 @@ def test_outcomes_run_unchanged_cached_forced(project: Project, runner: Runner) 
 
 def test_a_stage_runs_no_other(project: Project, runner: Runner) -> None:
     project.stages("a: {cmd: echo a >> log && echo a > a, outs: [a]}\nb: {cmd: echo b >> log, deps: [a]}")
-    with pytest.raises(PersonNeeded, match="DVC does not start it.*'a'"):
+    with pytest.raises(PersonNeeded, match=r"DVC does not start it.*'a'"):
         reproduce(runner, "b", 60)
     assert project.lines("log") == []
 

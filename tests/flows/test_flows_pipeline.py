@@ -2,7 +2,6 @@
 
 import asyncio
 import os
-import signal
 import subprocess
 import sys
 import threading
@@ -17,7 +16,9 @@ pytestmark = pytest.mark.usefixtures("prefect_server")
 WRITE_TABLES = """
 from pathlib import Path
 from assay.trajectories import write_shard
-rows = [dict(iteration=k, environment="all", split="eval", metric=m, value=0.4 + k / 10, low=0.3, high=0.6, n=9) for k in (0, 1, 2) for m in ("pass@1", "pass@8")]
+same = dict(environment="all", split="eval", low=0.3, high=0.6, n=9)
+pairs = [(k, metric) for k in (0, 1, 2) for metric in ("pass@1", "pass@8")]
+rows = [dict(iteration=k, metric=metric, value=0.4 + k / 10, **same) for k, metric in pairs]
 write_shard(Path("data/evaluate/evaluations.parquet"), "evaluations", rows)
 Path("data/evaluate/report.html").write_text("<p>report</p>")
 """
@@ -42,7 +43,9 @@ def task_runs(state: Any) -> dict[str, Any]:
 
     async def read() -> list[Any]:
         async with get_client() as client:
-            return await client.read_task_runs(flow_run_filter=FlowRunFilter(id=FlowRunFilterId(any_=[state.state_details.flow_run_id])))
+            return await client.read_task_runs(
+                flow_run_filter=FlowRunFilter(id=FlowRunFilterId(any_=[state.state_details.flow_run_id]))
+            )
 
     found: dict[str, Any] = {}
 
@@ -73,13 +76,18 @@ def test_states_and_artifacts_say_what_happened(project: Project, flow: Callable
         generate: {cmd: "mkdir -p data && cp params.yaml data/tasks", deps: [params.yaml], outs: [data/tasks]}
         verify:
           foreach: ${iterations}
-          do: {cmd: "mkdir -p data/v && echo ${item.k} > data/v/${item.k}", deps: [data/tasks], outs: ["data/v/${item.k}"]}
+          do:
+            cmd: mkdir -p data/v && echo ${item.k} > data/v/${item.k}
+            deps: [data/tasks]
+            outs: ["data/v/${item.k}"]
         evaluate: {cmd: python tables.py, deps: [data/v, tables.py], outs: [data/evaluate]}
     """)
     first = flow()
     assert first.message == "4 stages run, 0 restored from the run cache, 0 unchanged"
     runs = task_runs(first)
-    assert {name: run.state.name for name, run in runs.items()} == dict.fromkeys(["generate", "verify@0", "verify@1", "evaluate"], "Completed")
+    assert {name: run.state.name for name, run in runs.items()} == dict.fromkeys(
+        ["generate", "verify@0", "verify@1", "evaluate"], "Completed"
+    )
     seen = artifacts(first)
     assert "| 2 | 0.600 (0.300 to 0.600) | 0.600 (0.300 to 0.600) | 9 |" in seen["evaluation"].data
     assert str(project.root / "data/evaluate/report.html") in seen["report"].data
@@ -99,7 +107,9 @@ def test_states_and_artifacts_say_what_happened(project: Project, flow: Callable
 
 
 def test_a_stage_that_fails_once_is_retried(project: Project, flow: Callable[..., Any]) -> None:
-    project.stages("flaky: {cmd: 'echo try >> log; test $(wc -l < log) -gt 1', outs: []}\nafter: {cmd: echo after >> log}")
+    project.stages(
+        "flaky: {cmd: 'echo try >> log; test $(wc -l < log) -gt 1', outs: []}\nafter: {cmd: echo after >> log}"
+    )
     state = flow()
     assert state.is_completed()
     assert project.lines("log") == ["try", "try", "after"]
@@ -113,7 +123,11 @@ def test_retries_end_and_later_stages_are_not_reached(project: Project, flow: Ca
         later: {cmd: "echo later >> log", deps: [bad]}
     """)
     state = flow()
-    assert state.is_failed() and state.message == "bad: exited with 1: Running stage 'bad':\n> echo try >> log; echo out of memory; exit 1\nout of memory"
+    assert (
+        state.is_failed()
+        and state.message
+        == "bad: exited with 1: Running stage 'bad':\n> echo try >> log; echo out of memory; exit 1\nout of memory"
+    )
     assert project.lines("log") == ["try"] * 3
     table = artifacts(state)["stages"].data
     assert '"stage": "later", "outcome": "not reached"' in table and "evaluation" not in artifacts(state)
@@ -131,7 +145,10 @@ def test_wrong_parameters_are_said_before_anything_runs(project: Project, flow: 
     project.stages("a: {cmd: echo a >> log}")
     (project.root / "params.yaml").write_text("sampling: {group_sise: 8}\n")
     state = flow()
-    assert (state.name, state.message) == ("Refused", f"{project.root}/params.yaml: unknown parameter sampling.group_sise")
+    assert (state.name, state.message) == (
+        "Refused",
+        f"{project.root}/params.yaml: unknown parameter sampling.group_sise",
+    )
     assert flow(root=str(project.root / "nowhere")).name == "Refused"
     assert project.lines("log") == []
 
@@ -154,7 +171,11 @@ def test_two_at_once_give_a_clear_message_and_one_result(project: Project, flow:
     second = flow()
     (project.root / "go").touch()
     first.join()
-    assert second.name == "Busy" and f"process {os.getpid()}" in second.message and "let it finish or stop it" in second.message
+    assert (
+        second.name == "Busy"
+        and f"process {os.getpid()}" in second.message
+        and "let it finish or stop it" in second.message
+    )
     assert states[0].is_completed() and project.lines("log") == ["try"]
 
 
@@ -172,15 +193,16 @@ def test_sync_runs_at_the_end_and_its_failure_does_not_fail_the_run(project: Pro
     project.stages("a: {cmd: echo a >> log}")
     (project.root / "assay").mkdir()  # stands before the real one, as the command runs in the project's folder
     (project.root / "assay/__init__.py").touch()
-    (project.root / "assay/__main__.py").write_text("import sys; open('log', 'a').write(' '.join(sys.argv[1:]) + '\\n'); sys.exit('error: locked')")
+    (project.root / "assay/__main__.py").write_text(
+        "import sys; open('log', 'a').write(' '.join(sys.argv[1:]) + '\\n'); sys.exit('error: locked')"
+    )
     state = flow(sync=True)
     assert state.is_completed() and project.lines("log") == ["a", "sync"]
     sync = next(run for name, run in task_runs(state).items() if name.startswith("sync"))
     assert (sync.state.name, sync.state.message) == ("NotSynced", "`assay sync` exited with 1: locked")
 
 
-@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGKILL])
-def test_the_command_killed_at_work_leaves_nothing_and_the_next_run_goes_on(project: Project, mark: str, number: int) -> None:
+def test_the_command_killed_at_work_leaves_nothing_and_the_next_run_goes_on(project: Project, mark: str) -> None:
     project.stages(f"""
         first: {{cmd: "echo first >> log; touch one", outs: [one]}}
         second: {{cmd: "echo second >> log; test -e go || {sleeper(mark)}; touch two", deps: [one], outs: [two]}}
@@ -188,10 +210,59 @@ def test_the_command_killed_at_work_leaves_nothing_and_the_next_run_goes_on(proj
     command = [sys.executable, "-m", "flows.pipeline", "--root", str(project.root), "--no-sync"]
     killed = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
     wait_until(lambda: living(mark))
-    killed.send_signal(number)
+    killed.kill()
     killed.communicate()
     wait_until(lambda: not living(mark))
     (project.root / "go").touch()
     done = subprocess.run(command, capture_output=True, text=True)
     assert done.returncode == 0 and "1 stages run, 0 restored from the run cache, 1 unchanged" in done.stdout
     assert project.lines("log") == ["first", "second", "second"]
+
+
+def test_an_experiment_changes_parameters_beside_the_workspace(project: Project) -> None:
+    from flows.experiment import experiment
+
+    project.stages("""
+        first: {cmd: "echo one > one", outs: [one]}
+        second:
+          cmd: cp params.yaml two && echo {} > m.json
+          deps: [one, params.yaml]
+          outs: [two]
+          metrics:
+            - m.json:
+                cache: false
+    """)
+    project.run("dvc", "repro", "-q")
+    for command in (["add", "-A"], ["-c", "user.name=a", "-c", "user.email=a@b", "commit", "-qm", "1"]):
+        project.run("git", *command)
+    before = (project.root / "params.yaml").read_text()
+
+    state = experiment(
+        "other-seed", {"seed": 7, "sampling": {"group_size": 4}}, str(project.root), sync=False, return_state=True
+    )
+    assert state.is_completed(), state.message
+    assert (project.root / "params.yaml").read_text() == before and "seed" not in (project.root / "two").read_text()
+    revision = project.run("git", "for-each-ref", "--format=%(refname)", "refs/exps/**/other-seed").strip()
+    assert "seed: 7" in project.run("git", "show", f"{revision}:params.yaml")
+    assert artifacts(state)["experiment"].data.startswith("other-seed against HEAD")
+
+    again = experiment("other-seed", {"seed": 8}, str(project.root), sync=False, return_state=True)
+    assert again.name == "Refused" and "other-seed" in again.message
+
+
+def test_changes_of_an_experiment_in_the_form_of_dvc() -> None:
+    from flows.experiment import overrides
+
+    changes = {
+        "method": "lp_reg",
+        "training": {"learning_rate": 1e-4, "importance": {"mode": "off"}},
+        "policy.base": None,
+        "tags": ["a, b", 1],
+    }
+    assert list(overrides(changes)) == [
+        '++method="lp_reg"',
+        "++training.learning_rate=0.0001",
+        '++training.importance.mode="off"',
+        "++policy.base=null",
+        '++tags=["a, b", 1]',
+    ]

@@ -11,7 +11,22 @@ from flows_toy import living, sleeper, wait_until
 from flows.commands import Busy, Runner
 from flows.run_lock import FILE, run_lock
 
-HOLD = "import pathlib, sys, time; from flows.run_lock import run_lock\nwith run_lock(pathlib.Path(sys.argv[1]), 'other'): print('held', flush=True); time.sleep(600)"
+HOLD = """
+import pathlib, sys, time
+from flows.run_lock import run_lock
+with run_lock(pathlib.Path(sys.argv[1]), "other"):
+    print("held", flush=True)
+    time.sleep(600)
+"""
+RUN = """
+import pathlib, sys
+from flows.commands import Runner
+from flows.run_lock import run_lock
+root = pathlib.Path(sys.argv[1])
+with run_lock(root, "killed") as lock, Runner(root, keep_open=[lock]) as runner:
+    runner.run(["sh", "-c", sys.argv[2]], 600)
+"""
+STUBBORN = "import signal, time; signal.signal(15, signal.SIG_IGN); print(1, flush=True); time.sleep(600)"
 
 
 def test_a_second_run_is_refused_and_told_by_whom(tmp_path: Path) -> None:
@@ -37,7 +52,9 @@ def test_a_killed_holder_does_not_block(tmp_path: Path) -> None:
 
 
 def test_waiting_gets_the_lock_once_it_is_free(tmp_path: Path) -> None:
-    holder = subprocess.Popen([sys.executable, "-c", HOLD.replace("600", "1"), str(tmp_path)], stdout=subprocess.PIPE, text=True)
+    holder = subprocess.Popen(
+        [sys.executable, "-c", HOLD.replace("600", "1"), str(tmp_path)], stdout=subprocess.PIPE, text=True
+    )
     assert holder.stdout is not None and holder.stdout.readline() == "held\n"
     with run_lock(tmp_path, "patient", wait=60):
         assert "patient" in (tmp_path / FILE).read_text()
@@ -54,13 +71,8 @@ def test_a_holder_that_wrote_nothing_readable_is_another_run(tmp_path: Path, con
 
 
 def test_the_lock_is_held_until_the_worker_has_ended_everything(tmp_path: Path, mark: str) -> None:
-    program = (
-        "import pathlib, sys; from flows.commands import Runner; from flows.run_lock import run_lock\n"
-        "root = pathlib.Path(sys.argv[1])\n"
-        "with run_lock(root, 'killed') as lock, Runner(root, keep_open=[lock]) as runner: runner.run(['sh', '-c', sys.argv[2]], 600)"
-    )
-    stubborn = f"python -c 'import signal, time; signal.signal(15, signal.SIG_IGN); print(1, flush=True); time.sleep(600)' {mark}"
-    flow = subprocess.Popen([sys.executable, "-c", program, str(tmp_path), f"{stubborn} > {tmp_path}/ready"])
+    script = f"python -c '{STUBBORN}' {mark} > {tmp_path}/ready"
+    flow = subprocess.Popen([sys.executable, "-c", RUN, str(tmp_path), script])
     wait_until(lambda: (tmp_path / "ready").is_file() and (tmp_path / "ready").read_text())
     flow.kill()
     flow.wait()
@@ -73,4 +85,6 @@ def test_the_lock_is_held_until_the_worker_has_ended_everything(tmp_path: Path, 
 
 def test_no_command_inherits_the_lock(tmp_path: Path, mark: str) -> None:
     with run_lock(tmp_path, "first") as lock, Runner(tmp_path, keep_open=[lock]) as runner:
-        assert runner.run(["sh", "-c", f"ls -l /proc/self/fd | grep -c {FILE.name}; {sleeper(mark).replace('600', '0')}"], 60).tail == ("0",)
+        assert runner.run(
+            ["sh", "-c", f"ls -l /proc/self/fd | grep -c {FILE.name}; {sleeper(mark).replace('600', '0')}"], 60
+        ).tail == ("0",)
