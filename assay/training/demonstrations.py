@@ -52,7 +52,7 @@ def batches(rows: Demonstrations, size: int, seed: int, first: int) -> Iterator[
     run goes on with the batches that an uninterrupted one would see.
 
     Batches are drawn at random, not by length: rows of one length are of one kind, and batches of one kind each made the warm
-    start four times slower in examples (pass@1 0.01 against 0.06 after 600 steps), which costs more than the padding.
+    start several times slower in examples (pass@1 0.01 against 0.06 after 600 steps), which costs more than the padding.
     """
     size = min(size, len(rows))
     per_epoch = len(rows) // size
