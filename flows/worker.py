@@ -29,9 +29,9 @@ PR_SET_PDEATHSIG, PR_SET_CHILD_SUBREAPER = 1, 36
 def main() -> int:
     """Serve requests until standard input closes."""
     prctl(PR_SET_CHILD_SUBREAPER, 1)
-    for number in range(3, 64):  # what the flow wants kept open (commands.Runner) is for this process alone
-        with contextlib.suppress(OSError):
-            os.set_inheritable(number, False)
+    for number in map(int, os.listdir("/proc/self/fd")):  # what the flow wants kept open (commands.Runner) is for this
+        with contextlib.suppress(OSError):  # process alone; the listing's own descriptor is closed by now
+            os.set_inheritable(number, number < 3)
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
     warm = False
     try:

@@ -3,6 +3,7 @@
 import os
 import subprocess
 import sys
+from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
@@ -83,8 +84,13 @@ def test_the_lock_is_held_until_the_worker_has_ended_everything(tmp_path: Path, 
         assert living(mark) == []
 
 
-def test_no_command_inherits_the_lock(tmp_path: Path, mark: str) -> None:
-    with run_lock(tmp_path, "first") as lock, Runner(tmp_path, keep_open=[lock]) as runner:
+@pytest.mark.parametrize("number", [None, 200], ids=["as it comes", "a flow with many open files"])
+def test_no_command_inherits_the_lock(tmp_path: Path, mark: str, number: int | None) -> None:
+    with run_lock(tmp_path, "first") as lock, ExitStack() as stack:
+        if number is not None:
+            os.dup2(lock, number)
+            stack.callback(os.close, number)
+        runner = stack.enter_context(Runner(tmp_path, keep_open=[lock if number is None else number]))
         assert runner.run(
             ["sh", "-c", f"ls -l /proc/self/fd | grep -c {FILE.name}; {sleeper(mark).replace('600', '0')}"], 60
         ).tail == ("0",)
