@@ -3,7 +3,7 @@
 from pathlib import Path
 
 from assay.params import load_execution
-from assay.rounds import open_sampler, sample, scratch_folder, verify
+from assay.rounds import describe, open_sampler, sample, scratch_folder, verify
 from assay.trajectories import read_table, write_shard
 from stages import CONFIG, SCRATCH, TASKS, iteration_argument, stage, stage_params
 
@@ -19,6 +19,7 @@ def main() -> None:
         verdicts, estimates = verify(read_table("tasks", tasks), trajectories, params, execution.verifier_workers)
         write_shard(out / "verdicts.parquet", "verdicts", verdicts)
         write_shard(out / "noise_estimates.parquet", "noise_estimates", estimates)
+        print(describe(verdicts, estimates))
 
 
 if __name__ == "__main__":

@@ -3,7 +3,7 @@
 from pathlib import Path
 
 from assay.params import load_execution
-from assay.rounds import verify
+from assay.rounds import describe, verify
 from assay.trajectories import read_table, write_shard
 from stages import TASKS, iteration_argument, stage, stage_params
 
@@ -16,6 +16,7 @@ def main() -> None:
     verdicts, estimates = verify(tasks, trajectories, stage_params("verify"), load_execution().verifier_workers)
     write_shard(out / "verdicts.parquet", "verdicts", verdicts)
     write_shard(out / "noise_estimates.parquet", "noise_estimates", estimates)
+    print(describe(verdicts, estimates))
 
 
 if __name__ == "__main__":

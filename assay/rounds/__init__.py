@@ -1,14 +1,15 @@
 """sample, verify, assemble and update composed: the bodies of the stages, and later of the fused loop of many rounds."""
 
 from assay.rounds.assemble import assemble
-from assay.rounds.generate import first_policy, generate_tasks, make_tasks
+from assay.rounds.first_policy import first_policy
+from assay.rounds.generate import generate_tasks, make_tasks
 from assay.rounds.record import read_record
 from assay.rounds.sample import Sampler, open_sampler, sample
 from assay.rounds.scratch import scratch_folder
 from assay.rounds.update import update
-from assay.rounds.verify import verify
+from assay.rounds.verify import describe, verify
 
 __all__ = [
-    "Sampler", "assemble", "first_policy", "generate_tasks", "make_tasks", "open_sampler", "read_record", "sample",
+    "Sampler", "assemble", "describe", "first_policy", "generate_tasks", "make_tasks", "open_sampler", "read_record", "sample",
     "scratch_folder", "update", "verify",
 ]  # fmt: skip

@@ -1,13 +1,12 @@
-"""Tasks and demonstrations, checked before anything is spent on them. The body of the stages `generate` and `warm_start`."""
+"""Tasks and demonstrations, checked before anything is spent on them. The body of the stage `generate`."""
 
 import json
 import shutil
 from pathlib import Path
-from typing import Any
 
-from assay.environments import Generated, Task, generate
+from assay.environments import Generated, generate
 from assay.params import Params
-from assay.trajectories import publish_folder, read_table, run_gate, write_shard
+from assay.trajectories import publish_folder, run_gate, write_shard
 from assay.verifiers import Judge
 
 
@@ -31,21 +30,3 @@ def generate_tasks(params: Params, root: Path, out: Path, gates: Path) -> None:
         print(f"{name}: {json.dumps(counts)}")
     for note in generated.notes:
         print(f"note: {note}")
-
-
-def first_policy(params: Params, tasks: Path, out: Path, scratch: Path) -> dict[str, Any]:
-    """Policy 0 in `out`: trained from scratch on the demonstrations, or taken from `policy.base`. Returns its summary."""
-    from assay.training.base import base_policy
-    from assay.training.warm_start import warm_start
-
-    if params.policy.base is not None:
-        return base_policy(params, out, scratch)
-    with Judge() as judge:
-        return warm_start(
-            params,
-            read_table("tasks", tasks / "tasks.parquet"),
-            read_table("demonstrations", tasks / "demonstrations.parquet"),
-            out,
-            scratch,
-            is_correct=lambda task, text: judge.is_correct(Task.from_row(task), text),
-        )

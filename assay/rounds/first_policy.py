@@ -1,0 +1,27 @@
+"""Policy 0, made from scratch or taken from `policy.base`. The body of the stage `warm_start`."""
+
+from pathlib import Path
+from typing import Any
+
+from assay.environments import Task
+from assay.params import Params
+from assay.trajectories import read_table
+from assay.verifiers import Judge
+
+
+def first_policy(params: Params, tasks: Path, out: Path, scratch: Path) -> dict[str, Any]:
+    """Policy 0 in `out`: trained from scratch on the demonstrations, or taken from `policy.base`. Returns its summary."""
+    from assay.training.base import base_policy
+    from assay.training.warm_start import warm_start
+
+    if params.policy.base is not None:
+        return base_policy(params, out, scratch)
+    with Judge() as judge:
+        return warm_start(
+            params,
+            read_table("tasks", tasks / "tasks.parquet"),
+            read_table("demonstrations", tasks / "demonstrations.parquet"),
+            out,
+            scratch,
+            is_correct=lambda task, text: judge.is_correct(Task.from_row(task), text),
+        )

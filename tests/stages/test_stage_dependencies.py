@@ -1,0 +1,99 @@
+"""dvc.yaml names the code that a stage's outputs come from: a changed loss, filter or verifier must run its stage again."""
+
+import ast
+from collections.abc import Iterator
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+ROOT = Path(__file__).parents[2]
+STAGES: dict[str, Any] = yaml.safe_load((ROOT / "dvc.yaml").read_text())["stages"]
+CODE = (
+    "assay/engines", "assay/environments", "assay/evaluation", "assay/objectives", "assay/rewards", "assay/rollouts",
+    "assay/rounds", "assay/training", "assay/trajectories/gates", "assay/verifiers",
+)  # fmt: skip
+"""Rooms that decide what a stage writes. The others: parameters reach a stage as values, through its file in data/config;
+shards, warehouse and processes carry results and do not make them."""
+LEFT_OUT: dict[tuple[str, str], str] = {
+    ("generate", "assay/verifiers"): "a corrected verifier is for verify; golds are checked again by `assay validate`",
+    ("warm_start", "assay/verifiers"): "a corrected verifier must not make every policy anew",
+    ("warm_start", "assay/environments"): "only the oracle that the warm start's pass@1 asks; its tasks are a dependency",
+    ("warm_start", "assay/rounds/scratch.py"): "where unfinished work lies",
+    ("rollout", "assay/rounds/scratch.py"): "where unfinished work lies",
+    ("update", "assay/rounds/scratch.py"): "where unfinished work lies",
+    ("finish", "assay/rounds/scratch.py"): "where unfinished work lies",
+    ("verify", "assay/environments/base.py"): "the error of a generator that is not asked",
+    ("verify", "assay/environments/reasoning_gym_probe.py"): "tests generators before tasks are made",
+    ("finish", "assay/environments/base.py"): "the error of a generator that is not asked",
+    ("finish", "assay/environments/reasoning_gym_probe.py"): "tests generators before tasks are made",
+}  # fmt: skip
+
+
+def module_file(name: str) -> Path | None:
+    path = Path(*name.split("."))
+    return next((file for file in (path.with_suffix(".py"), path / "__init__.py") if (ROOT / file).is_file()), None)
+
+
+@cache
+def imports(file: Path) -> tuple[tuple[str, str | None], ...]:
+    """(module, name) of all imports of ours, also those inside functions."""
+    found: list[tuple[str, str | None]] = []
+    for node in ast.walk(ast.parse((ROOT / file).read_text())):
+        if isinstance(node, ast.Import):
+            found += [(alias.name, None) for alias in node.names if alias.name.split(".")[0] == "assay"]
+        elif isinstance(node, ast.ImportFrom) and (node.module or "").split(".")[0] == "assay":
+            found += [(str(node.module), alias.name) for alias in node.names]
+    return tuple(found)
+
+
+def home(module: str, name: str | None) -> Path | None:
+    """The file in which an imported name is defined, found through packages that pass it on."""
+    if name and (file := module_file(f"{module}.{name}")):
+        return file
+    file = module_file(module)
+    if file is not None and file.name == "__init__.py" and name:
+        for other, passed in imports(file):
+            if passed == name:
+                return home(other, passed)
+    return file
+
+
+def used_by(stage: str) -> Iterator[str]:
+    """Files that the stage's code comes from, packages' own __init__ files left out."""
+    seen: set[Path] = set()
+    waiting = [Path(f"stages/{stage}.py")]
+    while waiting:
+        file = waiting.pop()
+        if file not in seen:
+            seen.add(file)
+            if file.name != "__init__.py":
+                waiting += filter(None, (home(*one) for one in imports(file)))
+    return (file.as_posix() for file in sorted(seen) if file.name != "__init__.py")
+
+
+def below(file: str, path: str) -> bool:
+    return file == path or file.startswith(f"{path}/")
+
+
+@pytest.mark.parametrize("stage", STAGES)
+def test_a_stage_depends_on_the_code_that_makes_its_outputs(stage):
+    named = STAGES[stage].get("do", STAGES[stage])["deps"]
+    used = [file for file in used_by(stage) if any(below(file, room) for room in CODE)]
+    left_out = [path for name, path in LEFT_OUT if name == stage]
+    assert f"stages/{stage}.py" in named
+    assert [file for file in used if not any(below(file, path) for path in [*named, *left_out])] == []
+
+
+@pytest.mark.parametrize("stage", STAGES)
+def test_a_stage_depends_on_no_code_that_it_does_not_use(stage):
+    named = [path for path in STAGES[stage].get("do", STAGES[stage])["deps"] if path.startswith("assay/")]
+    used = list(used_by(stage))
+    assert [path for path in named if (ROOT / path).suffix == ".py" and path not in used] == []
+
+
+@pytest.mark.parametrize(("stage", "path"), LEFT_OUT)
+def test_nothing_is_left_out_for_no_reason(stage, path):
+    assert any(below(file, path) for file in used_by(stage))
