@@ -24,6 +24,7 @@ import psutil
 import assay  # noqa: F401  telemetry off, threads asleep while waiting
 from assay.engines import PLAIN_TEMPLATE, Completion, Request, load_renderer, open_engine
 from assay.params import Params
+from assay.params.execution import ExecutionParams
 from assay.params.sampling import ServerEngine, TransformersEngine, VllmEngine
 
 ENGINES = ("vllm", "transformers", "server")
@@ -114,6 +115,7 @@ def measure(engine: str, policy: Path, stop_ids: tuple[int, ...], requests: list
     longest = max(len(request.prompt_ids) + request.max_tokens for request in requests)
     with ExitStack() as stack:
         params: VllmEngine | TransformersEngine | ServerEngine
+        execution = ExecutionParams()
         if engine == "server":
             from assay.engines.serving import CPU_ARGUMENTS, serve
 
@@ -128,11 +130,11 @@ def measure(engine: str, policy: Path, stop_ids: tuple[int, ...], requests: list
                 "32",
             )
             served = serve(policy, dtype="float32", max_model_tokens=longest, arguments=arguments, log=log)
-            params = ServerEngine(urls=(stack.enter_context(served),))
+            params, execution = ServerEngine(), ExecutionParams(server={"urls": (stack.enter_context(served),)})
         else:
             params = VllmEngine() if engine == "vllm" else TransformersEngine()
         opened = open_engine(
-            params, policy, stop_ids=stop_ids, dtype="float32", max_model_tokens=longest, execution=Params().execution
+            params, policy, stop_ids=stop_ids, dtype="float32", max_model_tokens=longest, execution=execution
         )
         start, seconds = time.perf_counter() - started, []
         for _ in range(2):

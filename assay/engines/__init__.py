@@ -1,10 +1,10 @@
 """Sampling: vLLM in process, a vLLM or OpenAI-compatible server, transformers. The only room that imports vLLM."""
 
-from assay.engines.base import Completion, Engine, EngineError, Progress, Request
+from assay.engines.base import Completion, Engine, EngineError, EngineMistake, Progress, Request
 from assay.engines.open import open_engine
 from assay.engines.rendering import PLAIN_TEMPLATE, TEXT_TEMPLATE, Renderer, load_renderer
 
 __all__ = [
-    "PLAIN_TEMPLATE", "TEXT_TEMPLATE", "Completion", "Engine", "EngineError", "Progress", "Renderer", "Request",
+    "PLAIN_TEMPLATE", "TEXT_TEMPLATE", "Completion", "Engine", "EngineError", "EngineMistake", "Progress", "Renderer", "Request",
     "load_renderer", "open_engine",
 ]  # fmt: skip

@@ -17,6 +17,10 @@ class EngineError(RuntimeError):
     """
 
 
+class EngineMistake(EngineError, ValueError):
+    """An EngineError that a person must correct: sampling again without a change would fail again."""
+
+
 @dataclass(frozen=True, slots=True)
 class Request:
     """One completion to sample."""
@@ -67,12 +71,12 @@ def check_requests(requests: Sequence[Request], max_model_tokens: int) -> None:
     """Raises EngineError for a request that the engine was not opened for, naming the first one."""
     for position, request in enumerate(requests):
         if not request.prompt_ids:
-            raise EngineError(f"request {position}: the prompt holds no token; a policy cannot be sampled from nothing")
+            raise EngineMistake(f"request {position}: the prompt holds no token; a policy cannot be sampled from nothing")
         if request.max_tokens < 1:
-            raise EngineError(f"request {position}: max_tokens is {request.max_tokens}, expected at least 1")
+            raise EngineMistake(f"request {position}: max_tokens is {request.max_tokens}, expected at least 1")
         length = len(request.prompt_ids) + request.max_tokens
         if length > max_model_tokens:
-            raise EngineError(
+            raise EngineMistake(
                 f"request {position}: {len(request.prompt_ids)} prompt tokens and {request.max_tokens} completion "
                 f"tokens are {length}, "
                 f"but the engine was opened for {max_model_tokens}: raise policy.max_prompt_tokens or lower "

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from assay.engines.base import EngineError
+from assay.engines.base import EngineMistake
 
 _NOT_THE_MODEL = ("_name_or_path", "architectures", "transformers_version", "torch_dtype", "dtype", "use_cache")
 """Keys of config.json that do not change which weights fit."""
@@ -15,22 +15,22 @@ def read_config(folder: Path) -> dict[str, Any]:
     """config.json of a policy folder. Raises EngineError where the folder is not a Hugging Face model."""
     file = folder / "config.json"
     if not folder.is_dir():
-        raise EngineError(
+        raise EngineMistake(
             f"{folder}: no such policy folder; run the stage that makes it (warm_start for policy 0, update for the "
             "next)"
         )
     if not file.is_file():
-        raise EngineError(
+        raise EngineMistake(
             f"{folder}: config.json is missing, so this is no Hugging Face model folder; publish the policy again"
         )
     if not any(folder.glob("*.safetensors")):
-        raise EngineError(f"{folder}: no *.safetensors file; save the model with save_pretrained, which writes them")
+        raise EngineMistake(f"{folder}: no *.safetensors file; save the model with save_pretrained, which writes them")
     try:
         config = json.loads(file.read_text(encoding="utf-8"))
     except (UnicodeDecodeError, json.JSONDecodeError) as error:
-        raise EngineError(f"{file}: not valid JSON ({error}); publish the policy again") from error
+        raise EngineMistake(f"{file}: not valid JSON ({error}); publish the policy again") from error
     if not isinstance(config, dict):
-        raise EngineError(f"{file}: expected a JSON object, found {type(config).__name__}")
+        raise EngineMistake(f"{file}: expected a JSON object, found {type(config).__name__}")
     return config
 
 
@@ -53,7 +53,7 @@ def read_shape(folder: Path) -> Shape:
                 header = json.loads(stream.read(int.from_bytes(stream.read(8), "little")))
             tensors |= {name: tuple(entry["shape"]) for name, entry in header.items() if name != "__metadata__"}
         except (OSError, ValueError, KeyError, TypeError, OverflowError, MemoryError) as error:
-            raise EngineError(f"{file}: not a safetensors file ({error}); publish the policy again") from error
+            raise EngineMistake(f"{file}: not a safetensors file ({error}); publish the policy again") from error
     return Shape(config, tensors)
 
 
@@ -64,7 +64,7 @@ def check_same_shape(loaded: Shape, folder: Path) -> None:
     for mine, theirs in ((loaded.config, other.config), (loaded.tensors, other.tensors)):
         for key in sorted(mine.keys() | theirs.keys()):
             if mine.get(key) != theirs.get(key):
-                raise EngineError(
+                raise EngineMistake(
                     f"{folder}: another model than the one in the engine ({key} is {theirs.get(key, 'missing')}, the "
                     "engine's is "
                     f"{mine.get(key, 'missing')}); weights can be swapped only between policies of one run: open a new "
@@ -76,7 +76,7 @@ def check_length(config: dict[str, Any], folder: Path, max_model_tokens: int) ->
     """Raises EngineError where the model has fewer positions than prompt and completion together may need."""
     positions = config.get("max_position_embeddings")
     if isinstance(positions, int) and positions < max_model_tokens and not config.get("rope_scaling"):
-        raise EngineError(
+        raise EngineMistake(
             f"{folder}: the model has {positions} positions, but policy.max_prompt_tokens and sampling.max_tokens "
             "together are "
             f"{max_model_tokens}; lower one of them"

@@ -10,7 +10,7 @@ import time
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from assay.engines.base import EngineError
+from assay.engines.base import EngineError, EngineMistake
 
 FIRST_PAUSE, LONGEST_PAUSE = 0.5, 30.0  # seconds
 
@@ -66,19 +66,19 @@ class Endpoints:
             try:
                 return response.json() if response.content else None
             except ValueError as error:
-                raise EngineError(
+                raise EngineMistake(
                     f"{base}{path}: the answer is not JSON ({error}); is this an OpenAI-compatible server?"
                 ) from error
         raise EngineError(
             f"{last}; gave up after {self._retries + 1} tries: check that the server runs and that "
-            "sampling.engine.urls are right"
+            "execution.server.urls are right"
         )
 
     def close(self) -> None:
         self._client.close()
 
 
-class Refused(EngineError):
+class Refused(EngineMistake):
     """The server answered that it will not do this (4xx)."""
 
     def __init__(self, message: str, status: int) -> None:

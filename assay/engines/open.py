@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from assay.engines.base import Engine, EngineError
+from assay.engines.base import Engine, EngineMistake
 from assay.params.execution import ExecutionParams
 from assay.params.sampling import EngineParams, ServerEngine, TransformersEngine, VllmEngine
 
@@ -23,7 +23,7 @@ def open_engine(
     Raises EngineError.
     """
     if not stop_ids:
-        raise EngineError(
+        raise EngineMistake(
             "no end token is known: every completion would run to max_tokens; name one in policy.stop_tokens"
         )
     if isinstance(params, VllmEngine):
@@ -39,5 +39,5 @@ def open_engine(
     if isinstance(params, ServerEngine):
         from assay.engines.server_engine import ServerClient
 
-        return ServerClient(params, policy, stop_ids=stop_ids, max_model_tokens=max_model_tokens)
+        return ServerClient(params, execution.server, policy, stop_ids=stop_ids, max_model_tokens=max_model_tokens)
     raise TypeError(f"no engine for parameters of type {type(params).__name__}")

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from assay.engines.base import EngineError
+from assay.engines.base import EngineMistake
 from assay.params.policy import PolicyParams
 
 Message = Mapping[str, str]
@@ -65,7 +65,7 @@ class Renderer:
                 **self.template_arguments,
             )
         except (jinja2.TemplateError, TypeError, KeyError) as error:
-            raise EngineError(
+            raise EngineMistake(
                 f"the chat template cannot render {json.dumps(conversation)[:200]}: {error}; "
                 "change policy.system_prompt or policy.chat_template_arguments, or give a template in "
                 "policy.chat_template"
@@ -78,7 +78,7 @@ class Renderer:
         text = self.rendered(messages)
         ids = (*self.prefix_ids, *self.tokenizer(text, add_special_tokens=False)["input_ids"])
         if len(ids) > self.max_prompt_tokens:
-            raise EngineError(
+            raise EngineMistake(
                 f"task {task_id or '(unnamed)'}: its prompt has {len(ids)} tokens, policy.max_prompt_tokens is "
                 f"{self.max_prompt_tokens}; "
                 f"raise it or remove the task. The prompt begins: {text[:120]!r}"
@@ -94,12 +94,12 @@ def load_renderer(policy: Path, params: PolicyParams) -> Renderer:
     """The renderer of a policy folder. Raises EngineError where the folder has no tokenizer or no end token is known.
     """
     if not policy.is_dir():
-        raise EngineError(f"{policy}: no such policy folder; run the stage that makes it")
+        raise EngineMistake(f"{policy}: no such policy folder; run the stage that makes it")
     if not any(
         (policy / name).is_file()
         for name in ("tokenizer.json", "tokenizer.model", "tokenizer_config.json", "vocab.json")
     ):
-        raise EngineError(
+        raise EngineMistake(
             f"{policy}: a model without tokenizer (no tokenizer.json); copy the tokenizer of its base model into the "
             "folder"
         )
@@ -108,7 +108,7 @@ def load_renderer(policy: Path, params: PolicyParams) -> Renderer:
     try:
         tokenizer = transformers.AutoTokenizer.from_pretrained(str(policy), local_files_only=True)
     except Exception as error:  # ValueError, OSError, KeyError ...: the folder is not what transformers expects
-        raise EngineError(
+        raise EngineMistake(
             f"{policy}: transformers cannot load its tokenizer ({type(error).__name__}: {error})"
         ) from error
     template, plain = choose_template(tokenizer, params)
@@ -128,7 +128,7 @@ def choose_template(tokenizer: Any, params: PolicyParams) -> tuple[str, bool]:
     if params.chat_template is not None:
         file = Path(params.chat_template)
         if not file.is_file():
-            raise EngineError(f"policy.chat_template is {params.chat_template!r}, but there is no such file")
+            raise EngineMistake(f"policy.chat_template is {params.chat_template!r}, but there is no such file")
         return file.read_text(encoding="utf-8"), False
     own = tokenizer.chat_template
     if isinstance(own, dict):
@@ -153,13 +153,13 @@ def find_stop_ids(tokenizer: Any, policy: Path, stop_tokens: Iterable[str], temp
     vocabulary = tokenizer.get_vocab()
     for token in (*stop_tokens, *([PLAIN_END] if template == PLAIN_TEMPLATE else [])):
         if token not in vocabulary:
-            raise EngineError(
+            raise EngineMistake(
                 f"policy.stop_tokens names {token!r}, which is no single token of the tokenizer in {policy}; name "
                 "tokens of its vocabulary"
             )
         found.add(vocabulary[token])
     if not found:
-        raise EngineError(
+        raise EngineMistake(
             f"{policy}: neither tokenizer nor generation_config.json names an end token; name one in policy.stop_tokens"
         )
     return tuple(sorted(found))

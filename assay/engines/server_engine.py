@@ -16,11 +16,22 @@ from concurrent.futures import ThreadPoolExecutor, as_completed
 from pathlib import Path
 from typing import Any
 
-from assay.engines.base import Completion, EngineError, Progress, Request, check_requests
+from assay.engines.base import Completion, EngineError, EngineMistake, Progress, Request, check_requests
 from assay.engines.http import Endpoints, Refused
+from assay.params.execution import ServerAccess
 from assay.params.sampling import ServerEngine
 
 LOG = logging.getLogger(__name__)
+
+
+NEUTRAL = {"top_k": 0, "min_p": 0.0, "repetition_penalty": 1.0, "presence_penalty": 0.0, "frequency_penalty": 0.0}
+"""Everything else that could change the distribution, switched off."""
+COLD = 0.01
+"""Temperature of a probe: after it, the likeliest token has nearly all probability."""
+UNDECIDED = -0.05
+"""Nats. A best token that has nearly all probability at temperature 1 does not show what temperature does."""
+PROBES = 16
+"""Prompts that are tried to find one which shows it."""
 
 
 class ServerClient:
@@ -28,23 +39,25 @@ class ServerClient:
 
     name = "server"
 
-    def __init__(self, params: ServerEngine, policy: Path, *, stop_ids: tuple[int, ...], max_model_tokens: int) -> None:
+    def __init__(
+        self, params: ServerEngine, access: ServerAccess, policy: Path, *, stop_ids: tuple[int, ...], max_model_tokens: int
+    ) -> None:
         """Find the served model at every address and make sure of the policy. Raises EngineError."""
         self._stop_ids, self._max_model_tokens = stop_ids, max_model_tokens
-        self._concurrency = params.concurrency
+        self._concurrency = access.concurrency
         self._endpoints = Endpoints(
-            params.urls,
-            api_key_variable=params.api_key_variable,
-            timeout=params.timeout,
-            retries=params.retries,
-            concurrency=params.concurrency,
+            access.urls,
+            api_key_variable=access.api_key_variable,
+            timeout=access.timeout,
+            retries=access.retries,
+            concurrency=access.concurrency,
         )
         try:
             cards = {url: self._card(url, params.model) for url in self._endpoints.urls}
             names = sorted({card["id"] for card in cards.values()})
             if len(names) > 1:
-                raise EngineError(
-                    f"sampling.engine.urls serve different models ({', '.join(names)}); all must serve the same policy"
+                raise EngineMistake(
+                    f"execution.server.urls serve different models ({', '.join(names)}); all must serve the same policy"
                 )
             self._model = names[0]
             self.version: str = self._server_version()
@@ -53,12 +66,13 @@ class ServerClient:
         except BaseException:
             self._endpoints.close()
             raise
-        self._processed: bool | None = None
+        self._checked = False
+        """Every server has been seen to report log-probabilities of what it samples."""
 
     def generate(self, requests: Sequence[Request], progress: Progress | None = None) -> list[Completion]:
         check_requests(requests, self._max_model_tokens)
         if any(request.temperature not in (0.0, 1.0) or request.top_p < 1 for request in requests):
-            self._check_logprobs_mode(requests[0])
+            self._check_logprobs_modes(requests)
         completions: list[Completion | None] = [None] * len(requests)
         with ThreadPoolExecutor(self._concurrency) as pool:
             futures = {pool.submit(self._complete, request): position for position, request in enumerate(requests)}
@@ -70,12 +84,13 @@ class ServerClient:
                         progress(1, len(completion.ids))
             except BaseException:
                 pool.shutdown(wait=False, cancel_futures=True)
+                self._endpoints.close()  # requests in flight end now: their answers would be waited for
                 raise
         return [completion for completion in completions if completion is not None]
 
     def load_policy(self, folder: Path) -> None:
         if not self._push(folder):
-            raise EngineError(
+            raise EngineMistake(
                 f"{', '.join(self._endpoints.urls)}: the server offers no way to change its weights, so it cannot be "
                 f"given {folder}; "
                 "start it with VLLM_SERVER_DEV_MODE=1 on a network that you trust, or use sampling.engine.type vllm"
@@ -95,6 +110,9 @@ class ServerClient:
             "max_tokens": request.max_tokens,
             "temperature": request.temperature,
             "top_p": request.top_p,
+            # What is left out, a server takes from the model's generation_config.json: rows would be sampled from another
+            # distribution than the one that is recorded.
+            **NEUTRAL,
             "logprobs": 0,
             # Beyond OpenAI's fields: exactly these end tokens, and ids instead of text.
             "stop_token_ids": list(self._stop_ids),
@@ -111,7 +129,7 @@ class ServerClient:
         answer = self._endpoints.ask("GET", "/models", url=url)
         cards = answer.get("data", []) if isinstance(answer, dict) else []
         if not cards:
-            raise EngineError(
+            raise EngineMistake(
                 f"{url}/models: the server names no model; is this an OpenAI-compatible server with its path, e.g. /v1?"
             )
         if wanted is None:
@@ -119,7 +137,7 @@ class ServerClient:
         for card in cards:
             if card.get("id") == wanted:
                 return card
-        raise EngineError(
+        raise EngineMistake(
             f"{url}: serves {', '.join(str(card.get('id')) for card in cards)}, but sampling.engine.model is {wanted}"
         )
 
@@ -156,7 +174,7 @@ class ServerClient:
             if isinstance(root, str) and os.path.isdir(root) and os.path.samefile(root, policy):
                 continue
             if not vouched:
-                raise EngineError(
+                raise EngineMistake(
                     f"{url}: serves {root or card['id']}, not {policy}. Start it with VLLM_SERVER_DEV_MODE=1 so that "
                     "it can be given each policy, "
                     "serve that folder, or set sampling.engine.model to the served name if you are sure that it is the "
@@ -169,29 +187,38 @@ class ServerClient:
                 policy,
             )
 
-    def _check_logprobs_mode(self, request: Request) -> None:
-        """Raises EngineError where the server reports log-probabilities before temperature and top_p (vLLM's default).
-        """
-        if self._processed is None:
-            hot, cold = (self._best_logprob(request, temperature) for temperature in (1.0, 0.5))
-            # At half the temperature the best token gains, unless it already had all.
-            self._processed = hot > -1e-3 or abs(hot - cold) > 1e-6
-        if not self._processed:
-            raise EngineError(
-                f"{', '.join(self._endpoints.urls)}: log-probabilities are those before temperature and top_p, not "
-                "those of what was sampled; "
-                "start the server with --logprobs-mode processed_logprobs"
-            )
+    def _check_logprobs_modes(self, requests: Sequence[Request]) -> None:
+        """Raises EngineError where a server reports log-probabilities before temperature and top_p (vLLM's default), or
+        where no prompt shows which it does."""
+        if self._checked:
+            return
+        prompts = list(dict.fromkeys(request.prompt_ids for request in requests))[:PROBES]
+        for url in self._endpoints.urls:
+            for prompt in prompts:
+                hot = self._best_logprob(url, prompt, 1.0)
+                if hot > UNDECIDED:
+                    continue
+                cold = self._best_logprob(url, prompt, COLD)
+                if abs(cold - hot) < abs(hot) / 2:
+                    raise EngineMistake(
+                        f"{url}: log-probabilities are those before temperature and top_p, not those of what was sampled; "
+                        "start the server with --logprobs-mode processed_logprobs"
+                    )
+                break
+            else:
+                raise EngineMistake(
+                    f"{url}: cannot tell whether log-probabilities are those of what is sampled: after each of {len(prompts)} "
+                    "prompts one token has nearly all probability; sample at temperature 1 and top_p 1, or with another engine"
+                )
+        self._checked = True
 
-    def _best_logprob(self, request: Request, temperature: float) -> float:
-        probe = Request(request.prompt_ids, 0, temperature, 1.0, 1)
-        answer = self._endpoints.ask("POST", "/completions", self._body(probe) | {"logprobs": 1})
+    def _best_logprob(self, url: str, prompt: tuple[int, ...], temperature: float) -> float:
+        probe = Request(prompt, 0, temperature, 1.0, 1)
+        answer = self._endpoints.ask("POST", "/completions", self._body(probe) | {"logprobs": 1}, url=url)
         try:
             return max(answer["choices"][0]["logprobs"]["top_logprobs"][0].values())
         except (KeyError, IndexError, TypeError, AttributeError) as error:
-            raise EngineError(
-                f"{self._endpoints.urls[0]}: the answer holds no log-probabilities; Assay needs them to train"
-            ) from error
+            raise EngineMistake(f"{url}: the answer holds no log-probabilities; Assay needs them to train") from error
 
 
 def read_choice(answer: Any, request: Request, stop_ids: Sequence[int]) -> Completion:
@@ -209,20 +236,20 @@ def read_choice(answer: Any, request: Request, stop_ids: Sequence[int]) -> Compl
     if ids is None:
         names = choice["logprobs"].get("tokens") or []
         if not all(isinstance(name, str) and name.startswith("token_id:") for name in names):
-            raise EngineError(
+            raise EngineMistake(
                 "the server returns text without token ids; token ids are the record: use vLLM 0.10.2 or later, or "
                 "another engine"
             )
         ids = [int(name.removeprefix("token_id:")) for name in names]
     echoed = choice.get("prompt_token_ids")
     if echoed is not None and tuple(echoed) != request.prompt_ids:
-        raise EngineError("the server changed the prompt's token ids; it must take them as they are")
+        raise EngineMistake("the server changed the prompt's token ids; it must take them as they are")
     if reason not in ("stop", "length") or len(ids) != len(logprobs) or not ids or None in logprobs:
         raise EngineError(
             f"the server gave {len(ids)} tokens, {len(logprobs)} log-probabilities and finish reason {reason!r}"
         )
     if reason == "stop" and ids[-1] not in stop_ids:
-        raise EngineError(
+        raise EngineMistake(
             f"the server stopped after token {ids[-1]}, which is none of the end tokens {list(stop_ids)}: it hides the "
             "end token or stops by its own rules; "
             "name its end token in policy.stop_tokens, or use vLLM"

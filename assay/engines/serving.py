@@ -56,6 +56,7 @@ def serve(
         str(port),
     ]
     command += ["--dtype", dtype, "--max-model-len", str(max_model_tokens), "--logprobs-mode", "processed_logprobs"]
+    command += ["--generation-config", "vllm"]  # the model's own sampling parameters are not ours
     command += ["--disable-log-stats", "--no-enable-prefix-caching", *arguments]
     variables = os.environ | {"VLLM_SERVER_DEV_MODE": "1", "VLLM_NO_USAGE_STATS": "1"} | dict(environment or {})
     variables.pop("VLLM_ENABLE_V1_MULTIPROCESSING", None)  # set for the engine in process; a server needs its workers

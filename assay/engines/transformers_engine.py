@@ -12,7 +12,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from assay.engines.base import Completion, EngineError, Progress, Request, check_requests
+from assay.engines.base import Completion, EngineMistake, Progress, Request, check_requests
 from assay.engines.folder import check_length, check_same_shape, read_shape
 from assay.params.sampling import TransformersEngine
 
@@ -38,7 +38,7 @@ class TransformersSampler:
         self._batch_size, self._max_model_tokens = params.batch_size, max_model_tokens
         self._device = torch.device(params.device or ("cuda" if torch.cuda.is_available() else "cpu"))
         if self._device.type == "cuda" and not torch.cuda.is_available():
-            raise EngineError(
+            raise EngineMistake(
                 f"sampling.engine.device is {params.device!r}, but torch sees no CUDA device; set it to cpu, or null"
             )
         self._dtype = getattr(torch, dtype)
@@ -94,7 +94,7 @@ class TransformersSampler:
                     str(folder), dtype=self._dtype, local_files_only=True
                 )
         except Exception as error:  # anything from KeyError (unknown architecture) to a broken safetensors file
-            raise EngineError(
+            raise EngineMistake(
                 f"{folder}: transformers cannot load this policy ({type(error).__name__}: {error})"
             ) from error
         return model.to(self._device).eval()

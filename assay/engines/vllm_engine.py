@@ -19,7 +19,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-from assay.engines.base import Completion, EngineError, Progress, Request, check_requests
+from assay.engines.base import Completion, EngineError, EngineMistake, Progress, Request, check_requests
 from assay.engines.folder import check_length, check_same_shape, read_shape
 from assay.params.execution import ExecutionParams
 from assay.params.sampling import VllmEngine
@@ -74,7 +74,7 @@ class VllmInProcess:
                 warnings.simplefilter("ignore")
                 import vllm
         except ImportError as error:
-            raise EngineError(
+            raise EngineMistake(
                 f"sampling.engine.type is vllm, but vLLM cannot be imported ({error}): install requirements/cpu.txt or "
                 "requirements/gpu.txt, or set sampling.engine.type to transformers"
             ) from error
@@ -177,7 +177,7 @@ class VllmInProcess:
         needed = sum(-(-length // block) for length in lengths) + 1  # vLLM keeps one block for itself
         if needed > blocks:
             gib = self._execution.vllm_memory_gib * needed / blocks
-            raise EngineError(
+            raise EngineMistake(
                 f"execution.vllm_memory_gib is {self._execution.vllm_memory_gib:g}, but {len(lengths)} sequences of up "
                 f"to {lengths[0]} tokens at once "
                 f"need {gib:.2f} GiB: raise it to {gib * 1.02 + 0.01:.2f}, or set max_num_seqs in "
@@ -193,7 +193,7 @@ def engine_arguments(
     """
     owned = sorted(set(params.arguments) & set(_OWNED))
     if owned:
-        raise EngineError(
+        raise EngineMistake(
             f"sampling.engine.arguments.{owned[0]}: set by Assay from other parameters and cannot be given here; "
             "remove it"
         )

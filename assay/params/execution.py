@@ -5,9 +5,23 @@ from pydantic import Field
 from assay.params.base import Section
 
 
+class ServerAccess(Section):
+    """Where the servers of sampling.engine {type: server} are, and how they are asked."""
+
+    urls: tuple[str, ...] = ()
+    """Base addresses, e.g. http://127.0.0.1:8000/v1; requests are spread over them."""
+    api_key_variable: str = "ASSAY_API_KEY"
+    """Environment variable that holds the key, if one is needed."""
+    timeout: float = Field(600, gt=0)
+    """Seconds for one request."""
+    retries: int = Field(4, ge=0)
+    concurrency: int = Field(64, ge=1)
+
+
 class ExecutionParams(Section):
     """Machine settings."""
 
+    server: ServerAccess = ServerAccess()
     verifier_workers: int = Field(2, ge=1)
     """Worker processes for verdicts."""
     vllm_memory_gib: float = Field(1.0, gt=0)

@@ -10,7 +10,7 @@ from pydantic import ValidationError
 
 from assay.params.base import ParameterError
 from assay.params.execution import ExecutionParams
-from assay.params.schema import STAGE_SECTIONS, Params
+from assay.params.schema import PARTIAL, STAGE_SECTIONS, Params
 
 PRESETS = ("scale", "environment", "method")  # later wins
 Origins = dict[str, str]
@@ -65,21 +65,40 @@ def load_params(root: Path = Path()) -> Params:
         merged = merge(merged, read_yaml(preset), str(preset), origins)
     merged = merge(merged, own, str(file), origins)
     try:
-        return Params.model_validate(merged)
+        params = Params.model_validate(merged)
     except ValidationError as error:
-        raise ParameterError(explain(error, origins, file)) from error
+        raise ParameterError(explain(error, merged, origins, file)) from error
+    if not params.iterations:
+        raise ParameterError(f"{file}: iterations is empty; list at least one, e.g. - {{k: 0, next: 1}}")
+    if params.last_policy is None:
+        expected = len(params.iterations)
+        raise ParameterError(f"{file}: last_policy is missing; set it to {expected}, the `next` of the last of the iterations")
+    return with_template(params, root, file)
 
 
-def explain(error: ValidationError, origins: Origins, file: Path) -> str:
+def with_template(params: Params, root: Path, file: Path) -> Params:
+    """The same parameters with the text of the chat template that they name."""
+    name = params.policy.chat_template
+    if name is None:
+        return params
+    try:
+        text = (root / name).read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise ParameterError(f"{file}: policy.chat_template is {name!r}, which cannot be read ({error}); name a file of text") from error
+    return params.model_copy(update={"policy": params.policy.model_copy(update={"chat_template": None, "chat_template_text": text})})
+
+
+def explain(error: ValidationError, merged: Mapping[str, Any], origins: Origins, file: Path) -> str:
     """One line for each mistake: file, key, what was found, what was expected."""
     lines = []
     for item in error.errors():
-        parts = [str(part) for part in item["loc"]]
-        # Pydantic puts the tag of a discriminated union into the location; people do not write it.
+        parts = _written(item["loc"], merged)
         key = ".".join(parts)
         origin = next((origins[name] for name in _prefixes(parts) if name in origins), str(file))
         if item["type"] == "extra_forbidden":
             lines.append(f"{origin}: unknown parameter {key}")
+        elif item["type"] == "missing":
+            lines.append(f"{origin}: {key} is missing")
         elif item["type"] == "value_error":
             lines.append(f"{origin}: {f'{key}: ' if key else ''}{item['ctx']['error']}")
         else:
@@ -87,14 +106,21 @@ def explain(error: ValidationError, origins: Origins, file: Path) -> str:
     return "\n".join(lines)
 
 
+def _written(location: tuple[int | str, ...], merged: Any) -> list[str]:
+    """A location of pydantic's as people write it: without the tags of discriminated unions, which it puts in between."""
+    parts, value = [], merged
+    for part in location:
+        if isinstance(value, Mapping) and part not in value and part == value.get("type"):
+            continue
+        parts.append(str(part))
+        inside = isinstance(value, Mapping) or (isinstance(value, list | tuple) and isinstance(part, int) and part < len(value))
+        value = (value.get(part) if isinstance(value, Mapping) else value[part]) if inside else None
+    return parts
+
+
 def _prefixes(parts: list[str]) -> list[str]:
-    """Candidate keys of `origins` for a location, longest first, with and without union tags."""
-    found = []
-    for end in range(len(parts), 0, -1):
-        found.append(".".join(parts[:end]))
-        for drop in range(1, end):
-            found.append(".".join(parts[:drop] + parts[drop + 1 : end]))
-    return found
+    """Candidate keys of `origins` for a location, longest first."""
+    return [".".join(parts[:end]) for end in range(len(parts), 0, -1)]
 
 
 def stage_view(params: Params, stage: str) -> dict[str, Any]:
@@ -115,7 +141,10 @@ def read_stage_view(path: Path) -> Params:
     """The file that `write_stage_views` wrote, as Params; sections that the stage may not read hold their defaults."""
     if not path.is_file():
         raise ParameterError(f"{path}: missing; run `dvc repro configure` first")
-    return Params.model_validate(json.loads(path.read_text(encoding="utf-8")))
+    try:
+        return Params.model_validate(json.loads(path.read_text(encoding="utf-8")), context=PARTIAL)
+    except ValueError as error:  # of JSON or of pydantic: it was written by another version of the code
+        raise ParameterError(f"{path}: cannot be read ({' '.join(str(error).split())[:300]}); run `dvc repro configure` again") from error
 
 
 def load_execution(root: Path = Path()) -> ExecutionParams:

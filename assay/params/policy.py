@@ -2,7 +2,7 @@
 
 from typing import Literal
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from assay.params.base import Section
 
@@ -15,10 +15,17 @@ class ModelShape(Section):
     layers: int = Field(4, ge=1)
     heads: int = Field(4, ge=1)
     key_value_heads: int = Field(4, ge=1)
+    """Divides `heads`: each key-value head serves so many of them."""
     head_dim: int = Field(32, ge=8)
     vocabulary: int = Field(512, ge=300)
     """Size of the byte-level BPE tokenizer (256 bytes, special tokens, merges); digits are always single tokens."""
     max_positions: int = Field(512, ge=32)
+
+    @model_validator(mode="after")
+    def _heads_are_shared_evenly(self) -> "ModelShape":
+        if self.heads % self.key_value_heads:
+            raise ValueError(f"heads is {self.heads}, which key_value_heads {self.key_value_heads} does not divide")
+        return self
 
 
 class PolicyParams(Section):
@@ -31,13 +38,15 @@ class PolicyParams(Section):
     dtype: Literal["float32", "bfloat16", "float16"] = "float32"
     chat_template: str | None = None
     """Path of a Jinja chat template. Null: the tokenizer's own, or a plain one where it has none."""
+    chat_template_text: str | None = None
+    """The template itself, read from `chat_template` by `configure`: stages depend on what it says, not on its path."""
     chat_template_arguments: dict[str, str | int | float | bool] = {}
     """Passed to the template, e.g. enable_thinking: false."""
     system_prompt: str | None = None
     stop_tokens: tuple[str, ...] = ()
     """Tokens that end a completion, beside the tokenizer's end token and those of the generation configuration."""
     max_prompt_tokens: int = Field(128, ge=1)
-    """Tasks whose rendered prompt is longer are an error at generation, never cut silently."""
+    """Tasks whose rendered prompt is longer are an error before anything is sampled, never cut silently."""
 
 
 class WarmStartParams(Section):

@@ -16,19 +16,12 @@ class VllmEngine(Section):
 
 
 class ServerEngine(Section):
-    """A vLLM server (`vllm serve`) or an OpenAI-compatible one that accepts token-id prompts and returns token ids."""
+    """A vLLM server (`vllm serve`) or an OpenAI-compatible one that accepts token-id prompts and returns token ids.
+    Where it is, and how it is asked, is in execution.server: that changes no result."""
 
     type: Literal["server"] = "server"
-    urls: tuple[str, ...] = Field(min_length=1)
-    """Base addresses, e.g. http://127.0.0.1:8000/v1; requests are spread over them."""
     model: str | None = None
     """Served model name; null asks the server."""
-    api_key_variable: str = "ASSAY_API_KEY"
-    """Environment variable that holds the key, if one is needed."""
-    timeout: float = Field(600, gt=0)
-    """Seconds for one request."""
-    retries: int = Field(4, ge=0)
-    concurrency: int = Field(64, ge=1)
 
 
 class TransformersEngine(Section):

@@ -1,12 +1,12 @@
 """The whole of params.yaml as one typed value, and the part of it that each stage sees."""
 
-from pydantic import Field, model_validator
+from pydantic import Field, ValidationInfo, model_validator
 
 from assay.params.base import Section
 from assay.params.data import EnvironmentParams, TasksParams
 from assay.params.execution import ExecutionParams
 from assay.params.policy import PolicyParams, WarmStartParams
-from assay.params.sampling import EvaluationParams, SamplingParams
+from assay.params.sampling import EvaluationParams, SamplingParams, ServerEngine
 from assay.params.training import TrainingParams
 from assay.params.verification import FilterParams, VerificationParams
 
@@ -57,7 +57,9 @@ class Params(Section):
         return self
 
     @model_validator(mode="after")
-    def _combinations(self) -> "Params":
+    def _combinations(self, info: ValidationInfo) -> "Params":
+        if info.context == PARTIAL:
+            return self  # sections that a stage does not see have their defaults, which say nothing about the run
         training, sampling = self.training, self.sampling
         if training.advantage.type in ("group_zscore", "leave_one_out") and sampling.group_size < 2:
             raise ValueError(
@@ -75,13 +77,27 @@ class Params(Section):
             raise ValueError(
                 f"training.schedule {training.schedule} needs training.total_steps, the length of the whole run in optimizer steps"
             )
+        steps = len(self.iterations) * training.steps_per_iteration
+        if training.total_steps is not None and training.total_steps < steps:
+            raise ValueError(
+                f"training.total_steps is {training.total_steps}, but {len(self.iterations)} iterations of "
+                f"{training.steps_per_iteration} optimizer steps are {steps}: the learning rate would be 0 before the end"
+            )
         if training.steps_per_iteration > sampling.tasks_per_iteration:
             raise ValueError(
                 f"training.steps_per_iteration is {training.steps_per_iteration}, but an iteration samples only "
                 f"{sampling.tasks_per_iteration} groups (sampling.tasks_per_iteration): each step needs a group"
             )
+        if isinstance(sampling.engine, ServerEngine) and not self.execution.server.urls:
+            raise ValueError(
+                "sampling.engine.type is server, but execution.server.urls is empty: list the servers' addresses, e.g. "
+                "[http://127.0.0.1:8000/v1]"
+            )
         return self
 
+
+PARTIAL = "the parameters of one stage"
+"""Validation context of a stage's part of the parameters, which were checked as a whole before."""
 
 # What each stage may read. Written by `configure` to data/config/STAGE.json: a stage depends on that file alone, so it
 # runs again exactly when a value that it can see has changed, whether by params.yaml, by a preset or by a new default.

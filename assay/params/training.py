@@ -7,6 +7,8 @@ from pydantic import Field, model_validator
 from assay.params.base import Section
 from assay.params.grpo import check_grpo_fields
 
+Beta = Annotated[float, Field(ge=0, lt=1)]
+
 
 class GroupZScore(Section):
     """GRPO: (reward - group mean) / (group standard deviation + epsilon)."""
@@ -108,7 +110,7 @@ class TrainingParams(Section):
     warmup_steps: int = Field(0, ge=0)
     weight_decay: float = Field(0.0, ge=0)
     max_gradient_norm: float = Field(1.0, gt=0)
-    adam_betas: tuple[float, float] = (0.9, 0.999)
+    adam_betas: tuple[Beta, Beta] = (0.9, 0.999)
     lora: LoraParams | None = None
     checkpoint_every: int = Field(8, ge=1)
     """Optimizer steps between two checkpoints inside the stage; a killed stage goes on from the last."""

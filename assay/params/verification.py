@@ -6,15 +6,16 @@ from pydantic import Field
 
 from assay.params.base import Section
 
-VerifierName = Literal["task", "string_match", "numeric", "math_verify", "reasoning_gym", "none"]
+RuleName = Literal["task", "string_match", "numeric", "math_verify", "reasoning_gym"]
+ReferenceName = Literal[RuleName, "none"]
 
 
 class VerificationParams(Section):
     """The rule gives the reward; the reference is a stronger rule; the oracle, where an environment has one, decides exactly."""
 
-    rule: VerifierName = "task"
+    rule: RuleName = "task"
     """`task`: the verifier that each task names."""
-    reference: VerifierName = "math_verify"
+    reference: ReferenceName = "math_verify"
     """Ignored (abstains, reason not_applicable) for tasks whose answers it cannot compare."""
     oracle: bool = True
     """Store the environment's exact verdict where there is one."""

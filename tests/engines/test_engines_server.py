@@ -1,5 +1,7 @@
 """Against a real `vllm serve`, started once."""
 
+import json
+import shutil
 from dataclasses import replace
 
 import pytest
@@ -7,35 +9,40 @@ from loopback import Scripted
 from teacher import largest_difference
 from tiny_policies import make_model
 
-from assay.engines import EngineError, open_engine
+from assay.engines import EngineError, EngineMistake, open_engine
 from assay.engines.server_engine import read_choice
 from assay.engines.serving import CPU_ARGUMENTS, serve
 from assay.params.execution import ExecutionParams
 from assay.params.sampling import ServerEngine
 
 
-def opened(url, policy, **options):
+def opened(*urls, policy, model=None, **options):
     return open_engine(
-        ServerEngine(urls=(url,), **options),
+        ServerEngine(model=model),
         policy,
         stop_ids=(2,),
         dtype="float32",
         max_model_tokens=80,
-        execution=ExecutionParams(),
+        execution=ExecutionParams(server={"urls": urls, **options}),
     )
 
 
 @pytest.fixture(scope="module")
 def server(policy, tmp_path_factory):
-    log = tmp_path_factory.mktemp("server") / "log"
-    arguments = (*CPU_ARGUMENTS, "--kv-cache-memory-bytes", str(64 * 2**20))
-    with serve(policy, dtype="float32", max_model_tokens=80, arguments=arguments, log=log) as url:
+    """A server as others start it: it takes what requests leave out from generation_config.json."""
+    folder = tmp_path_factory.mktemp("server")
+    served, log = folder / "policy", folder / "log"
+    shutil.copytree(policy, served)
+    own = {"top_k": 1, "min_p": 0.5, "repetition_penalty": 3.0, "eos_token_id": 2}
+    (served / "generation_config.json").write_text(json.dumps(own))
+    arguments = (*CPU_ARGUMENTS, "--kv-cache-memory-bytes", str(64 * 2**20), "--generation-config", "auto")
+    with serve(served, dtype="float32", max_model_tokens=80, arguments=arguments, log=log) as url:
         yield url
 
 
 @pytest.mark.engine
 def test_a_real_server_gives_token_ids_and_processed_logprobs(server, policy, other_policy, requests_mixed):
-    engine = opened(server, policy)
+    engine = opened(server, policy=policy)
     calls = []
     completions = engine.generate(requests_mixed, lambda *counts: calls.append(counts))
     assert largest_difference(make_model(0), requests_mixed, completions) < 1e-4
@@ -55,12 +62,12 @@ def test_a_real_server_gives_token_ids_and_processed_logprobs(server, policy, ot
     # Given another policy, it samples that one; opening an engine gives it the policy that was asked for.
     engine.load_policy(other_policy)
     assert largest_difference(make_model(1), requests_mixed, engine.generate(requests_mixed)) < 1e-4
-    reopened = opened(server, policy)
+    reopened = opened(server, policy=policy)
     assert largest_difference(make_model(0), requests_mixed, reopened.generate(requests_mixed)) < 1e-4
     assert reopened.version == engine.version != "unknown"
 
     with pytest.raises(EngineError, match=r"sampling\.engine\.model is absent"):
-        opened(server, policy, model="absent")
+        opened(server, policy=policy, model="absent")
     engine.close()
     reopened.close()
 
@@ -71,32 +78,51 @@ def models(root):
 
 def test_a_server_that_cannot_change_weights_must_serve_the_policy(policy, other_policy, caplog):
     url = Scripted({"/v1/models": models(policy)}).url
-    engine = opened(url, policy)
+    engine = opened(url, policy=policy)
     assert engine.version == "unknown"
     with pytest.raises(EngineError, match=r"offers no way to change its weights, so it cannot be given .*one"):
         engine.load_policy(other_policy)
     with pytest.raises(EngineError, match=r"serves .*zero, not .*one\. Start it with VLLM_SERVER_DEV_MODE=1"):
-        opened(url, other_policy)
-    opened(url, other_policy, model="served")
+        opened(url, policy=other_policy)
+    opened(url, policy=other_policy, model="served")
     assert "nobody can check that served is the policy" in caplog.text
 
 
-def test_logprobs_before_temperature_are_refused(policy, requests_mixed):
-    choice = {"logprobs": {"token_logprobs": [-0.7], "top_logprobs": [{"token_id:5": -0.7}]}, "finish_reason": "length"}
-    answers = {
-        "/v1/models": models(policy),
-        "/v1/completions": [(200, {"choices": [choice | {"token_ids": [5]}]})],
-    }
-    server = Scripted(answers)
-    engine = opened(server.url, policy)
-    with pytest.raises(EngineError, match="start the server with --logprobs-mode processed_logprobs"):
+def reports(best):
+    """A server whose best token has these log-probabilities at each probe in turn."""
+
+    def choice(value):
+        logprobs = {"token_logprobs": [value], "top_logprobs": [{"token_id:5": value}]}
+        return 200, {"choices": [{"logprobs": logprobs, "finish_reason": "length", "token_ids": [5]}]}
+
+    return [choice(value) for value in best]
+
+
+@pytest.mark.parametrize(
+    ("best", "message"),
+    [
+        ([-0.7, -0.7], "those before temperature and top_p, not those of what was sampled; start the server with"),
+        ([-0.7, -0.701], "start the server with --logprobs-mode processed_logprobs"),  # bfloat16 is not exact
+        ([-0.001] * 16, "one token has nearly all probability"),  # a thinking model's first token
+        ([-0.001, -0.7, -0.69], "start the server with --logprobs-mode processed_logprobs"),
+    ],
+)
+def test_logprobs_before_temperature_are_refused(policy, requests_mixed, best, message):
+    server = Scripted({"/v1/models": models(policy), "/v1/completions": reports(best)})
+    engine = opened(server.url, policy=policy)
+    with pytest.raises(EngineMistake, match=message):
         engine.generate(requests_mixed)
     asked = len(server.asked)
     plain = [replace(request, temperature=1.0, top_p=1.0, max_tokens=1) for request in requests_mixed[:5]]
-    assert [completion.ids for completion in engine.generate(plain)] == [
-        (5,)
-    ] * 5  # no probe is needed at temperature 1
+    assert [completion.ids for completion in engine.generate(plain)] == [(5,)] * 5  # no probe is needed at temperature 1
     assert len(server.asked) == asked + 5
+
+
+def test_every_server_is_asked_what_its_logprobs_are(policy, requests_mixed):
+    good = Scripted({"/v1/models": models(policy), "/v1/completions": reports([-0.7, -0.0])})
+    bad = Scripted({"/v1/models": models(policy), "/v1/completions": reports([-0.7, -0.7])})
+    with pytest.raises(EngineMistake, match=f"{bad.url}: log-probabilities are those before temperature"):
+        opened(good.url, bad.url, policy=policy).generate(requests_mixed)
 
 
 def test_a_refused_request_ends_the_batch_with_the_servers_words(policy, requests_mixed):
@@ -105,7 +131,7 @@ def test_a_refused_request_ends_the_batch_with_the_servers_words(policy, request
         "/v1/completions": [(400, {"error": {"message": "prompt is too long"}})],
     }
     server = Scripted(answers)
-    engine = opened(server.url, policy, concurrency=2)
+    engine = opened(server.url, policy=policy, concurrency=2)
     plain = [replace(request, temperature=1.0, top_p=1.0) for request in requests_mixed]
     with pytest.raises(EngineError, match=r"the server refuses \(HTTP 400: prompt is too long\)"):
         engine.generate(plain)

@@ -17,7 +17,8 @@ def project(tmp_path: Path, own: dict, **presets: dict) -> Path:
         folder = tmp_path / "conf" / kind
         folder.mkdir(parents=True)
         (folder / "p.yaml").write_text(yaml.safe_dump(presets.get(kind, {})))
-    (tmp_path / "params.yaml").write_text(yaml.safe_dump({"scale": "p", "environment": "p", "method": "p", **own}))
+    whole = {"scale": "p", "environment": "p", "method": "p", "iterations": [{"k": 0, "next": 1}], "last_policy": 1, **own}
+    (tmp_path / "params.yaml").write_text(yaml.safe_dump(whole))
     return tmp_path
 
 
@@ -59,6 +60,17 @@ def test_a_union_member_of_another_type_replaces_the_preset_s_as_a_whole(tmp_pat
         ({"training": {"schedule": "linear"}}, ["training.total_steps"]),
         ({"scale": "huge"}, ["scale is 'huge'", "presets present: p"]),
         ({"training": {"steps_per_iteration": 2000}}, ["steps_per_iteration is 2000", "tasks_per_iteration"]),
+        ({"training": {"schedule": "linear", "total_steps": 7}}, ["total_steps is 7", "1 iterations of 8", "before the end"]),
+        ({"training": {"adam_betas": [0.9, 1.5]}}, ["training.adam_betas.1 is 1.5", "less than 1"]),
+        ({"policy": {"shape": {"heads": 4, "key_value_heads": 3}}}, ["policy.shape: heads is 4", "key_value_heads 3"]),
+        ({"policy": {"chat_template": "none.jinja"}}, ["policy.chat_template is 'none.jinja'", "No such file"]),
+        ({"verification": {"rule": "none"}}, ["verification.rule is 'none'", "math_verify"]),
+        ({"iterations": [], "last_policy": 0}, ["iterations is empty"]),
+        ({"last_policy": None}, ["last_policy is missing", "set it to 1"]),
+        ({"sampling": {"engine": {"type": "server"}}}, ["execution.server.urls is empty"]),
+        ({"sampling": {"engine": {"type": "server", "urls": []}}}, ["unknown parameter sampling.engine.urls"]),
+        ({"environments": {"mine": {"type": "dataset", "path": "a", "pathh": "b"}}}, ["unknown parameter environments.mine.pathh"]),
+        ({"environments": {"mine": {"type": "dataset"}}}, ["environments.mine.path is missing"]),
     ],
 )
 def test_a_mistake_gets_one_clear_sentence(tmp_path, own, fragments):
@@ -99,6 +111,40 @@ def test_stage_views_hold_what_a_stage_may_read_and_nothing_else(tmp_path):
         assert set(content) == set(sections)
         back = read_stage_view(tmp_path / f"{stage}.json")
         assert all(getattr(back, section) == getattr(params, section) for section in sections)
+
+
+@pytest.mark.parametrize(
+    "own",
+    [
+        {"sampling": {"group_size": 1}, "training": {"advantage": {"type": "reinforce_plus_plus"}}},
+        {"sampling": {"top_p": 0.9}, "training": {"importance": {"mode": "off"}}},
+        {"sampling": {"tasks_per_iteration": 4}, "training": {"steps_per_iteration": 2}},
+        {"sampling": {"engine": {"type": "server"}}, "execution": {"server": {"urls": ["http://127.0.0.1:1/v1"]}}},
+    ],
+)
+def test_every_stage_reads_what_was_valid_as_a_whole(tmp_path, own):
+    params = load_params(project(tmp_path, own))
+    write_stage_views(params, tmp_path / "views")
+    for stage, sections in STAGE_SECTIONS.items():
+        back = read_stage_view(tmp_path / "views" / f"{stage}.json")
+        assert all(getattr(back, section) == getattr(params, section) for section in sections)
+
+
+def test_stages_see_what_a_chat_template_says_and_not_where_it_lies(tmp_path):
+    views = []
+    for name, text in (("a.jinja", "{{ messages }}"), ("b.jinja", "{{ messages }}"), ("b.jinja", "{{ messages }}!")):
+        folder = tmp_path / str(len(views))
+        folder.mkdir()
+        (folder / name).write_text(text)
+        write_stage_views(load_params(project(folder, {"policy": {"chat_template": name}})), folder / "views")
+        views.append((folder / "views/rollout.json").read_bytes())
+    assert views[0] == views[1] != views[2]
+
+
+def test_a_stage_s_part_that_is_damaged_is_one_clear_sentence(tmp_path):
+    (tmp_path / "rollout.json").write_text('{"sampling": {"groupsize": 1}}')
+    with pytest.raises(ParameterError, match=r"rollout\.json: cannot be read"):
+        read_stage_view(tmp_path / "rollout.json")
 
 
 def test_execution_settings_are_in_no_stage_view():
