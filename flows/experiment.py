@@ -23,6 +23,7 @@ from assay.params import ParameterError, load_params
 from flows.commands import FlowError, Runner
 from flows.dvc_runner import ASK_SECONDS, ask, stage_order
 from flows.pipeline import REFUSED, failure, sync_warehouse, worth_retrying
+from flows.run_lock import run_lock
 from flows.run_log import stage_log
 
 
@@ -55,7 +56,8 @@ def experiment(
     folder = Path(root).resolve()
     try:
         execution = load_params(folder).execution
-        with Runner(folder) as runner:
+        # DVC puts the workspace aside for a moment to copy it: nobody else may read or write it then.
+        with run_lock(folder, f"experiment {name}", wait_seconds) as lock, Runner(folder, keep_open=[lock]) as runner:
             timeout = execution.stage_timeout_minutes * 60 * len(stage_order(runner, wait=wait_seconds))
             run = run_experiment.with_options(retries=execution.stage_retries, retry_delay_seconds=10)
             state = run(name, list(overrides(set_params)), runner, timeout, wait_seconds, return_state=True)
@@ -77,7 +79,16 @@ def overrides(changes: Mapping[str, Any], prefix: str = "") -> Iterator[str]:
         if isinstance(value, Mapping):
             yield from overrides(value, f"{prefix}{key}.")
         else:
-            yield f"++{prefix}{key}={json.dumps(value, ensure_ascii=False)}"
+            yield f"++{prefix}{key}={_hydra(value)}"
+
+
+def _hydra(value: Any) -> str:
+    """A value in the grammar of Hydra's overrides, in which keys of mappings stand without quotation marks."""
+    if isinstance(value, Mapping):
+        return "{" + ", ".join(f"{key}: {_hydra(inner)}" for key, inner in value.items()) + "}"
+    if isinstance(value, list | tuple):
+        return "[" + ", ".join(map(_hydra, value)) + "]"
+    return json.dumps(value, ensure_ascii=False)
 
 
 def main(argv: Sequence[str] | None = None) -> int:

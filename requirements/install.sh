@@ -16,7 +16,10 @@ done
 [ -n "$python" ] || { echo "error: Python 3.11 not found; install it (Debian 12: apt-get install python3.11-venv) or name one: PYTHON=/path/to/python3.11 make setup" >&2; exit 1; }
 
 echo "Setting up $venv from requirements/$kind.txt: about 3 minutes and 4 GB" >&2
-[ -x "$venv/bin/python" ] || "$python" -m venv "$venv"
+rm -f "$venv"/.assay-*  # whatever was there before is not there any more
+# One that was left half-made (Debian without python3.11-venv makes such), or for another Python, is made anew.
+"$venv/bin/python" -m pip --version >/dev/null 2>&1 && "$venv/bin/python" -c 'import sys; sys.exit(sys.version_info[:2] != (3, 11))' ||
+  "$python" -m venv --clear "$venv"
 pip() { "$venv/bin/python" -m pip --disable-pip-version-check --quiet "$@"; }
 if [ "$kind" = cpu ]; then
   torch=$(sed -n 's/^torch==\([0-9.]*\).*/\1/p' "$lock")

@@ -2,34 +2,66 @@
 
 import os
 import sys
-from collections.abc import Callable
-from pathlib import Path
 
 import assay  # noqa: F401  telemetry is switched off before any library is imported
+from assay.isolation import die_with_parent, is_orphan
+
+# Before anything that takes long to import: a `dvc` that is killed meanwhile would leave a stage that nobody waits for, beside
+# the one that the next `dvc repro` starts. Only where DVC started us: a person's own programs may import this package too.
+if "DVC_STAGE" in os.environ:
+    if is_orphan():
+        sys.exit("the dvc that started this stage is gone")
+    die_with_parent()
+
+from collections.abc import Callable
+from contextlib import nullcontext
+from pathlib import Path
+
 from assay.cli import speak
-from assay.isolation import die_with_parent
 from assay.params import Params, load_execution, read_stage_view
+from assay.params.execution import ExecutionParams
+from assay.rollouts.lock import folder_lock
+from assay.rounds.scratch import is_main_process
 
 CONFIG = Path("data/config")
 TASKS = Path("data/tasks")
 SCRATCH = Path(".assay/scratch")
+LOCKS = Path(".assay/locks")
+WAIT_SECONDS = 20.0
+"""For a killed run of the same stage, whose processes end within a second or two."""
 
 
 def stage(body: Callable[[], None]) -> None:
-    """Run a stage's body and exit with its code. The stage dies with the `dvc` that started it."""
+    """Run a stage's body and exit with its code. The stage dies with the `dvc` that started it, and no other process runs
+    the same stage meanwhile."""
     die_with_parent()
-    threads = load_threads()
-    if threads:
+    if threads := machine().threads:
         os.environ.setdefault("OMP_NUM_THREADS", str(threads))
-    sys.exit(speak(body))
+
+    def alone() -> None:
+        # Processes of one `accelerate launch` are one run: the main one holds the lock for all.
+        with folder_lock(LOCKS / stage_name(), WAIT_SECONDS) if is_main_process() else nullcontext():
+            body()
+
+    sys.exit(speak(alone))
 
 
-def load_threads() -> int | None:
-    """execution.threads of params.yaml; a params.yaml that does not load is reported by the stage itself."""
+def stage_name() -> str:
+    """This process's stage with its arguments, such as rollout-0."""
+    return "-".join([module_name().rpartition(".")[2], *sys.argv[1:]])
+
+
+def module_name() -> str:
+    """As given to `python -m`."""
+    return str(sys.modules["__main__"].__spec__.name)  # type: ignore[union-attr]
+
+
+def machine() -> ExecutionParams:
+    """Machine settings of params.yaml; a params.yaml that does not load is reported by the stage itself."""
     try:
-        return load_execution().threads
+        return load_execution()
     except ValueError:
-        return None
+        return ExecutionParams()
 
 
 def stage_params(name: str) -> Params:
@@ -40,5 +72,5 @@ def stage_params(name: str) -> Params:
 def iteration_argument() -> int:
     """The iteration on the command line. Raises SystemExit with the usage."""
     if len(sys.argv) != 2 or not sys.argv[1].isdigit():
-        sys.exit(f"usage: python -m {sys.modules['__main__'].__spec__.name} ITERATION")  # type: ignore[union-attr]
+        sys.exit(f"usage: python -m {module_name()} ITERATION")
     return int(sys.argv[1])

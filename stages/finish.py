@@ -3,22 +3,24 @@
 from pathlib import Path
 
 from assay.params import load_execution
-from assay.rounds import describe, open_sampler, sample, scratch_folder, verify
-from assay.trajectories import read_table, write_shard
+from assay.rounds import describe, open_sampler, plan_samples, sample_into, scratch_folder, verify
+from assay.trajectories import publish_folder, read_table, write_shard
 from stages import CONFIG, SCRATCH, TASKS, iteration_argument, stage, stage_params
 
 
 def main() -> None:
     n = iteration_argument()
-    out, params, policy, tasks = Path("data/finish"), stage_params("finish"), Path(f"models/{n}/policy"), TASKS / "tasks.parquet"
+    params, policy, tasks = stage_params("finish"), Path(f"models/{n}/policy"), TASKS / "tasks.parquet"
+    plan, execution = plan_samples(tasks, params, n, ("evaluation",)), load_execution()
     with scratch_folder(SCRATCH, "finish", [CONFIG / "finish.json", tasks, policy]) as scratch:
-        execution = load_execution()
-        with open_sampler(params, policy, execution) as sampler:
-            sample(sampler, tasks, params, n, ("evaluation",), out, scratch)
-        trajectories = read_table("trajectories", out)
+        draft = scratch / "draft"
+        with open_sampler(params, policy, execution, plan) as sampler:
+            sample_into(sampler, plan, params, draft)
+        trajectories = read_table("trajectories", draft)
         verdicts, estimates = verify(read_table("tasks", tasks), trajectories, params, execution.verifier_workers)
-        write_shard(out / "verdicts.parquet", "verdicts", verdicts)
-        write_shard(out / "noise_estimates.parquet", "noise_estimates", estimates)
+        write_shard(draft / "verdicts.parquet", "verdicts", verdicts)
+        write_shard(draft / "noise_estimates.parquet", "noise_estimates", estimates)
+        publish_folder(draft, Path("data/finish"))
         print(describe(verdicts, estimates))
 
 

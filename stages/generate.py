@@ -3,11 +3,11 @@
 from pathlib import Path
 
 from assay.rounds import generate_tasks
-from stages import TASKS, stage, stage_params
+from stages import TASKS, machine, stage, stage_params
 
 
 def main() -> None:
-    generate_tasks(stage_params("generate"), Path(), TASKS, gates=Path("data/gates"))
+    generate_tasks(stage_params("generate"), Path(), TASKS, gates=Path("data/gates"), workers=machine().verifier_workers)
 
 
 if __name__ == "__main__":

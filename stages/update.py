@@ -1,9 +1,11 @@
 """Train policy k into policy k + 1 on the batch that `filter` assembled."""
 
+import os
+import sys
 from pathlib import Path
 
 from assay.rounds import scratch_folder, update
-from stages import CONFIG, SCRATCH, iteration_argument, stage, stage_params
+from stages import CONFIG, SCRATCH, iteration_argument, machine, module_name, stage, stage_params
 
 
 def main() -> None:
@@ -15,5 +17,14 @@ def main() -> None:
         )
 
 
+def launch() -> None:
+    """Become `accelerate launch` of this stage, where execution.accelerate_launch asks for several processes."""
+    arguments = machine().accelerate_launch
+    if arguments and "WORLD_SIZE" not in os.environ:
+        command = [sys.executable, "-m", "accelerate.commands.launch", *arguments, "-m", module_name(), *sys.argv[1:]]
+        os.execv(command[0], command)
+
+
 if __name__ == "__main__":
+    launch()
     stage(main)

@@ -85,6 +85,11 @@ class Renderer:
             )
         return ids
 
+    def check_prompts(self, tasks: Iterable[Mapping[str, Any]]) -> None:
+        """Render the prompt of every row of `tasks`. Raises EngineError for the first that cannot be, or is too long."""
+        for task in tasks:
+            self.prompt_ids(task["prompt"], task["task_id"])
+
     def text(self, ids: Sequence[int]) -> str:
         """Text of token ids, without special tokens."""
         return self.tokenizer.decode(list(ids), skip_special_tokens=True, clean_up_tokenization_spaces=False)
@@ -123,13 +128,21 @@ def load_renderer(policy: Path, params: PolicyParams) -> Renderer:
     )
 
 
+def given_template(params: PolicyParams) -> str | None:
+    """The template that the parameters give, as text or as a file's name. Raises EngineMistake for a missing file."""
+    if params.chat_template_text is not None or params.chat_template is None:
+        return params.chat_template_text
+    file = Path(params.chat_template)
+    if not file.is_file():
+        raise EngineMistake(f"policy.chat_template is {params.chat_template!r}, but there is no such file")
+    return file.read_text(encoding="utf-8")
+
+
 def choose_template(tokenizer: Any, params: PolicyParams) -> tuple[str, bool]:
     """(template, whether it is one of ours): policy.chat_template, else the tokenizer's, else ChatML or plain text."""
-    if params.chat_template is not None:
-        file = Path(params.chat_template)
-        if not file.is_file():
-            raise EngineMistake(f"policy.chat_template is {params.chat_template!r}, but there is no such file")
-        return file.read_text(encoding="utf-8"), False
+    given = given_template(params)
+    if given is not None:
+        return given, False
     own = tokenizer.chat_template
     if isinstance(own, dict):
         own = own.get("default")

@@ -9,6 +9,8 @@ from pathlib import Path
 from random import Random
 from typing import Any
 
+import numpy as np
+
 from assay.environments.base import Candidate
 from assay.environments.dataset_files import Rows, read_rows
 from assay.environments.task import SPLITS, Task, TaskError
@@ -143,16 +145,22 @@ def _mark_conflicts(candidates: list[Candidate]) -> list[Candidate]:
     return [replace(c, drop="conflicting_gold") if len(golds[c.task.prompt_key]) > 1 else c for c in candidates]
 
 
+def _shortest(value: float, narrow: bool) -> str:
+    """The shortest decimal that stands for the number; of a float32 column's 0.1 that is 0.1, not 0.10000000149011612."""
+    return str(np.float32(value)) if narrow else str(value)
+
+
 def _golds(read: Rows, column: str) -> list[str]:
     """Golds as stripped text. Raises TaskError that counts the rows without one and names the first."""
     golds, empty, other = [], [], []
+    narrow = column in read.narrow
     for number, row in enumerate(read.rows, 1):
         value = row[column]
         if isinstance(value, str):
             value = value.strip()
         elif isinstance(value, (int, float)) and not isinstance(value, bool) and math.isfinite(value):
             # A column of integers with a gap somewhere comes as 5.0, 6.0: such numbers are written as integers.
-            value = str(int(value)) if float(value).is_integer() and abs(value) < 2**53 else str(value)
+            value = str(int(value)) if float(value).is_integer() and abs(value) < 2**53 else _shortest(value, narrow)
         elif value is None or (isinstance(value, float) and math.isnan(value)):
             value = ""
         else:

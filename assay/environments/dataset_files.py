@@ -30,6 +30,8 @@ class Rows:
     rows: list[dict[str, Any]]
     left_out: tuple[str, ...]
     """Columns that hold images, sound or the like."""
+    narrow: frozenset[str] = frozenset()
+    """Columns of floating-point numbers shorter than Python's."""
 
 
 def read_rows(params: UserDataset, root: Path, split: str) -> Rows:
@@ -129,7 +131,8 @@ def _load(params: UserDataset, shown_split: str | None, **arguments: Any) -> Row
 def _rows(loaded: Any, label: str) -> Rows:
     columns = tuple(loaded.column_names)
     left_out = tuple(name for name in columns if type(loaded.features[name]).__name__ in _NOT_TEXT)
-    return Rows(label, columns, loaded.remove_columns(list(left_out)).to_list(), left_out)
+    narrow = frozenset(name for name in columns if getattr(loaded.features[name], "dtype", None) in ("float16", "float32"))
+    return Rows(label, columns, loaded.remove_columns(list(left_out)).to_list(), left_out, narrow)
 
 
 def _header(params: UserDataset, path: Path) -> list[str]:

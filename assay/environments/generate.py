@@ -90,7 +90,7 @@ def divide(total: int, shares: Mapping[str, float]) -> dict[str, int]:
 def generate(
     params: Params,
     root: Path,
-    check_gold: Callable[[Task], str | None] | None = None,
+    check_golds: Callable[[list[Task]], list[str | None]] | None = None,
     progress: Progress | None = None,
 ) -> Generated:
     """Tasks of all splits and demonstrations, as the sections `environments` and `tasks` ask for.
@@ -100,8 +100,8 @@ def generate(
     distribution, and where there are too few from the training tasks again; none are made where `policy.base` names
     a trained model. Equal parameters give equal output.
 
-    `check_gold(task)` returns what is wrong with a gold, or None. `progress(what, done, wanted)` is called now and
-    then. Raises TaskError: no environment, an unusable one, an empty split, golds that `check_gold` refuses.
+    `check_golds(tasks)` returns what is wrong with the gold of each, or None. `progress(what, done, wanted)` is called now and
+    then. Raises TaskError: no environment, an unusable one, an empty split, golds that `check_golds` refuses.
     """
     if not params.environments:
         raise TaskError(
@@ -122,8 +122,8 @@ def generate(
             kept += _take(environments[name], split, number, seen, counts[name], origins, progress)
         by_split[split] = sorted(kept, key=lambda task: (seed_from(params.seed, "order", task.task_id), task.task_id))
     tasks = [task for split in SPLITS for task in by_split[split]]
-    if check_gold is not None:
-        _check_golds(tasks, check_gold, origins)
+    if check_golds is not None:
+        _refuse_bad_golds(tasks, check_golds(tasks), origins)
     total = params.tasks.demonstrations if params.policy.base is None else 0
     demonstrations = []
     for name, number in divide(total, shares).items():
@@ -184,8 +184,8 @@ def _collect(
     return kept, count
 
 
-def _check_golds(tasks: list[Task], check_gold: Callable[[Task], str | None], origins: Mapping[str, str]) -> None:
-    problems = [(task, problem) for task in tasks if (problem := check_gold(task)) is not None]
+def _refuse_bad_golds(tasks: list[Task], found: list[str | None], origins: Mapping[str, str]) -> None:
+    problems = [(task, problem) for task, problem in zip(tasks, found, strict=True) if problem is not None]
     if problems:
         shown = "\n".join(
             f"  {task.environment}: {origins[task.task_id]}: gold {task.gold[:80]!r}: {problem}"

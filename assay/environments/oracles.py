@@ -17,6 +17,8 @@ _PLAIN = re.compile(_NUMBER)
 _RATIO = re.compile(rf"{_PART}\s*/\s*{_PART}")
 _MIXED = re.compile(rf"({_SIGN})([0-9]+)\s+([0-9]+)\s*/\s*([0-9]+)")
 _LATEX = re.compile(rf"({_SIGN})([0-9]*)\s*\\[dt]?frac\s*{_BRACED}\s*{_BRACED}")
+_NAME = re.compile(r"\\?[A-Za-z]{1,20}(?:_\{?\w{1,10}\}?)?")
+_ARITHMETIC = re.compile(r"(?:[\d\s+\-*/().,^{}]|\\(?:[dt]?frac|cdot|times|div|left|right)(?![A-Za-z]))*")
 _SPACING = re.compile(r"\\[,;!:]|\\ |~")
 _BRACKETS = (("$$", "$$"), ("$", "$"), (r"\(", r"\)"), (r"\[", r"\]"), ("(", ")"), ("{", "}"))
 
@@ -31,18 +33,30 @@ def parse_rational(text: str) -> Fraction | None:
     Read: integers (`-2`, `+5`, `1,234`), finite decimals (`0.75`, `.75`, `5.`), fractions (`6/8`, `-3 / 4`, `3/-4`,
     `1.5/2`), mixed numbers (`1 3/4`, `-1 3/4` = -7/4), percentages (`75%` = 3/4, as math-verify has it), LaTeX
     (`\frac{6}{8}`, `\dfrac34`, `1\frac{3}{4}`) inside optional `$ $`, `\( \)`, `\[ \]`, brackets or braces, a final
-    full stop. Of an equation the right-hand side counts (`x = 3/4`). Not read: expressions, repeating decimals
+    full stop. Of an equation the right-hand side counts, where the other sides are a name (`x = 3/4`), arithmetic
+    (`1/2 + 1/4 = 3/4`, which is not carried out) or the same number (`0.75 = 3/4`). Not read: inequalities, expressions, repeating decimals
     (`0.333...`), exponents, a denominator of zero, texts longer than MAX_CHARACTERS. Nothing is evaluated.
     """
     if len(text) > MAX_CHARACTERS:
         return None
     text = _SPACING.sub(" ", text.replace("\u2212", "-").replace("\u2044", "/").replace("\u00a0", " "))
-    text = _strip_brackets(_strip_brackets(text).rpartition("=")[2])
-    factor = Fraction(1)
-    if text.endswith("%"):
-        text, factor = text[:-1].removesuffix("\\").rstrip(), Fraction(1, 100)
-    value = _read(text)
-    return None if value is None else value * factor
+    *others, last = map(_strip_brackets, _strip_brackets(text).split("="))
+    value = _read_percentage(last)
+    fits = value is not None and all(_may_stand_before(other, value) for other in others)
+    return value if fits else None
+
+
+def _may_stand_before(text: str, value: Fraction) -> bool:
+    """Whether a side of an equation leaves the right-hand side a claim about the answer: `5 = 3/4` claims nothing."""
+    number = _read_percentage(text)
+    return number == value if number is not None else _NAME.fullmatch(text) is not None or _ARITHMETIC.fullmatch(text) is not None
+
+
+def _read_percentage(text: str) -> Fraction | None:
+    if not text.endswith("%"):
+        return _read(text)
+    value = _read(text[:-1].removesuffix("\\").rstrip())
+    return None if value is None else value / 100
 
 
 def _strip_brackets(text: str) -> str:

@@ -49,20 +49,26 @@ class ReasoningGymEnvironment:
             seed = seed_from(self.seed, "tasks", self.name, split, chunk)
             dataset = make_dataset(self.params.generator, config, seed, CHUNK)
             for index in range(CHUNK):
-                entry = dataset[index]
-                meta = {
-                    "generator": self.params.generator,
-                    "config": config,
-                    "entry_metadata": encode(entry.get("metadata", {})),
-                }
                 kept_as = split if split in ("eval", "ood") else "train"
                 origin = f"{self.params.generator} (seed {seed}, entry {index})"
+                entry = self._entry(dataset, index, origin)
                 try:
+                    metadata = encode(entry.get("metadata", {}))
+                    meta = {"generator": self.params.generator, "config": config, "entry_metadata": metadata}
                     task = Task.create(self.name, kept_as, entry["question"], entry["answer"], "reasoning_gym", meta)
-                except TaskError as error:
+                except (TaskError, TypeError, ValueError) as error:
                     raise TaskError(f"environments.{self.name}: {origin}: {error}") from error
                 yield Candidate(task, origin)
             chunk += 1
+
+    def _entry(self, dataset: Any, index: int, origin: str) -> dict[str, Any]:
+        try:
+            return dataset[index]
+        except Exception as error:  # a hundred generators raise a hundred kinds, in cases that the probe did not meet
+            raise TaskError(
+                f"environments.{self.name}: {origin}: the generator fails ({type(error).__name__}: {error}); change its "
+                "configuration, or use another generator"
+            ) from error
 
     def demonstration(self, task: Task, random: Random) -> str:
         return task.gold

@@ -2,6 +2,7 @@
 affair."""
 
 import json
+import logging
 import os
 import select
 import socket
@@ -19,6 +20,7 @@ from assay.isolation.processes import bare_environment, helper_code
 from assay.isolation.worker import BROKEN, READY
 from assay.isolation.zygote import MESSAGE
 
+LOG = logging.getLogger(__name__)
 START_SECONDS = 600.0
 """How long the zygote may import, and a worker may take to be ready."""
 
@@ -167,6 +169,11 @@ class Fleet:
             raise IsolationError(f"worker processes could not be started: {event['why']}")
         if event["event"] == "ready":
             self.network = event["network"]
+            if self.network == "audit":
+                LOG.warning(
+                    "this system gives workers no network namespace of their own: Python's sockets are refused in them, but "
+                    "what compiled code or child processes of an answer do is not (docs/limits.md)"
+                )
             return []
         worker = self.workers[event["key"]]
         if event["event"] == "started":

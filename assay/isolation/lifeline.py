@@ -46,6 +46,16 @@ def die_with_parent() -> None:
     atexit.register(_farewell, me.pid, writing, watcher)
 
 
+def is_orphan() -> bool:
+    """Whether the process that started this one has ended: we have fallen to init, or to a service manager that takes its
+    place for a session. For processes that somebody else started and waits for; what people detach looks the same."""
+    parent = look(os.getppid())
+    if parent is None:
+        return True
+    name = os.path.basename((command(parent.pid) or [""])[0])
+    return (parent.pid == 1 or name == "systemd") and not _is_dvc(parent) and not _is_shell(parent)
+
+
 def _farewell(owner: int, writing: int, watcher: subprocess.Popen[bytes]) -> None:
     """Tell the watcher that we end by ourselves. A forked child runs this too and must not."""
     if os.getpid() != owner:

@@ -31,6 +31,9 @@ class ExecutionParams(Section):
     """Threads of torch; null: one per core."""
     keep_policies: int | None = Field(None, ge=1)
     """Fused rounds: how many published policies stay on disk; null: all. (Staged policies belong to DVC: `dvc gc`.)"""
+    accelerate_launch: tuple[str, ...] = ()
+    """Arguments of `accelerate launch`, e.g. ["--num_processes", "8", "--multi_gpu"]: updates then run in so many processes.
+    Empty: in one."""
     stage_timeout_minutes: float = Field(120, gt=0)
     """The flow ends a stage that runs longer."""
     stage_retries: int = Field(1, ge=0)

@@ -1,16 +1,18 @@
 """The sampling plan and its execution. Episodes, continuations, critiques and presamples join as further kinds of rows.
 """
 
-from assay.rollouts.plan import PlanRow, RolloutError, make_plan, split_shards
+from assay.rollouts.plan import PlanError, PlanRow, RolloutError, make_plan, split_shards
 from assay.rollouts.progress import Reporter
-from assay.rollouts.sample import Summary, run_plan, sample_rows, sample_shards
+from assay.rollouts.sample import Summary, render_prompts, run_plan, sample_rows, sample_shards
 
 __all__ = [
+    "PlanError",
     "PlanRow",
     "Reporter",
     "RolloutError",
     "Summary",
     "make_plan",
+    "render_prompts",
     "run_plan",
     "sample_rows",
     "sample_shards",

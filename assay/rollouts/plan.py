@@ -21,6 +21,10 @@ class RolloutError(RuntimeError):
     """A plan that cannot be made or carried out. The message says what was wrong and what to do."""
 
 
+class PlanError(RolloutError, ValueError):
+    """A plan that cannot be made: a person must change the parameters or the tasks."""
+
+
 @dataclass(frozen=True, slots=True)
 class PlanRow:
     """One completion to sample, complete in itself."""
@@ -48,17 +52,17 @@ def make_plan(
 
     tasks: table `tasks`. `round` of `rounds`: position inside a fused iteration; a staged iteration is one round.
     Seeds are hashes of (run seed, policy, task, kind, sample index): no row's seed depends on which others are planned.
-    Raises RolloutError for an unknown kind or where a kind has no task.
+    Raises PlanError for an unknown kind or where a kind has no task.
     """
     rows: list[PlanRow] = []
     policy = str(iteration) if round == 0 else f"{iteration}.{round}"
     for kind in kinds:
         splits = _SPLITS.get(kind)
         if splits is None:
-            raise RolloutError(f"no plan for rows of kind {kind!r}; known: {', '.join(_SPLITS)}")
+            raise PlanError(f"no plan for rows of kind {kind!r}; known: {', '.join(_SPLITS)}")
         candidates = _tasks_of(tasks, splits)
         if not candidates:
-            raise RolloutError(
+            raise PlanError(
                 f"no task of split {' or '.join(splits)} to sample for {kind}; raise tasks.{splits[0]} and run "
                 "generate again"
             )

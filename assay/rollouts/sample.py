@@ -14,7 +14,7 @@ import pyarrow.compute as pc
 from assay.engines import Engine, Progress, Renderer, Request
 from assay.params import Params
 from assay.rollouts.lock import folder_lock
-from assay.rollouts.plan import PlanRow, RolloutError, split_shards
+from assay.rollouts.plan import PlanError, PlanRow, split_shards
 from assay.rollouts.progress import Reporter
 from assay.rollouts.rows import trajectory_rows
 from assay.trajectories import ShardError, publish_folder, read_table, write_shard
@@ -60,7 +60,7 @@ def run_plan(
     caller to remove. Raises RolloutError where another process holds `scratch`, EngineError, ShardError (disk full).
     """
     if not plan:
-        raise RolloutError("the plan has no rows; there is nothing to sample")
+        raise PlanError("the plan has no rows; there is nothing to sample")
     draft = scratch / "trajectories"
     with folder_lock(scratch):
         summary = sample_shards(plan, engine, renderer, params.sampling.shard_rows, draft, progress)
@@ -85,7 +85,7 @@ def sample_shards(
     counts = _Counts()
     missing: list[int] = []
     for index, (path, rows) in enumerate(zip(paths, shards, strict=True)):
-        finished = read_finished(path, rows, engine)
+        finished = read_finished(path, rows, [prompts[id(row.messages)] for row in rows], engine)
         if finished is None:
             missing.append(index)
         else:
@@ -135,9 +135,11 @@ def render_prompts(plan: Sequence[PlanRow], renderer: Renderer) -> dict[int, tup
     return prompts
 
 
-def read_finished(path: Path, rows: Sequence[PlanRow], engine: Engine) -> pa.Table | None:
-    """A shard of an earlier run, where it is whole and holds these rows sampled by this engine at this version; else
-    None.
+def read_finished(
+    path: Path, rows: Sequence[PlanRow], prompts: Sequence[tuple[int, ...]], engine: Engine
+) -> pa.Table | None:
+    """A shard of an earlier run, where it is whole and holds these rows, sampled from these prompts by this engine at
+    this version; else None.
     """
     if not path.is_file():
         return None
@@ -146,6 +148,8 @@ def read_finished(path: Path, rows: Sequence[PlanRow], engine: Engine) -> pa.Tab
     except ShardError:
         return None
     if len(table) != len(rows):
+        return None
+    if [tuple(ids) for ids in table["prompt_ids"].to_pylist()] != list(prompts):
         return None
     found = table.select(_IDENTITY).to_pylist()
     for row, stored in zip(rows, found, strict=True):

@@ -4,12 +4,12 @@ from assay.rounds.assemble import assemble
 from assay.rounds.first_policy import first_policy
 from assay.rounds.generate import generate_tasks, make_tasks
 from assay.rounds.record import read_record
-from assay.rounds.sample import Sampler, open_sampler, sample
+from assay.rounds.sample import Sampler, open_sampler, plan_samples, sample, sample_into
 from assay.rounds.scratch import scratch_folder
 from assay.rounds.update import update
 from assay.rounds.verify import describe, verify
 
 __all__ = [
-    "Sampler", "assemble", "describe", "first_policy", "generate_tasks", "make_tasks", "open_sampler", "read_record", "sample",
-    "scratch_folder", "update", "verify",
+    "Sampler", "assemble", "describe", "first_policy", "generate_tasks", "make_tasks", "open_sampler", "plan_samples",
+    "read_record", "sample", "sample_into", "scratch_folder", "update", "verify",
 ]  # fmt: skip

@@ -14,12 +14,13 @@ def first_policy(params: Params, tasks: Path, out: Path, scratch: Path) -> dict[
     from assay.training.base import base_policy
     from assay.training.warm_start import warm_start
 
+    rows = read_table("tasks", tasks / "tasks.parquet")
     if params.policy.base is not None:
-        return base_policy(params, out, scratch)
+        return base_policy(params, rows, out, scratch)
     with Judge() as judge:
         return warm_start(
             params,
-            read_table("tasks", tasks / "tasks.parquet"),
+            rows,
             read_table("demonstrations", tasks / "demonstrations.parquet"),
             out,
             scratch,

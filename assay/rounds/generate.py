@@ -2,23 +2,33 @@
 
 import json
 import shutil
+from collections.abc import Callable
 from pathlib import Path
 
 from assay.environments import Generated, generate
 from assay.params import Params
+from assay.rounds.lines import lines
 from assay.trajectories import publish_folder, run_gate, write_shard
 from assay.verifiers import Judge
 
 
-def make_tasks(params: Params, root: Path) -> Generated:
+def make_tasks(params: Params, root: Path, workers: int = 1) -> Generated:
     """Tasks of every environment whose golds their own verifiers accept. Raises a ValueError of the room that refused."""
-    with Judge(params.verification) as judge:
-        return generate(params, root, check_gold=judge.gold_problem)
+
+    def say(what: str, done: int, wanted: int) -> None:
+        if what not in counters:
+            counters[what] = lines(f"tasks of {what}")
+        counters[what](done, wanted)
+
+    counters: dict[str, Callable[[int, int], None]] = {}
+    with Judge(params.verification, workers) as judge:
+        checked = lines("golds that need a worker")
+        return generate(params, root, lambda tasks: judge.gold_problems(tasks, checked), say)
 
 
-def generate_tasks(params: Params, root: Path, out: Path, gates: Path) -> None:
+def generate_tasks(params: Params, root: Path, out: Path, gates: Path, workers: int = 1) -> None:
     """Generate, pass the gate, publish `out` (tasks.parquet, demonstrations.parquet, counts.json) whole or not at all."""
-    generated = make_tasks(params, root)
+    generated = make_tasks(params, root, workers)
     draft = out.with_name(f".{out.name}.draft")
     shutil.rmtree(draft, ignore_errors=True)
     tasks = write_shard(draft / "tasks.parquet", "tasks", [task.to_row() for task in generated.tasks])

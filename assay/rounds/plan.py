@@ -53,7 +53,9 @@ def policy_parameters(params: Params, root: Path = Path()) -> int | None:
     config = folder / "config.json"
     if not config.is_file():
         raise ParameterError(f"params.yaml: policy.base is {params.policy.base!r}, but {config} is missing; name a complete model folder")
-    width = {"float32": 4, "float16": 2, "bfloat16": 2}.get(str(json.loads(config.read_text()).get("dtype", "bfloat16")), 2)
+    content = json.loads(config.read_text(encoding="utf-8"))
+    kind = content.get("dtype") or content.get("torch_dtype") or "bfloat16"
+    width = {"float32": 4, "float16": 2, "bfloat16": 2}.get(str(kind), 2)
     return sum(file.stat().st_size for file in folder.glob("*.safetensors")) // width
 
 

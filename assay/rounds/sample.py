@@ -8,7 +8,7 @@ from pathlib import Path
 from assay.engines import Engine, Renderer, load_renderer, open_engine
 from assay.params import Params
 from assay.params.execution import ExecutionParams
-from assay.rollouts import make_plan, run_plan
+from assay.rollouts import PlanRow, make_plan, render_prompts, run_plan, sample_shards
 from assay.trajectories import read_table
 
 
@@ -20,10 +20,17 @@ class Sampler:
     renderer: Renderer
 
 
+def plan_samples(tasks: Path, params: Params, iteration: int, kinds: Sequence[str]) -> list[PlanRow]:
+    """What is sampled from the policy of one iteration. Raises PlanError."""
+    return make_plan(read_table("tasks", tasks), params, iteration, kinds)
+
+
 @contextmanager
-def open_sampler(params: Params, policy: Path, execution: ExecutionParams) -> Iterator[Sampler]:
-    """Start the engine once; it is closed at the end of the block."""
+def open_sampler(params: Params, policy: Path, execution: ExecutionParams, plan: Sequence[PlanRow] = ()) -> Iterator[Sampler]:
+    """Start the engine once; it is closed at the end of the block. The prompts of `plan` are rendered before: a template that
+    refuses, or a prompt that is too long, is said at once and not after the engine's start."""
     renderer = load_renderer(policy, params.policy)
+    render_prompts(plan, renderer)
     engine = open_engine(
         params.sampling.engine,
         policy,
@@ -38,7 +45,11 @@ def open_sampler(params: Params, policy: Path, execution: ExecutionParams) -> It
         engine.close()
 
 
-def sample(sampler: Sampler, tasks: Path, params: Params, iteration: int, kinds: Sequence[str], out: Path, scratch: Path) -> None:
-    """Sample the plan of these kinds and publish its shards in `out`. Finished shards in `scratch` are not sampled again."""
-    plan = make_plan(read_table("tasks", tasks), params, iteration, kinds)
+def sample(sampler: Sampler, plan: Sequence[PlanRow], params: Params, out: Path, scratch: Path) -> None:
+    """Sample the plan and publish its shards in `out`. Finished shards in `scratch` are not sampled again."""
     run_plan(plan, sampler.engine, sampler.renderer, params, out=out, scratch=scratch)
+
+
+def sample_into(sampler: Sampler, plan: Sequence[PlanRow], params: Params, folder: Path) -> None:
+    """Make `folder`, which the caller publishes, hold the shards of the plan and nothing else. Finished ones are kept."""
+    sample_shards(plan, sampler.engine, sampler.renderer, params.sampling.shard_rows, folder)

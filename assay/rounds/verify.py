@@ -1,23 +1,19 @@
 """Verdicts over trajectories and the estimate of the rule's noise. The body of the stage `verify`, and of a fused round."""
 
-import time
 from collections import Counter
 
 import pyarrow as pa
 
 from assay.environments import Task
-from assay.isolation.pool import Progress
 from assay.params import Params
+from assay.rounds.lines import lines
 from assay.verifiers import estimate_noise, verify_trajectories
-
-LINE_EVERY = 10.0
-"""Seconds between two lines about verdicts that take long."""
 
 
 def verify(tasks: pa.Table, trajectories: pa.Table, params: Params, workers: int) -> tuple[pa.Table, pa.Table]:
     """Tables `verdicts` and `noise_estimates` of the given trajectories."""
     by_id = {row["task_id"]: Task.from_row(row) for row in tasks.to_pylist()}
-    verdicts = verify_trajectories(by_id, trajectories, params.verification, workers, _lines())
+    verdicts = verify_trajectories(by_id, trajectories, params.verification, workers, lines("verdicts that need a worker"))
     return verdicts, estimate_noise(verdicts, by_id, trajectories)
 
 
@@ -35,16 +31,3 @@ def describe(verdicts: pa.Table, estimates: pa.Table) -> str:
 
 def _columns(table: pa.Table, *names: str) -> list[list[str]]:
     return [table.column(name).to_pylist() for name in names]
-
-
-def _lines() -> Progress:
-    """Counts verdicts that a worker has to give, in lines at intervals."""
-    last = time.monotonic()
-
-    def say(settled: int, total: int) -> None:
-        nonlocal last
-        if time.monotonic() - last >= LINE_EVERY:
-            last = time.monotonic()
-            print(f"verdicts: {settled:,} of {total:,} that need a worker", flush=True)
-
-    return say

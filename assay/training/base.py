@@ -5,6 +5,8 @@ import shutil
 from pathlib import Path
 from typing import Any
 
+import pyarrow as pa
+
 from assay.engines import load_renderer
 from assay.params import Params
 from assay.trajectories import publish_folder
@@ -18,10 +20,11 @@ class BaseError(ValueError):
     """policy.base does not name a usable model. The message says what is missing and what to do."""
 
 
-def base_policy(params: Params, out: Path, scratch: Path) -> dict[str, Any]:
+def base_policy(params: Params, tasks: pa.Table, out: Path, scratch: Path) -> dict[str, Any]:
     """Copy the model that `policy.base` names into out/policy, complete and checked. Returns a summary.
 
-    Files are copied as they are: nothing is loaded, weights keep their type. Raises BaseError for a folder without
+    Files are copied as they are: nothing is loaded, weights keep their type. The prompts of `tasks` are rendered with its
+    tokenizer and template, so that a bad one is said before anything is sampled. Raises EngineError for such, BaseError for a folder without
     configuration, weights or tokenizer, and for a hub name that cannot be fetched.
     """
     name = params.policy.base
@@ -32,7 +35,8 @@ def base_policy(params: Params, out: Path, scratch: Path) -> dict[str, Any]:
     draft = scratch / "base"
     shutil.rmtree(draft, ignore_errors=True)
     shutil.copytree(source, draft / "policy", symlinks=False, ignore=shutil.ignore_patterns(*_LEFT_OUT, "*.bin", "*.pth", "*.gguf"))
-    load_renderer(draft / "policy", params.policy)  # a template, an end token: found missing here, not after sampling began
+    # A template, an end token, a prompt that is too long: found here, not after sampling began.
+    load_renderer(draft / "policy", params.policy).check_prompts(tasks.select(["task_id", "prompt"]).to_pylist())
     publish_folder(draft, out)
     config = json.loads((out / "policy" / "config.json").read_text(encoding="utf-8"))
     return {"base": name, "architecture": (config.get("architectures") or ["unknown"])[0]}

@@ -13,7 +13,7 @@ from typing import Any
 
 import pyarrow as pa
 
-from assay.engines import PLAIN_TEMPLATE, Renderer, Request
+from assay.engines import PLAIN_TEMPLATE, Renderer, Request, given_template
 from assay.params import Params
 from assay.training.demonstrations import IGNORED, Demonstrations, batches, encode
 from assay.training.model import make_model, save_policy
@@ -95,7 +95,7 @@ class WarmStartRun:
         rows = [row for row in demonstrations.to_pylist() if row["task_id"] not in ids]
         if not rows:
             raise WarmStartError("every demonstration belongs to a task that is held back for checks: raise tasks.demonstrations")
-        template = Path(params.policy.chat_template).read_text(encoding="utf-8") if params.policy.chat_template else PLAIN_TEMPLATE
+        template = given_template(params.policy) or PLAIN_TEMPLATE
         prompts, completions = rendered(params, template, rows), [f"{row['completion']}{MESSAGE_END}" for row in rows]
         texts = [a + b for a, b in zip(prompts[:TOKENIZER_TEXTS], completions, strict=False)]
         self.tokenizer = train_tokenizer(texts, params.policy.shape.vocabulary, template, params.policy.shape.max_positions)
@@ -109,6 +109,7 @@ class WarmStartRun:
             self.model.parameters(), lr=params.warm_start.learning_rate, betas=(0.9, 0.98), weight_decay=0.01
         )  # fmt: skip
         check_renderer = renderer_of(self.tokenizer, params)
+        check_renderer.check_prompts(tasks.select(["task_id", "prompt"]).to_pylist())  # better now than after the training
         self.requests = [
             Request(
                 prompt_ids=check_renderer.prompt_ids(task["prompt"], task["task_id"]),

@@ -12,7 +12,9 @@ WINDOW = 20_000
 
 _BRACES = re.compile(r"\\(?:boxed|fbox)\s*\{|\\.|[{}]", re.DOTALL)
 # Repetitions are bounded: two unbounded ones side by side take quadratic time on a long run of spaces.
-_MARKER = re.compile(r"(?:\banswer\b(?:[ \t]{1,3}is)?[ \t]{0,3}(?:\*\*|__)?[ \t]{0,3}:|####)", re.IGNORECASE)
+_MARKER = re.compile(r"\banswer\b(?:[ \t]{1,3}is)?[ \t]{0,3}(?:\*\*|__)?[ \t]{0,3}:|####", re.IGNORECASE)
+_FORMULA = re.compile(r"[ \t]{0,3}[-+$\\(\[{.\d]")
+_TAG_START, _TAG_END = re.compile(r"<answer>", re.IGNORECASE), re.compile(r"</answer>", re.IGNORECASE)
 
 _DIGITS = r"(?:\d{1,3}(?:,\d{3})+|\d+)"
 _FORMATS = (
@@ -67,16 +69,21 @@ def _boxed(text: str) -> str | None:
 
 
 def _tagged(text: str) -> str | None:
-    lower = text.lower()
-    end = lower.rfind("</answer>")
-    start = lower.rfind("<answer>", 0, end) if end >= 0 else -1
-    return text[start + len("<answer>") : end].strip() if start >= 0 else None
+    ends = [match.start() for match in _TAG_END.finditer(text)]
+    starts = [match.end() for match in _TAG_START.finditer(text) if ends and match.end() <= ends[-1]]
+    return text[starts[-1] : ends[-1]].strip() if starts else None
 
 
 def _marked(text: str) -> str | None:
     if "####" not in text and "answer" not in text.lower():
         return None
-    ends = [match.end() for match in _MARKER.finditer(text)]
+    # `####` marks an answer (GSM8K), but also a heading of Markdown: it counts before a number or formula, or in the last line.
+    last_line = text.rstrip().rfind("\n")
+    ends = [
+        match.end()
+        for match in _MARKER.finditer(text)
+        if match.group() != "####" or match.start() > last_line or _FORMULA.match(text, match.end())
+    ]
     if not ends:
         return None
     line = text[ends[-1] :].strip().split("\n", 1)[0].strip()

@@ -1,15 +1,17 @@
 """Single verdicts, for those who cannot wait for a table: golds at generation, pass@1 while policy 0 is trained."""
 
 import json
+from collections.abc import Sequence
 from contextlib import ExitStack
 
 from assay.environments import Task
 from assay.isolation import Pool
+from assay.isolation.pool import Progress
 from assay.params.verification import VerificationParams
 from assay.verifiers.cascade import ask, open_pool, settle
 from assay.verifiers.extract import answer_format, extract_answer
 from assay.verifiers.spec import spec_of
-from assay.verifiers.verdicts import Finding, Verdict
+from assay.verifiers.verdicts import Finding, Verdict, abstain, wrong
 from assay.verifiers.verify import verifier_name
 
 
@@ -45,20 +47,33 @@ class Judge:
         oracle = verifier_name("oracle", task, self.params)
         return self.verdict(task, text, oracle).verdict == "correct"
 
+    def gold_problems(self, tasks: Sequence[Task], progress: Progress | None = None) -> list[str | None]:
+        """What keeps each task's rule from accepting the task's own gold; None where it does accept it. `progress` is
+        called with (settled, all) golds that need a worker."""
+        problems: list[str | None] = [None] * len(tasks)
+        by_worker: dict[str, list[int]] = {}
+        for position, task in enumerate(tasks):
+            name = verifier_name("rule", task, self.params)
+            assert name is not None
+            answer = extract_answer(task.gold)
+            if len(answer) > self.params.max_answer_characters:
+                problems[position] = _complaint(name, wrong("too_long"))
+            elif spec_of(name).slow is not None and not (spec_of(name).vouches and spec_of(name).quick(answer, task.gold)):
+                by_worker.setdefault(name, []).append(position)
+            elif (finding := spec_of(name).quick(answer, task.gold)) is None or finding.verdict != "correct":
+                problems[position] = _complaint(name, finding or abstain("error"))
+        for name, positions in by_worker.items():
+            items = [(name, extract_answer(t.gold), t.gold, json.dumps(t.meta, sort_keys=True)) for t in map(tasks.__getitem__, positions)]
+            for position, outcome in zip(positions, self._pool(name).map(items, progress), strict=True):
+                if outcome.failure is not None:
+                    problems[position] = f"{name} fails on it ({outcome.failure}: {outcome.detail[:200]})"
+                elif outcome.value.verdict != "correct":
+                    problems[position] = _complaint(name, outcome.value)
+        return problems
+
     def gold_problem(self, task: Task) -> str | None:
-        """What keeps the task's rule from accepting the task's own gold; None where it does accept it."""
-        name = verifier_name("rule", task, self.params)
-        assert name is not None
-        spec, answer = spec_of(name), extract_answer(task.gold)
-        if spec.vouches or spec.slow is None:
-            found = self.verdict(task, task.gold, name)
-            finding = Finding(found.verdict, found.reason, found.score, found.components)
-        else:
-            outcome = self._pool(name).map([(name, answer, task.gold, json.dumps(task.meta, sort_keys=True))])[0]
-            if outcome.failure is not None:
-                return f"{name} fails on it ({outcome.failure}: {outcome.detail[:200]})"
-            finding = outcome.value
-        return None if finding.verdict == "correct" else _complaint(name, finding)
+        """`gold_problems` of one task."""
+        return self.gold_problems([task])[0]
 
     def _pool(self, name: str) -> Pool:
         if name not in self._pools:

@@ -238,3 +238,14 @@ def test_a_hub_name_that_cannot_be_reached(tmp_path, monkeypatch):
 def test_names_with_wildcards_are_names(tmp_path):
     path = write_lines(tmp_path / "data[1].jsonl", ROWS)
     assert len(tasks(environment(tmp_path, path), "train")) > 30
+
+
+def test_golds_of_a_float32_column_are_the_numbers_that_people_wrote(tmp_path):
+    import datasets
+
+    features = datasets.Features({"prompt": datasets.Value("string"), "gold": datasets.Value("float32")})
+    rows = [{"prompt": "a tenth", "gold": 0.1}, {"prompt": "three", "gold": 3.0}]
+    datasets.Dataset.from_list(rows, features=features).to_parquet(tmp_path / "narrow.parquet")
+    env = environment(tmp_path, "narrow.parquet")
+    golds = {candidate.task.gold for split in ("train", "eval") for candidate in env.candidates(split)}
+    assert golds == {"0.1", "3"}

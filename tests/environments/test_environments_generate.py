@@ -26,9 +26,9 @@ CHAIN = {
 }  # fmt: skip
 
 
-def make(environments, root=ROOT, check_gold=None, base=None, seed=0, **tasks):
+def make(environments, root=ROOT, check_golds=None, base=None, seed=0, **tasks):
     sizes = {"train": 300, "eval": 60, "ood": 40, "demonstrations": 500} | tasks
-    return generate(Params(environments=environments, tasks=sizes, policy={"base": base}, seed=seed), root, check_gold)
+    return generate(Params(environments=environments, tasks=sizes, policy={"base": base}, seed=seed), root, check_golds)
 
 
 def write(path, rows):
@@ -194,7 +194,7 @@ def test_golds_that_the_verifier_cannot_read_are_named(tmp_path):
     rows = [{"prompt": f"{i}?", "gold": "many" if i % 40 == 7 else str(i)} for i in range(100)]
     own = write(tmp_path / "own.jsonl", rows)
     with pytest.raises(TaskError) as error:
-        make({"own": own}, tmp_path, check_gold=lambda t: None if t.gold.isdigit() else "not a number")
+        make({"own": own}, tmp_path, check_golds=lambda tasks: [None if t.gold.isdigit() else "not a number" for t in tasks])
     text = str(error.value)
     assert text.startswith("3 of 100 golds cannot be read")
     for row in (8, 48, 88):

@@ -127,3 +127,13 @@ def test_metadata_that_json_cannot_hold_are_refused():
     assert encode({"a": (1, Fraction(3, 4))}) == {"a": {"@tuple": [1, {"@fraction": "3/4"}]}}
     with pytest.raises(TypeError, match="set cannot be stored as JSON"):
         encode([{1, 2}])
+
+
+def test_an_entry_that_fails_later_than_the_probe_names_generator_seed_and_entry(monkeypatch):
+    class Fails:
+        def __getitem__(self, index):
+            raise KeyError("digits")
+
+    monkeypatch.setattr("assay.environments.reasoning_gym.make_dataset", lambda *arguments: Fails())
+    with pytest.raises(TaskError, match=r"environments\.x: chain_sum \(seed \d+, entry 0\): the generator fails \(KeyError"):
+        next(ReasoningGymEnvironment("x", ReasoningGym(generator="chain_sum"), 1).candidates("train"))

@@ -251,6 +251,8 @@ def test_an_experiment_changes_parameters_beside_the_workspace(project: Project)
 
 
 def test_changes_of_an_experiment_in_the_form_of_dvc() -> None:
+    from hydra.core.override_parser.overrides_parser import OverridesParser
+
     from flows.experiment import overrides
 
     changes = {
@@ -258,6 +260,7 @@ def test_changes_of_an_experiment_in_the_form_of_dvc() -> None:
         "training": {"learning_rate": 1e-4, "importance": {"mode": "off"}},
         "policy.base": None,
         "tags": ["a, b", 1],
+        "iterations": [{"k": 0, "next": 1}],
     }
     assert list(overrides(changes)) == [
         '++method="lp_reg"',
@@ -265,4 +268,8 @@ def test_changes_of_an_experiment_in_the_form_of_dvc() -> None:
         '++training.importance.mode="off"',
         "++policy.base=null",
         '++tags=["a, b", 1]',
+        "++iterations=[{k: 0, next: 1}]",
     ]
+    flat = {"method": "lp_reg", "training.learning_rate": 1e-4, "training.importance.mode": "off", "policy.base": None}
+    parsed = {one.key_or_group: one.value() for one in OverridesParser.create().parse_overrides(list(overrides(changes)))}
+    assert parsed == {**flat, "tags": ["a, b", 1], "iterations": [{"k": 0, "next": 1}]}

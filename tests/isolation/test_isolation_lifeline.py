@@ -202,3 +202,35 @@ def test_the_call_returns_and_a_second_one_starts_no_second_watcher(ground):
         os._exit(0 if once == len(psutil.Process().children()) == 1 and watched_ancestors() else 1)
     assert os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == 0
     assert len(psutil.Process().children()) == before
+
+
+ORPHAN = """
+import os, sys, time
+from assay.isolation import is_orphan
+assert not is_orphan()
+parent = os.getpid()
+if os.fork() == 0:
+    assert not is_orphan()
+    while os.getppid() == parent:
+        time.sleep(0.01)
+    with open(sys.argv[1], "w") as stream:
+        stream.write(f"{is_orphan()} {os.getppid()}")
+else:
+    time.sleep(0.2)
+"""
+
+
+def test_a_process_whose_parent_has_ended_knows_it(tmp_path):
+    subprocess.run([sys.executable, "-c", ORPHAN, str(tmp_path / "said")], check=True)
+    wait_until(lambda: (tmp_path / "said").exists() and (tmp_path / "said").read_text())
+    orphan, adopted_by = (tmp_path / "said").read_text().split()
+    name = psutil.Process(int(adopted_by)).name()
+    assert orphan == str(adopted_by == "1" or name == "systemd")  # others adopt only what they wait for
+
+
+def test_a_stage_that_begins_after_the_end_of_its_dvc_ends_at_once(tmp_path):
+    """kill -9 of dvc in the stage's first moments: before it has imported anything, and could watch anybody."""
+    starter = "import subprocess, sys; subprocess.Popen(['sh', '-c', 'exec ' + sys.argv[1]], start_new_session=True)"
+    command_line = f"env DVC_STAGE=rollout@0 {sys.executable} -c 'import time; time.sleep(0.5); import stages; print(1)' 2> {tmp_path}/said"
+    subprocess.run([sys.executable, "-c", starter, command_line], check=True, cwd=Path(__file__).parents[2])
+    wait_until(lambda: "the dvc that started this stage is gone" in (tmp_path / "said").read_text())

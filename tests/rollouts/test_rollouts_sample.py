@@ -177,7 +177,7 @@ def test_a_second_process_is_told_who_holds_the_plan(plan, engine, renderer, par
     holder = subprocess.Popen([sys.executable, "-c", code, scratch], stdin=subprocess.PIPE, stdout=subprocess.PIPE)
     try:
         assert holder.stdout is not None and holder.stdout.readline() == b"held\n"
-        with pytest.raises(RolloutError, match=rf"another process \(pid {holder.pid}\) is sampling the same plan"):
+        with pytest.raises(RolloutError, match=rf"another process \(pid {holder.pid}\) is at work on the same"):
             run_plan(plan, engine, renderer, params, tmp_path / "out", scratch)
         assert not (tmp_path / "out").exists()
     finally:
@@ -212,3 +212,10 @@ def test_a_policy_that_never_ends_is_warned_about(plan, engine, renderer, tmp_pa
 def test_an_empty_plan_is_refused(engine, renderer, params, tmp_path):
     with pytest.raises(RolloutError, match="the plan has no rows"):
         run_plan([], engine, renderer, params, tmp_path / "out", tmp_path / "scratch")
+
+
+def test_shards_sampled_from_other_prompts_are_sampled_again(plan, engine, renderer, params, tmp_path):
+    """A chat template that was changed between a kill and the next run."""
+    with pytest.raises(KeyboardInterrupt):
+        run_plan(plan, engine, replace(renderer, system_prompt="Add."), params, tmp_path / "out", tmp_path / "scratch", interrupt_after(2))
+    assert run_plan(plan, engine, renderer, params, tmp_path / "out", tmp_path / "scratch").resumed == 0

@@ -33,3 +33,16 @@ def test_stages_do_not_touch_each_other(tmp_path):
         raise RuntimeError
     with scratch_folder(tmp_path / "s", "rollout-1", [source]):
         assert first.is_dir()
+
+
+def test_of_several_processes_the_main_one_alone_cleans_up(tmp_path, monkeypatch):
+    """As under `accelerate launch`: each enters with the same inputs, in any order, and all leave."""
+    source = tmp_path / "input"
+    source.write_text("a")
+    with scratch_folder(tmp_path / "s", "update-0", [source]) as first:
+        monkeypatch.setenv("RANK", "1")
+        with scratch_folder(tmp_path / "s", "update-0", [source]) as second:
+            assert second == first
+        assert first.is_dir()
+        monkeypatch.setenv("RANK", "0")
+    assert list((tmp_path / "s" / "update-0").iterdir()) == []

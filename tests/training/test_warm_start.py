@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from assay.engines import PLAIN_TEMPLATE
+from assay.engines import PLAIN_TEMPLATE, EngineMistake
 from assay.environments import Task
 from assay.params import Params
 from assay.training.base import BaseError, base_policy
@@ -30,6 +30,12 @@ SHAPE = {
     "vocabulary": 300,
     "max_positions": 64,
 }
+
+
+TASKS = to_table("tasks", [
+    {"task_id": "long", "environment": "sums", "split": "eval", "prompt": [{"role": "user", "content": "1 + 2 = ?"}], "gold": "3",
+     "verifier": "numeric", "meta": "{}", "difficulty": None},
+])  # fmt: skip
 
 
 @pytest.fixture(scope="module")
@@ -163,17 +169,24 @@ def test_an_incomplete_base_model_is_refused(learned, tmp_path, missing, message
     (base / missing).unlink()
     params = Params.model_validate({"policy": {"base": str(base)}})
     with pytest.raises(BaseError, match=message):
-        base_policy(params, tmp_path / "models", tmp_path)
+        base_policy(params, TASKS, tmp_path / "models", tmp_path)
     assert not (tmp_path / "models").exists()
 
 
 def test_a_base_model_is_copied_as_it_is(learned, tmp_path):
     base = learned[0] / "models/policy"
-    base_policy(Params.model_validate({"policy": {"base": str(base)}}), tmp_path / "models", tmp_path)
+    base_policy(Params.model_validate({"policy": {"base": str(base)}}), TASKS, tmp_path / "models", tmp_path)
     assert tree_digest([tmp_path / "models/policy"]) == tree_digest([base])
 
 
 def test_an_unknown_hub_name_is_one_sentence(tmp_path, monkeypatch):
     monkeypatch.setenv("HF_HUB_OFFLINE", "1")
     with pytest.raises(BaseError, match="no such local folder"):
-        base_policy(Params.model_validate({"policy": {"base": "nobody/nothing"}}), tmp_path / "models", tmp_path)
+        base_policy(Params.model_validate({"policy": {"base": "nobody/nothing"}}), TASKS, tmp_path / "models", tmp_path)
+
+
+def test_a_prompt_that_is_too_long_for_a_base_model_is_said_before_anything_is_sampled(learned, tmp_path):
+    params = Params.model_validate({"policy": {"base": str(learned[0] / "models/policy"), "max_prompt_tokens": 4}})
+    with pytest.raises(EngineMistake, match=r"task long: its prompt has \d+ tokens, policy\.max_prompt_tokens is 4"):
+        base_policy(params, TASKS, tmp_path / "models", tmp_path)
+    assert not (tmp_path / "models").exists()
