@@ -43,7 +43,10 @@ class Kill:
 
 
 def start(workspace: Workspace) -> subprocess.Popen[bytes]:
-    return subprocess.Popen(["dvc", "repro"], cwd=workspace.root, env=workspace.environment(), stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
+    """`dvc repro`, its output on a pipe."""
+    return subprocess.Popen(
+        ["dvc", "repro"], cwd=workspace.root, env=workspace.environment(), stdout=subprocess.PIPE, stderr=subprocess.STDOUT
+    )  # fmt: skip
 
 
 def repro_until(workspace: Workspace, stage: str, after: float) -> Kill | None:
@@ -131,7 +134,8 @@ def main() -> None:
         expected, found = fingerprints(whole), fingerprints(killed)
         different = sorted(name for name in expected.keys() | found.keys() if expected.get(name) != found.get(name))
         survivors = sum(kill.survivors for kill in kills)
-        print(f"kills: {len(kills)} of {len(plan)}; files compared: {len(expected)}; different: {different or 'none'}; processes left: {survivors}")
+        print(f"kills: {len(kills)} of {len(plan)}; files compared: {len(expected)}; ", end="")
+        print(f"different: {different or 'none'}; processes left: {survivors}")
         if different or survivors or len(kills) < len(plan):
             raise SystemExit(1)
 

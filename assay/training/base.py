@@ -24,8 +24,8 @@ def base_policy(params: Params, tasks: pa.Table, out: Path, scratch: Path) -> di
     """Copy the model that `policy.base` names into out/policy, complete and checked. Returns a summary.
 
     Files are copied as they are: nothing is loaded, weights keep their type. The prompts of `tasks` are rendered with its
-    tokenizer and template, so that a bad one is said before anything is sampled. Raises EngineError for such, BaseError for a folder without
-    configuration, weights or tokenizer, and for a hub name that cannot be fetched.
+    tokenizer and template, so that a bad one is said before anything is sampled. Raises EngineError for such, BaseError
+    for a folder without configuration, weights or tokenizer, and for a hub name that cannot be fetched.
     """
     name = params.policy.base
     if name is None:

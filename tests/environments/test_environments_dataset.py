@@ -246,6 +246,6 @@ def test_golds_of_a_float32_column_are_the_numbers_that_people_wrote(tmp_path):
     features = datasets.Features({"prompt": datasets.Value("string"), "gold": datasets.Value("float32")})
     rows = [{"prompt": "a tenth", "gold": 0.1}, {"prompt": "three", "gold": 3.0}]
     datasets.Dataset.from_list(rows, features=features).to_parquet(tmp_path / "narrow.parquet")
-    env = environment(tmp_path, "narrow.parquet")
+    env = environment(tmp_path, "narrow.parquet", columns={})
     golds = {candidate.task.gold for split in ("train", "eval") for candidate in env.candidates(split)}
     assert golds == {"0.1", "3"}

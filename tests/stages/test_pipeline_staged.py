@@ -3,6 +3,8 @@
 import shutil
 
 import pytest
+import torch
+from safetensors.torch import load_file
 
 from benchmarks.workspace import fingerprints
 
@@ -68,6 +70,21 @@ def test_a_remote_brings_the_run_back_without_running_anything(another, tmp_path
     assert fresh.repro() == []
     assert (clone / "data/evaluate/report.html").read_bytes() == (another.root / "data/evaluate/report.html").read_bytes()
     shutil.rmtree(clone)
+
+
+def test_an_update_in_several_processes_is_that_of_one(another, finished):
+    """As a person with several GPUs has it: nothing but a parameter, the stage's command stays the same."""
+    launch = ["--cpu", "--num_processes", "2", "--num_machines", "1", "--mixed_precision", "no", "--dynamo_backend", "no"]
+    another.set_params(execution={"accelerate_launch": [*launch, "--main_process_port", "0"], "threads": 1})
+    shutil.rmtree(another.root / "models/1")
+    shutil.rmtree(another.root / "data/update/0")
+    done = another.run("python", "-m", "stages.update", "0")
+    assert done.stdout.count("optimizer step 3 of 3") == 1
+    one, two = (load_file(workspace.root / "models/1/policy/model.safetensors") for workspace in (finished, another))
+    assert one.keys() == two.keys()
+    assert all(torch.allclose(one[name], two[name], atol=1e-5) for name in one)
+    assert [len(another.table(name, "data/update/0")) for name in ("updates", "token_statistics")] == [3, 64]
+    assert not (another.root / ".assay/scratch/update-0").exists() or not list((another.root / ".assay/scratch/update-0").iterdir())
 
 
 def test_a_mistake_in_params_stops_before_any_work(another):
