@@ -35,7 +35,8 @@ def interval(row: dict[str, Any] | None, digits: int = 3, sign: str = "") -> str
 
 
 def policies(table: Lookup, split: str, pass_at: Sequence[int]) -> Grid:
-    """One row per policy: pass@k with intervals and the plain metrics."""
+    """One row per policy: pass@k with intervals and the plain metrics. Accuracies are over the tasks on which every
+    verifier decided a sample, whose number stands before them."""
     plain = (
         ("rule", "accuracy_rule", ".3f"),
         ("reference", "accuracy_reference", ".3f"),
@@ -52,8 +53,11 @@ def policies(table: Lookup, split: str, pass_at: Sequence[int]) -> Grid:
         plain_cells = [
             "–" if value is None else format(value, form) for value, (_, _, form) in zip(values, used, strict=True)
         ]
-        rows.append((str(k), *(interval(table.get(k, split, f"pass@{n}")) for n in pass_at), *plain_cells))
-    return Grid(("policy", *(f"pass@{n}" for n in pass_at), *(name for name, _, _ in used)), tuple(rows), 1)
+        judged = (table.get(k, split, "accuracy_rule") or {"n": 0})["n"]
+        passes = (interval(table.get(k, split, f"pass@{n}")) for n in pass_at)
+        rows.append((str(k), *passes, f"{judged:,}", *plain_cells))
+    header = ("policy", *(f"pass@{n}" for n in pass_at), "tasks all judged", *(name for name, _, _ in used))
+    return Grid(header, tuple(rows), 1)
 
 
 def environments(table: Lookup, samples: Samples) -> Grid:

@@ -39,6 +39,9 @@ def _split(table: Lookup, split: str, confidence: float) -> str:
             )
         )
         lines.append(f"{iteration:<8}{cells}{rest}")
+    judged = table.get(table.iterations[-1], split, "accuracy_rule")
+    if judged and judged["n"] < tasks:
+        lines.append(f"rule says: over the tasks that every verifier decided, {judged['n']} at policy {table.iterations[-1]}")
     verdict = gain_sentence(table, split)
     return "\n".join([*lines, verdict] if verdict else lines)
 

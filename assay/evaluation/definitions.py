@@ -23,9 +23,13 @@ METRICS: dict[str, str] = {
     "explore_rate": (
         "Of the tasks that policy 0 never solves in its samples, the share that this policy solves at least once."
     ),
-    "accuracy_rule": "Share of right samples by the rule, the verifier that gives the reward.",
-    "accuracy_reference": "The same by the reference, a stronger rule that gives no reward.",
-    "accuracy_oracle": "The same by the environment's oracle, which decides exactly, where there is one.",
+    "accuracy_rule": (
+        "Share of right samples by the rule, the verifier that gives the reward, over the samples that every verifier "
+        "decided which decides any here: accuracies in one row are about the same samples. n counts their tasks, which "
+        "can be fewer than those of pass@k."
+    ),
+    "accuracy_reference": "The same samples by the reference, a stronger rule that gives no reward.",
+    "accuracy_oracle": "The same samples by the environment's oracle, which decides exactly, where there is one.",
     "abstain_share": (
         "Share of samples on which the headline verifier did not decide (timeout, crash, unreadable gold). "
         "They are neither right nor wrong and enter no accuracy."

@@ -98,15 +98,7 @@ def _metrics(
         both = chosen & (decided > 0) & (first_decided > 0)
         yield "keep_rate", keep_rate(first_right[both] > 0, right[both] > 0, confidence)
         yield "explore_rate", explore_rate(first_right[both] > 0, right[both] > 0, confidence)
-    for role in ROLES:
-        if role in samples.verdicts:
-            role_right, role_decided = correct_share(samples, policy, role)
-            use = chosen & (role_decided > 0)
-            if use.any() or role == "rule":
-                yield (
-                    f"accuracy_{role}",
-                    mean_with_interval(role_right[use] / role_decided[use], confidence, samples=draws),
-                )
+    yield from _accuracies(samples, policy, chosen, confidence, draws)
     rows = samples.per_task(policy)
     use = chosen & (rows > 0)
     yield "abstain_share", _share(samples, policy, samples.headline == ABSTAIN, use, rows, params)
@@ -115,6 +107,26 @@ def _metrics(
     tokens = samples.per_task(policy, samples.tokens)
     yield "length_mean", mean_with_interval(tokens[use] / rows[use], confidence, bounded=False)
     yield "entropy", ratio_with_interval(samples.per_task(policy, samples.surprisal)[use], tokens[use], confidence)
+
+
+def _accuracies(
+    samples: Samples, policy: int, chosen: NDArray[np.bool_], confidence: float, draws: float
+) -> Iterator[tuple[str, Estimate]]:
+    """Accuracy by each role that decides anything on the chosen tasks, over the samples that all of these decided.
+
+    A role judges some environments and some answers only: over its own samples each would be about other tasks, and
+    their difference would say nothing about the verifiers.
+    """
+    decided = {role: (codes == CORRECT) | (codes == WRONG) for role, codes in samples.verdicts.items()}
+    mine = chosen[samples.task]
+    present = [role for role in ROLES if role == "rule" or (role in decided and (decided[role] & mine).any())]
+    by_all = np.logical_and.reduce([decided[role] for role in present])
+    count = samples.per_task(policy, mask=by_all)
+    use = chosen & (count > 0)
+    for role in present:
+        right = samples.per_task(policy, mask=by_all & (samples.verdicts[role] == CORRECT))
+        share = mean_with_interval(right[use] / count[use], confidence, samples=draws) if use.any() else NOTHING
+        yield f"accuracy_{role}", share
 
 
 def _pass(

@@ -4,9 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-import numpy as np
 import pyarrow as pa
-import pyarrow.compute as pc
 
 from assay.evaluation.charts import Line, line_chart, short
 from assay.evaluation.evaluate import ALL
@@ -28,8 +26,8 @@ class Figure:
     table: tuple[tuple[str, ...], ...] = field(default=(), repr=False)
 
 
-def result_figures(table: Lookup, split: str, statistics: pa.Table | None = None) -> list[Figure]:
-    """What the policies can do, over iterations."""
+def result_figures(table: Lookup, split: str, entropy_lines: Sequence[Line] = ()) -> list[Figure]:
+    """What the policies can do, over iterations. entropy_lines: the picture of entropy, see entropy.py."""
     ks, policies = table.pass_at, table.iterations
     shown = ks if len(ks) <= 4 else [ks[0], *ks[-3:]]
     over_policies = [
@@ -71,7 +69,11 @@ def result_figures(table: Lookup, split: str, statistics: pa.Table | None = None
         )
     lengths = [metric_line(table, split, "length_mean", "tokens", 1)]
     figures.append(chart("Length of completions", "Sampled tokens, end token included.", lengths, "policy", "tokens"))
-    figures.append(_entropy(table, split, statistics))
+    note = (
+        "Evaluation samples give an estimate: minus the mean sampled log-probability. The training engine computes it "
+        "exactly, at the temperature of training and on the rows that the filter kept: other prompts, other answers."
+    )
+    figures.append(chart("Entropy", note, entropy_lines, "policy", "nats per token"))
     shares = [
         metric_line(table, split, "truncated_share", "cut at the longest length", 5),
         metric_line(table, split, "abstain_share_rule", "rule abstained", 3),
@@ -92,7 +94,8 @@ def verifier_figures(table: Lookup, split: str, noise: pa.Table | None) -> list[
         if len(present) > 1:
             found.append((-len(present), name, present))
     note = (
-        "The same samples, by the rule (it gives the reward) and by better ones. The gap is what the rule gets wrong."
+        "The samples that all of these verifiers decided, by the rule (it gives the reward) and by better ones. The gap "
+        "is what the rule gets wrong."
     )
     accuracy = [
         chart(f"Accuracy by verifier: {name}", note, lines, "policy", "share of samples", unit=True)
@@ -212,24 +215,3 @@ def _noise_figures(noise: pa.Table | None) -> list[Figure]:
             chart(f"False negatives of the rule: {environment}", note, lines, "iteration", "false-negative rate")
         )
     return figures
-
-
-def _entropy(table: Lookup, split: str, statistics: pa.Table | None) -> Figure:
-    lines = [metric_line(table, split, "entropy", "sampled, evaluation", 1)]
-    if statistics is not None and len(statistics):
-        xs = sorted(pc.unique(statistics["iteration"]).to_pylist())
-        parts = [statistics.filter(pc.equal(statistics["iteration"], k))["entropies"] for k in xs]
-        exact = [_mean(pc.list_flatten(part.combine_chunks())) for part in parts]
-        lines.append(Line("exact, training rows", xs, exact, 2, dashed=True))
-    return chart(
-        "Entropy",
-        "At the sampling temperature: minus the mean sampled log-probability, and what the training engine computes.",
-        lines,
-        "policy",
-        "nats per token",
-    )
-
-
-def _mean(values: pa.Array) -> float | None:
-    numbers = values.to_numpy(zero_copy_only=False).astype(np.float64)
-    return float(numbers.mean()) if len(numbers) else None

@@ -53,8 +53,8 @@ class Lookup:
 def metrics_json(evaluations: pa.Table) -> dict[str, Any]:
     """Nested metrics: `first` and `last` policy, `gain` between them, and every policy; split by split.
 
-    Keys: pass@k with _low and _high, the single metrics, and per environment pass@1. Values are rounded to DIGITS
-    significant digits.
+    Keys: pass@k with _low and _high, the single metrics, accuracy_n (tasks that the accuracies are over), and per
+    environment pass@1. Values are rounded to DIGITS significant digits.
     """
     table = Lookup(evaluations)
     policies = {f"policy_{k}": {split: _one(table, k, split) for split in table.splits} for k in table.iterations}
@@ -89,6 +89,8 @@ def _one(table: Lookup, iteration: int, split: str) -> dict[str, Any]:
         row = table.get(iteration, split, metric)
         if row:
             found[metric] = _round(row["value"])
+            if metric == "accuracy_rule":
+                found["accuracy_n"] = row["n"]
     by_environment = {
         name: _round(value)
         for name in table.environments
@@ -103,11 +105,13 @@ def plot_tables(
     """Rows of each plot by file stem. A plot without data is a file with its header only (see HEADERS)."""
     table = Lookup(evaluations)
     main = table.splits[0]
+    # The largest k depends on the scale, but dvc.yaml must name a column: it stands once more under a name of its own.
+    columns = [(f"pass@{k}", k) for k in table.pass_at] + [("pass@largest", table.pass_at[-1])]
     wide = [
         {"policy": k}
         | {
-            f"pass@{n}{end}": _round(row[name])
-            for n in table.pass_at
+            f"{column}{end}": _round(row[name])
+            for column, n in columns
             if (row := table.get(k, main, f"pass@{n}"))
             for end, name in _ENDS
         }
@@ -116,6 +120,7 @@ def plot_tables(
     accuracy = [
         {"policy": k}
         | {role: _round(table.value(k, main, f"accuracy_{role}")) for role in ("rule", "reference", "oracle")}
+        | {"tasks": (table.get(k, main, "accuracy_rule") or {}).get("n")}
         for k in table.iterations
     ]
     lengths = [
@@ -137,7 +142,7 @@ def plot_tables(
 
 HEADERS: dict[str, tuple[str, ...]] = {
     "pass_at_k": ("policy",),
-    "accuracy": ("policy", "rule", "reference", "oracle"),
+    "accuracy": ("policy", "rule", "reference", "oracle", "tasks"),
     "lengths": ("policy", "length_mean", "truncated_share", "entropy"),
     "learning": (
         "global_step",

@@ -20,6 +20,7 @@ import pyarrow.compute as pc
 from assay.evaluation import breakdown, definitions
 from assay.evaluation.breakdown import interval
 from assay.evaluation.console import gain_sentence
+from assay.evaluation.entropy import entropy_lines
 from assay.evaluation.figures import result_figures, verifier_figures
 from assay.evaluation.figures_training import training_figures
 from assay.evaluation.metrics import Lookup, write_text
@@ -86,7 +87,7 @@ def context(
         "difficulty_grid": breakdown.difficulty(samples, split),
         "reason_grid": breakdown.reasons(samples),
         "verifier_grid": breakdown.verifiers(record.verdicts),
-        "result_figures": result_figures(table, split, record.token_statistics),
+        "result_figures": result_figures(table, split, entropy_lines(record, table, split, params)),
         "verifier_figures": verifier_figures(table, split, record.noise_estimates),
         "training_figures": training_figures(record.batches, record.updates),
         "categories": CATEGORIES,

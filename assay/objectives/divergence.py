@@ -17,7 +17,8 @@ from collections.abc import Callable
 import torch
 
 LARGEST_LOG_RATIO = 20.0
-"""d is cut here inside the exponential of k3, where float32 would overflow."""
+"""In k3 d is cut to this range, where e^d would overflow float32. Cut in both of its places, or beyond the range the
+linear one alone would pull the policy away from the reference."""
 
 
 class DivergenceError(ValueError):
@@ -36,10 +37,10 @@ def k2(logprobs: torch.Tensor, reference: torch.Tensor) -> torch.Tensor:
 
 def k3(logprobs: torch.Tensor, reference: torch.Tensor) -> torch.Tensor:
     """e^d - d - 1, per token, never negative, an unbiased value of KL(pi || ref). Its gradient as a loss is the forward
-    KL's.
+    KL's, and 0 where |d| is above 20.
     """
-    d = reference - logprobs
-    return torch.exp(d.clamp(max=LARGEST_LOG_RATIO)) - d - 1
+    d = (reference - logprobs).clamp(-LARGEST_LOG_RATIO, LARGEST_LOG_RATIO)
+    return torch.exp(d) - d - 1
 
 
 ESTIMATORS: dict[str, Callable[[torch.Tensor, torch.Tensor], torch.Tensor]] = {"k1": k1, "k2": k2, "k3": k3}

@@ -1,4 +1,5 @@
-"""Entropy and log-likelihood from logits, in float32 and in chunks, so that no float32 copy of all logits is held."""
+"""Entropy and log-likelihood from logits, in float32 and in chunks: beside the logits and their gradient, both in the
+type they came in, about one chunk is held."""
 
 from collections.abc import Callable
 
@@ -35,8 +36,8 @@ def likelihood_and_entropy(
 
 
 def _log_softmax(logits: torch.Tensor, temperature: float) -> torch.Tensor:
-    logits = logits.float()
-    return torch.log_softmax(logits if temperature == 1 else logits / temperature, dim=-1)
+    # Divided in float32: in a shorter type the quotient would be rounded.
+    return torch.log_softmax(logits if temperature == 1 else logits.float() / temperature, dim=-1, dtype=torch.float32)
 
 
 def _entropy(logs: torch.Tensor) -> torch.Tensor:
@@ -49,5 +50,6 @@ def _chunked(function: Callable[..., torch.Tensor], logits: torch.Tensor, *other
     size = max(1, CHUNK_ELEMENTS // logits.size(-1))
     if logits.size(0) <= size:
         return function(logits, *others)
-    parts = [[tensor[start : start + size] for tensor in (logits, *others)] for start in range(0, logits.size(0), size)]
+    # split, not slices: the gradient of a slice is as large as all logits, zeros but for the chunk.
+    parts = zip(*(tensor.split(size) for tensor in (logits, *others)), strict=True)
     return torch.cat([checkpoint(function, *part, use_reentrant=False) for part in parts], dim=-1)

@@ -7,13 +7,20 @@ from typing import Any
 # Speed, memory, precision, logging and distribution: what an update on stored trajectories really uses.
 ALLOWED: frozenset[str] = frozenset({
     "accelerator_config", "adam_epsilon", "bf16", "cast_lm_head_to_fp32", "ddp_backend", "ddp_broadcast_buffers",
-    "ddp_bucket_cap_mb", "ddp_find_unused_parameters", "ddp_static_graph", "ddp_timeout", "debug", "deepspeed",
-    "disable_dropout", "fp16", "fsdp", "fsdp_config", "full_determinism", "gradient_checkpointing",
-    "gradient_checkpointing_kwargs", "log_level", "log_level_replica", "log_on_each_node", "model_init_kwargs",
-    "neftune_noise_alpha", "optim", "optim_args", "optim_target_modules", "project", "report_to", "run_name", "tf32",
-    "torch_compile", "torch_compile_backend", "torch_compile_mode", "torch_empty_cache_steps", "trackio_bucket_id",
-    "trackio_space_id", "trackio_static_space_id", "trust_remote_code", "use_cpu",
+    "ddp_bucket_cap_mb", "ddp_find_unused_parameters", "ddp_static_graph", "ddp_timeout", "debug", "disable_dropout",
+    "fsdp", "fsdp_config", "full_determinism", "gradient_checkpointing", "gradient_checkpointing_kwargs", "log_level",
+    "log_level_replica", "log_on_each_node", "model_init_kwargs", "neftune_noise_alpha", "optim", "optim_args",
+    "optim_target_modules", "project", "report_to", "run_name", "tf32", "torch_compile", "torch_compile_backend",
+    "torch_compile_mode", "torch_empty_cache_steps", "trackio_bucket_id", "trackio_space_id",
+    "trackio_static_space_id", "trust_remote_code", "use_cpu",
 })  # fmt: skip
+
+# Field of GRPOConfig -> why an update refuses it, and what to do instead.
+REFUSED: dict[str, str] = {
+    "deepspeed": "DeepSpeed keeps the optimizer in a layout that the next update cannot take over: leave it out and use "
+    "`accelerate launch` with DDP, or training.lora where memory is short",
+    "fp16": "its gradient scaler skips optimizer steps, after which schedule and stored steps disagree: set bf16 instead",
+}
 
 # Field of GRPOConfig -> the parameter of ours that says the same.
 OWNED: dict[str, str] = {
@@ -56,6 +63,10 @@ def check_grpo_fields(fields: Mapping[str, Any]) -> None:
     for name in fields:
         if name in ALLOWED:
             continue
+        if name in REFUSED:
+            if fields[name]:
+                raise ValueError(f"training.grpo.{name}: {REFUSED[name]}")
+            continue  # false or null: what it is anyway
         if name in OWNED:
             raise ValueError(f"training.grpo.{name} is set by {OWNED[name]}: set that instead")
         close = difflib.get_close_matches(name, ALLOWED, n=1)

@@ -60,6 +60,7 @@ class EvaluationParams(Section):
     temperature: float = Field(1.0, ge=0)
     top_p: float = Field(1.0, gt=0, le=1)
     pass_at: tuple[int, ...] = (1, 2, 4, 8)
+    """Values of k for pass@k; 1, the chance of success at the first try, must be among them."""
     confidence: float = Field(0.95, gt=0, lt=1)
     sampled_trajectories: int = Field(24, ge=0)
     """Trajectories shown in the report, per iteration."""
@@ -71,4 +72,6 @@ class EvaluationParams(Section):
                 f"pass_at is {list(self.pass_at)}, but evaluation.samples is {self.samples}: unbiased pass@k needs at least k samples "
                 "of each task; list values of k from 1 to evaluation.samples"
             )
+        if 1 not in self.pass_at:
+            raise ValueError(f"pass_at is {list(self.pass_at)}, without 1: report and cards compare policies by pass@1; add 1")
         return self

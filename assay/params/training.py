@@ -112,8 +112,9 @@ class TrainingParams(Section):
     max_gradient_norm: float = Field(1.0, gt=0)
     adam_betas: tuple[Beta, Beta] = (0.9, 0.999)
     lora: LoraParams | None = None
-    checkpoint_every: int = Field(8, ge=1)
-    """Optimizer steps between two checkpoints inside the stage; a killed stage goes on from the last."""
+    checkpoint_every: int = Field(2, ge=1)
+    """Optimizer steps between two checkpoints inside the stage; a killed stage goes on from the last. At or above
+    steps_per_iteration none is written: after the last step comes publication."""
     grpo: dict[str, Any] = {}
     """Further fields of TRL's GRPOConfig (report_to, bf16, gradient_checkpointing, optim ...). Fields that our own
     parameters set, and fields that would have no effect, are refused.

@@ -33,7 +33,9 @@ class FilterParams(Section):
     """Which rows and groups are offered to training. Group statistics use all non-abstained rows before any is dropped."""
 
     zero_variance_groups: bool = True
-    """Drop groups whose rewards are all equal (their advantages are zero under group estimators)."""
+    """Drop groups whose rewards are all equal. Under group estimators their advantages are zero, so that they bear no
+    gradient of the policy loss. A penalty towards policy 0 (training.divergence) or an entropy bonus does act on them:
+    with either, and with reinforce_plus_plus, they are kept whatever this says."""
     truncated: bool = False
     """Drop completions cut at max_tokens. Length-biased: off by default."""
     duplicates: bool = False
@@ -41,4 +43,5 @@ class FilterParams(Section):
     max_mismatch: float | None = Field(None, gt=0)
     """Drop rows whose mean |sampler - trainer| log-probability differs by more (nats). Biases the gradient: off by default."""
     denominator: Literal["kept", "all"] = "kept"
-    """Rows that the loss is divided by: those that are kept, or all that were sampled."""
+    """Rows that the loss is divided by: those that are kept, or all that were sampled. The larger divisor makes smaller
+    gradients; Adam nearly undoes that, max_gradient_norm does not."""

@@ -42,8 +42,7 @@ def drop_reasons(
     drop(np.isnan(rewards), "abstained")
     if params.filter.truncated:
         drop(truncated, "truncated")
-    # Without a group baseline equal rewards are no reason to drop: their advantages are not zero.
-    if params.filter.zero_variance_groups and isinstance(params.training.advantage, GroupZScore | LeaveOneOut):
+    if params.filter.zero_variance_groups and _only_advantages_bear_gradient(params):
         drop(without_variance(rewards, groups), "zero_variance")
     if params.filter.duplicates:
         drop(_duplicates(groups, streams.completions), "duplicate")
@@ -52,6 +51,17 @@ def drop_reasons(
     if not (dropped == KEPT).any():
         raise FilterError(_nothing_left(dropped))
     return dropped
+
+
+def _only_advantages_bear_gradient(params: Params) -> bool:
+    """Whether a row whose group has equal rewards changes nothing but the divisor.
+
+    Not so without a group baseline, where its advantage is not zero, nor with a penalty or bonus: those act on every
+    row, and dropping the solved tasks would lift the tether to policy 0 exactly where the policy has become certain.
+    """
+    training = params.training
+    group_baseline = isinstance(training.advantage, GroupZScore | LeaveOneOut)
+    return group_baseline and training.divergence.coefficient == 0 and training.entropy_bonus == 0
 
 
 def without_variance(rewards: np.ndarray, groups: np.ndarray) -> np.ndarray:

@@ -1,26 +1,34 @@
 """GRPOConfig of one update, from our parameters: one value, one place."""
 
+import os
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import torch
 
 from assay.params import Params
-from assay.params.grpo import check_grpo_fields
+from assay.params.grpo import REFUSED, check_grpo_fields
 from assay.training.policies import precision
 from assay.training.trl_surface import GRPOConfig
 
 
-def grpo_config(params: Params, policy: Path, output: Path) -> GRPOConfig:
+class LaunchError(ValueError):
+    """Options of `accelerate launch` under which an update cannot train. The message says which, and what to do."""
+
+
+def grpo_config(
+    params: Params, policy: Path, output: Path, progress: Callable[[str], None] = lambda line: None
+) -> GRPOConfig:
     """The configuration under which `policy` is trained; checkpoints go to `output`. Raises ValueError for a refused
-    field."""
+    field, LaunchError for a launch that does not fit."""
     training = params.training
     check_grpo_fields(training.grpo)
     mixed = precision(policy, params)
+    _check_launch(mixed)
     # Defaults that a user may overrule in training.grpo.
     choices: dict[str, Any] = {
         "bf16": mixed == "bfloat16",
-        "fp16": mixed == "float16",
         "gradient_checkpointing": False,  # TRL's default is true: a fifth slower; smaller micro-batches save memory too
         "log_level": "error",
         "use_cpu": not torch.cuda.is_available(),
@@ -30,7 +38,7 @@ def grpo_config(params: Params, policy: Path, output: Path) -> GRPOConfig:
     reports = choices.pop("report_to", [])
     reports = [reports] if isinstance(reports, str) else list(reports)
     choices["report_to"] = [name for name in reports if name not in ("dvclive", "none")]
-    return GRPOConfig(
+    config = GRPOConfig(
         output_dir=str(output),
         learning_rate=training.learning_rate,
         weight_decay=training.weight_decay,
@@ -54,6 +62,24 @@ def grpo_config(params: Params, policy: Path, output: Path) -> GRPOConfig:
         num_generations=2,
         **choices,
     )
+    if config.n_gpu > 1:
+        # Trainer would wrap the model in nn.DataParallel, which splits tensors that are not rows; TRL refuses to start.
+        progress(f"{config.n_gpu} GPUs seen, one used: start with accelerate launch to use them all")
+        config._n_gpu = 1
+    return config
+
+
+def _check_launch(mixed: str | None) -> None:
+    """Raises LaunchError where the environment that `accelerate launch` sets would overrule our parameters."""
+    if os.environ.get("ACCELERATE_USE_DEEPSPEED", "false").lower() == "true":
+        raise LaunchError(f"accelerate launch was asked for DeepSpeed: {REFUSED['deepspeed']}")
+    asked = os.environ.get("ACCELERATE_MIXED_PRECISION", "no")
+    own = "bf16" if mixed else "no"
+    if asked not in ("no", own):
+        raise LaunchError(
+            f"accelerate launch was asked for mixed precision {asked}, but the parameters say {own}: start it with "
+            "--mixed_precision no; training.grpo.bf16 decides, and else the type of the policy"
+        )
 
 
 def wants_dvclive(params: Params) -> bool:

@@ -39,12 +39,10 @@ def config_dtype(folder: Path) -> str:
 def precision(folder: Path, params: Params) -> str | None:
     """Type of mixed-precision arithmetic, None for float32 throughout. Weights in training are float32 in any case.
 
-    training.grpo.bf16 and fp16 decide; where neither is given, a policy that is published in half precision is
-    trained in bfloat16, any other in float32.
+    training.grpo.bf16 decides; where it is not given, a policy that is published in half precision is trained in
+    bfloat16, any other in float32.
     """
     fields = params.training.grpo
-    if fields.get("fp16"):
-        return "float16"
     if "bf16" in fields:
         return "bfloat16" if fields["bf16"] else None
     return None if config_dtype(folder) == "float32" else "bfloat16"
@@ -65,8 +63,13 @@ def load_model(folder: Path, params: Params) -> Any:
 
 
 def add_adapter(model: Any, options: LoraParams, seed: int, weights: dict[str, torch.Tensor] | None) -> Any:
-    """The model with a trainable low-rank adapter: new (seeded), or with the given weights."""
+    """The model with a trainable low-rank adapter: new (seeded), or with the given weights.
+
+    Raises PolicyError for targets that the model does not have, or that cannot be merged, and for weights of another
+    adapter.
+    """
     from peft import LoraConfig, get_peft_model, set_peft_model_state_dict
+    from peft.tuners.tuners_utils import BaseTunerLayer
 
     config = LoraConfig(
         task_type="CAUSAL_LM",
@@ -75,11 +78,21 @@ def add_adapter(model: Any, options: LoraParams, seed: int, weights: dict[str, t
         lora_dropout=options.dropout,
         target_modules=options.targets if isinstance(options.targets, str) else list(options.targets),
     )
+    ends = (model.get_input_embeddings(), model.get_output_embeddings())
+    tied = ends[0] is not None and ends[1] is not None and ends[0].weight is ends[1].weight
     torch.manual_seed(seed_from(seed, "adapter"))
     try:
         wrapped = get_peft_model(model, config)
     except ValueError as error:
         raise PolicyError(f"training.lora.targets {options.targets!r} does not fit the policy: {error}") from error
+    if tied:
+        # Merged, the adapter of one would change both: the published policy would not be the one that was trained.
+        for name, module in wrapped.named_modules():
+            if isinstance(module, BaseTunerLayer) and any(module.get_base_layer() is end for end in ends):
+                raise PolicyError(
+                    f"training.lora.targets {options.targets!r} adapts {name.removeprefix('base_model.model.')}, but this "
+                    "policy's input and output embeddings are one tensor: leave both out of the targets"
+                )
     if weights is not None:
         found = set_peft_model_state_dict(wrapped, weights)
         missing = [name for name in found.missing_keys if "lora_" in name]

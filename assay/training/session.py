@@ -55,13 +55,13 @@ class UpdateSession:
         live: Path | None = None,
         progress: Report = lambda line: None,
     ) -> None:
-        self.policy, self.params = policy, params
+        self.policy, self.params, self._progress = policy, params, progress
         # Another number of processes divides rows otherwise: its checkpoints are of no use to this one.
         self.scratch = scratch / f"processes-{os.environ.get('WORLD_SIZE', '1')}"
         state = read_state(trainer_state, policy, params) if trainer_state else None
         self._base = trainer_state / "base" if trainer_state and state and state.lora else policy
         model = _load(policy, trainer_state, state, params)
-        config = grpo_config(params, policy, self.scratch)
+        config = grpo_config(params, policy, self.scratch, progress)
         self.trainer = TrajectoryTrainer(
             model,
             config,
@@ -100,6 +100,13 @@ class UpdateSession:
         checkpoint = last_complete(self.scratch) if self.main else None
         accelerator.wait_for_everyone()
         checkpoint = checkpoint or last_complete(self.scratch)
+        if checkpoint is not None and not trainer.has_first_pass():
+            # Without the first pass the ratios of a resumed update would be wrong: no checkpoint, then.
+            if self.main:
+                self._progress(f"{self.scratch}: its first pass cannot be read, so the update starts anew")
+            self.forget_checkpoints()
+            accelerator.wait_for_everyone()
+            checkpoint = None
         if self._live is not None:
             trainer.add_callback(dvclive_callback(self._live, resumed=checkpoint is not None))
             self._live = None

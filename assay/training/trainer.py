@@ -2,6 +2,8 @@
 
 import os
 import pickle
+import zipfile
+import zlib
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -19,7 +21,7 @@ from assay.training.ragged import Ragged
 from assay.training.schedule import learning_rate_factor
 from assay.training.terms import Term, TokenStreams, needs_entropy_gradient
 from assay.training.trl_surface import GRPOConfig, StoredTrainer
-from assay.trajectories import seed_from
+from assay.trajectories import seed_from, sync_file
 
 
 class TrainingError(RuntimeError):
@@ -127,6 +129,7 @@ class TrajectoryTrainer(StoredTrainer):
         file.parent.mkdir(parents=True, exist_ok=True)
         draft = file.with_suffix(".draft.npz")
         np.savez(draft, logprobs=values["logprobs"], entropies=values["entropies"])
+        sync_file(draft)
         os.replace(draft, file)
         self._use_first_pass(values)
 
@@ -139,8 +142,26 @@ class TrajectoryTrainer(StoredTrainer):
 
     def reread_first_pass(self) -> None:
         """What the first pass found before this update was interrupted."""
-        with np.load(self._first_pass_file()) as stored:
-            self._use_first_pass({name: stored[name] for name in ("logprobs", "entropies")})
+        values = self._stored_first_pass()
+        if values is None:
+            raise TrainingError(f"{self._first_pass_file()}: cannot be read; delete {self.args.output_dir} and run the update again")
+        self._use_first_pass(values)
+
+    def has_first_pass(self) -> bool:
+        """Whether every process can read what its first pass stored for this batch. Called on every process."""
+        own = torch.tensor(float(self._stored_first_pass() is not None), device=self.args.device)
+        return self.accelerator.reduce(own, "sum").item() == self.accelerator.num_processes
+
+    def _stored_first_pass(self) -> dict[str, np.ndarray] | None:
+        """None where the file is missing or damaged, as a machine that lost its power may leave it."""
+        assert self.batch is not None
+        try:
+            with np.load(self._first_pass_file()) as stored:
+                values = {name: stored[name] for name in ("logprobs", "entropies")}
+        except (OSError, EOFError, KeyError, ValueError, zipfile.BadZipFile, zlib.error):
+            return None
+        size = self.batch.streams.completions.offsets[-1]
+        return values if all(array.shape == (size,) for array in values.values()) else None
 
     def floating_point_ops(self, inputs: Any) -> int:
         """Six per parameter and token, padding included; shown by some reporters."""
@@ -163,10 +184,11 @@ class TrajectoryTrainer(StoredTrainer):
 
     def compute_loss(self, model: Any, inputs: MicroBatch, return_outputs: bool = False, num_items_in_batch: Any = None) -> torch.Tensor:
         """This micro-batch's part of the step's loss, times the number of processes, over which gradients are averaged."""
-        logprobs, entropies = completion_likelihood(
-            model, self.head, inputs.tokens, self.args.temperature,
-            entropy_gradient=needs_entropy_gradient(self.terms),
-        )  # fmt: skip
+        with self.accelerator.autocast():
+            logprobs, entropies = completion_likelihood(
+                model, self.head, inputs.tokens, self.args.temperature,
+                entropy_gradient=needs_entropy_gradient(self.terms),
+            )  # fmt: skip
         assert inputs.old_logprobs is not None
         streams = TokenStreams(
             mask=inputs.mask,
@@ -223,6 +245,7 @@ class _Begin(TrainerCallback):
         self.trainer = trainer
 
     def on_train_begin(self, args: Any, state: Any, control: Any, **_others: Any) -> None:
+        self.trainer.keep_logits_short()
         if state.global_step == 0:
             self.trainer.carry_on()
             self.trainer.first_pass()

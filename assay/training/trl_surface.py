@@ -6,12 +6,15 @@ batches. Kept are its configuration, optimizer, precision, distribution, logging
 of what is not public:
 
 - `trl.import_utils.is_vllm_available`: answers no while TRL is imported. TRL would import vLLM, which costs many
-seconds and   sets up worker processes, for generation that never happens here. - `GRPOTrainer._prepare_inputs` and
-`_generate_and_score_completions`: would sample. - `GRPOTrainer._metrics["train"]`: values to be logged at the next
-log. - `Trainer.training_step`, called past GRPOTrainer's (which counts steps of a generation batch). -
-`Trainer._load_optimizer_and_scheduler` and `_save_optimizer_and_scheduler`: the only code that knows how DDP, FSDP
-and   DeepSpeed store an optimizer; called with our own folders. - `accelerator.gradient_state._set_sync_gradients`:
-as Trainer does between micro-batches.
+  seconds and sets up worker processes, for generation that never happens here.
+- `GRPOTrainer._prepare_inputs` and `_generate_and_score_completions`: would sample.
+- `GRPOTrainer._metrics["train"]`: values to be logged at the next log.
+- `Trainer.training_step`, called past GRPOTrainer's (which counts steps of a generation batch).
+- `Trainer._load_optimizer_and_scheduler` and `_save_optimizer_and_scheduler`: the only code that knows how DDP and
+  FSDP store an optimizer; called with our own folders.
+- `TrainingArguments._n_gpu` (in grpo.py): 1, so that no nn.DataParallel is made.
+- `accelerator.gradient_state._set_sync_gradients`: as Trainer does between micro-batches.
+- `_original_forward` of a model that accelerate prepared for mixed precision: put back, see `keep_logits_short`.
 """
 
 from contextlib import nullcontext
@@ -76,6 +79,14 @@ class StoredTrainer(GRPOTrainer):
             with nullcontext() if last else self.accelerator.no_sync(model):
                 total += super(GRPOTrainer, self).training_step(model, micro_batch, None)
         return total
+
+    def keep_logits_short(self) -> None:
+        """Undo accelerate's wrapper of the model's forward, which copies logits (rows x vocabulary, the largest tensor
+        of an update) to float32, as is their gradient. What it did beside, autocast, `compute_loss` must do."""
+        model = self.accelerator.unwrap_model(self.model_wrapped, keep_torch_compile=False)
+        original = model.__dict__.pop("_original_forward", None)
+        if original is not None:
+            model.forward = original
 
     def note(self, measures: dict[str, float]) -> None:
         """Values for the next log."""

@@ -68,6 +68,25 @@ def test_not_applicable_reference_is_absent_not_abstained():
     assert values(table, environment="all")["abstain_share"] == (0.0, 2)
 
 
+def test_accuracies_of_verifiers_are_over_the_same_samples():
+    """The oracle judges sums only, the reference lost one of them: pooled, all three are about what all decided."""
+    samples = [
+        (0, "a", {"rule": "-", "reference": "+", "oracle": "+"}),
+        (0, "a", {"rule": "-", "reference": "?", "oracle": "+"}),
+        (0, "b", {"rule": "+", "reference": "+", "oracle": "+"}),
+        (0, "c", {"rule": "+", "reference": "-"}),
+    ]
+    table = run(samples)
+    for name in ("all", "sums"):
+        found = values(table, environment=name)
+        assert [found[f"accuracy_{role}"] for role in ("rule", "reference", "oracle")] == [(0.5, 2), (1.0, 2), (1.0, 2)]
+    words = values(table, environment="words")
+    assert (words["accuracy_rule"], words["accuracy_reference"]) == ((1.0, 1), (0.0, 1)) and "accuracy_oracle" not in words
+    assert values(table, environment="all")["pass@1"] == (1.0, 3)
+    apart = run([(0, "a", {"rule": "+", "oracle": "+"}), (0, "c", {"rule": "+", "reference": "+"})])
+    assert values(apart, environment="all")["accuracy_rule"] == (None, 0)
+
+
 def test_a_sample_that_the_oracle_did_not_see_counts_as_abstained():
     samples = [(0, "a", {"rule": "+", "oracle": "+"}), (0, "a", {"rule": "+"})]
     table = values(run(samples), environment="sums")
@@ -134,6 +153,8 @@ def test_two_policies_in_one_iteration_are_refused():
 def test_pass_at_beyond_the_samples_is_a_parameter_error():
     with pytest.raises(ValueError, match=r"evaluation\.samples is 4"):
         EvaluationParams(samples=4, pass_at=(1, 8))
+    with pytest.raises(ValueError, match=r"pass_at is \[2, 4\], without 1"):
+        EvaluationParams(samples=4, pass_at=(2, 4))
 
 
 def test_a_whole_run_agrees_with_a_plain_loop(tmp_path):

@@ -3,6 +3,7 @@
 import csv
 import json
 from dataclasses import replace
+from pathlib import Path
 
 import duckdb
 import pyarrow as pa
@@ -17,6 +18,8 @@ from assay.evaluation.definitions import queries
 from assay.params import Params
 from assay.params.sampling import EvaluationParams
 from assay.trajectories import read_table
+
+ROOT = Path(__file__).parents[2]
 
 
 @pytest.fixture(scope="module")
@@ -65,6 +68,7 @@ def test_metrics_json_nests_first_last_gain_and_every_policy(out, evaluations):
     assert [found["pass@8"], found["pass@8_low"], found["pass@8_high"]] == pytest.approx(
         [row["value"], row["low"], row["high"]], rel=1e-5
     )
+    assert found["accuracy_n"] == rows[3, "eval", "accuracy_rule"]["n"] == rows[3, "eval", "accuracy_oracle"]["n"]
     assert metrics["gain"]["eval"]["pass@1"] == pytest.approx(rows[3, "eval", "pass@1_gain"]["value"], rel=1e-5)
 
 
@@ -72,18 +76,23 @@ def test_dvc_reads_metrics_and_plots(out, tmp_path):
     """The real DVC on the real files: a broken metric or plot is only an exit code away."""
     from dvc.repo import Repo
 
+    evaluate = tmp_path / "data/evaluate"
     for name, content in files(out).items():
-        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
-        (tmp_path / name).write_bytes(content)
-    plots = [{"learning": {"x": "global_step", "y": {"plots/learning.csv": ["loss"]}}}]
-    plots += [{"pass_at_k": {"x": "policy", "y": {"plots/pass_at_k.csv": ["pass@1", "pass@1_low", "pass@1_high"]}}}]
-    (tmp_path / "dvc.yaml").write_text(yaml.safe_dump({"metrics": ["metrics.json"], "plots": plots}))
+        (evaluate / name).parent.mkdir(parents=True, exist_ok=True)
+        (evaluate / name).write_bytes(content)
+    declared = yaml.safe_load((ROOT / "dvc.yaml").read_text())
+    (tmp_path / "dvc.yaml").write_text(yaml.safe_dump({key: declared[key] for key in ("metrics", "plots")}))
     repo = Repo.init(str(tmp_path), no_scm=True)
-    shown = repo.metrics.show()[""]["data"]["metrics.json"]["data"]
+    shown = repo.metrics.show()[""]["data"]["data/evaluate/metrics.json"]["data"]
     assert shown["last"]["eval"]["pass@1"] > shown["first"]["eval"]["pass@1"]
-    drawn = repo.plots.show()["workspace"]
-    assert len(drawn["sources"]["data"]["plots/pass_at_k.csv"]["data"]) == 4
-    assert not any("error" in value for value in drawn["sources"]["data"].values())
+    drawn = repo.plots.show()["workspace"]["sources"]["data"]
+    assert not any("error" in value for value in drawn.values())
+    assert drawn.keys() == {f"data/evaluate/plots/{file.name}" for file in (evaluate / "plots").iterdir()}
+    for plot in declared["plots"]:
+        for options in plot.values():
+            for file, columns in options["y"].items():
+                assert {options["x"], *columns} <= drawn[file]["data"][0].keys()
+    assert drawn["data/evaluate/plots/pass_at_k.csv"]["data"][3]["pass@largest"] == str(shown["last"]["eval"]["pass@8"])
 
 
 def test_plots_have_a_row_per_policy_or_step(out):
@@ -105,6 +114,7 @@ def test_console_table_speaks_of_every_policy(evaluations):
     assert [line[0] for line in lines[2:6]] == ["0", "1", "2", "3"]
     assert "policy 3 minus policy 0, paired by task: pass@1 +0." in text and "out-of-distribution tasks (12)" in text
     assert max(map(len, lines)) <= 110
+    assert "rule says: over the tasks that every verifier decided, 30 at policy 3" in text  # chain_sum has no oracle
 
 
 def test_console_table_of_a_run_that_decided_nothing():

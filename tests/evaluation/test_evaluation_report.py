@@ -7,12 +7,16 @@ from dataclasses import replace
 from html.parser import HTMLParser
 
 import pytest
+from hand_made import sample_tables
 from synthetic_run import ByteRenderer, Shape, make_run
 
-from assay.evaluation import RunRecord, evaluate
+from assay.evaluation import EvaluationError, RunRecord, evaluate
+from assay.evaluation.entropy import entropy_lines, trained_entropies
+from assay.evaluation.metrics import Lookup
 from assay.evaluation.report import SIZE_LIMIT, report_html
 from assay.evaluation.samples import gather
 from assay.evaluation.selection import CATEGORIES, categories, choose, coloured, visible
+from assay.trajectories import to_table
 
 HOSTILE = (
     "<script>alert(1)</script><img src=x onerror=alert(2)>\"'></article>{{ 7 * 7 }}\u202egnp.exe\x00\x1b[31m</style>"
@@ -27,6 +31,7 @@ class Page(HTMLParser):
         super().__init__()
         self.tags: list[tuple[str, dict[str, str | None]]] = []
         self.scripts: list[str] = []
+        self.text = ""
         self.open: list[str] = []
         self.feed(text)
 
@@ -44,6 +49,8 @@ class Page(HTMLParser):
     def handle_data(self, data):
         if self.open and self.open[-1] == "script":
             self.scripts.append(data)
+        else:
+            self.text += data
 
     def all(self, tag):
         return [attributes for name, attributes in self.tags if name == tag]
@@ -85,7 +92,7 @@ def test_what_a_model_wrote_is_only_text(tmp_path, params, renderer):
     parsed = Page(page)
     assert len(parsed.scripts) == 1 and not parsed.open and not parsed.all("img")
     assert len(parsed.all("article")) == 2 * params.evaluation.sampled_trajectories
-    assert "49" not in re.findall(r"</article>(.{0,8})", page)
+    assert "{{ 7 * 7 }}" in parsed.text and "<script>alert(1)</script>" in parsed.text
     assert "\x00" not in page and "\x1b" not in page and "\u202e" not in page
     assert "⟨U+202E⟩" in page and "␀" in page
 
@@ -135,6 +142,31 @@ def test_only_the_needed_tables(record, evaluations, params):
     assert "This run has no training tables." in page and "Messages before the chat template" in page
     assert not Page(page).open
     assert report_html(replace(record, token_statistics=None), evaluations, params, ByteRenderer()).count("<svg") >= 14
+
+
+def test_entropy_lines_say_of_which_rows_and_at_which_temperature(record, evaluations, params):
+    warm = params.model_copy(update={
+        "evaluation": params.evaluation.model_copy(update={"temperature": 0.6}),
+        "sampling": params.sampling.model_copy(update={"temperature": 1.2}),
+    })  # fmt: skip
+    lines = entropy_lines(record, Lookup(evaluations), "eval", warm)
+    assert [line.name for line in lines] == ["evaluation samples, temperature 0.6", "kept training rows, temperature 1.2"]
+    assert list(lines[1].x) == [0, 1, 2] and lines[1].y == pytest.approx([0.8, 0.7, 0.6])
+
+
+def test_entropy_of_training_rows_is_of_tokens_that_bear_loss():
+    """Tool output has an entropy too, but the policy did not write it."""
+    trajectories, _ = sample_tables([(0, "a", {"rule": "+"}), (1, "a", {"rule": "+"})], loss_mask=[True, False, True])
+    rows = [
+        {"trajectory_id": name, "iteration": k, "round": 0, "logprobs": [-1.0] * 3, "entropies": entropies}
+        for name, k, entropies in (("t0", 0, [1.0, 9.0, 2.0]), ("t1", 1, [0.0, 9.0, 1.0]), ("unknown", 1, [7.0]))
+    ]
+    statistics = to_table("token_statistics", rows)
+    assert trained_entropies(statistics, trajectories) == {0: 1.5, 1: 0.5}
+    assert trained_entropies(statistics, trajectories.slice(0, 1)) == {0: 1.5, 1: None}
+    rows[0]["entropies"] = [1.0]
+    with pytest.raises(EvaluationError, match="t0: its token statistics have another length"):
+        trained_entropies(to_table("token_statistics", rows), trajectories)
 
 
 @pytest.mark.parametrize("shape", [

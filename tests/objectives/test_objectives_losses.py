@@ -95,6 +95,20 @@ def test_divergence_worked_numbers():
     assert (k3(torch.randn(1000), torch.randn(1000)) >= 0).all()
 
 
+@pytest.mark.parametrize(("d", "value", "gradient"), [
+    (19, math.exp(19) - 20, 1 - math.exp(19)),
+    (21, math.exp(20) - 21, 0),
+    (-19, math.exp(-19) + 18, 1 - math.exp(-19)),
+    (-21, math.exp(-20) + 19, 0),
+])  # fmt: skip
+def test_k3_beyond_its_range_pulls_nowhere(d, value, gradient):
+    """Cut in the exponential only, its gradient at d = 21 would be +1: away from the reference."""
+    logprobs = torch.tensor([0.0], dtype=torch.float64, requires_grad=True)
+    result = k3(logprobs, torch.tensor([float(d)], dtype=torch.float64))
+    result.sum().backward()
+    assert result.item() == pytest.approx(value) and logprobs.grad.item() == pytest.approx(gradient)
+
+
 def test_expected_values_and_gradients_of_the_estimators():
     """The table of the module, by exact sums over a vocabulary: gradients with respect to logits."""
     torch.manual_seed(0)
@@ -165,6 +179,20 @@ def test_chunks_change_neither_values_nor_gradients(monkeypatch, with_entropy):
     monkeypatch.setattr(entropies, "CHUNK_ELEMENTS", 17 * 4)
     for one, other in zip(whole, run(), strict=True):
         assert torch.equal(one, other)
+
+
+def test_chunks_hold_no_gradients_of_all_logits(monkeypatch):
+    """The gradient of each slice would be as large as all logits: with 64 chunks, 64 such sums."""
+    from torch.profiler import ProfilerActivity, profile
+
+    monkeypatch.setattr(entropies, "CHUNK_ELEMENTS", 128)
+    logits = torch.randn(64, 128, dtype=torch.bfloat16, requires_grad=True)
+    total = likelihood_and_entropy(logits, torch.zeros(64, dtype=torch.int64))[0].sum()
+    with profile(activities=[ProfilerActivity.CPU], profile_memory=True) as seen:
+        total.backward()
+    largest = logits.numel() * logits.element_size()
+    whole = [event for event in seen.events() if event.name == "aten::zeros" and event.cpu_memory_usage >= largest]
+    assert len(whole) <= 1
 
 
 def test_entropy_bears_no_gradient_unless_asked():

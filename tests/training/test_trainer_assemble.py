@@ -62,6 +62,17 @@ def test_a_group_that_abstentions_left_alone_does_not_train():
     assert loose["kept"][4].as_py() and loose["advantage"][4].as_py() == 0
 
 
+@pytest.mark.parametrize("training", [{"divergence": {"coefficient": 0.1}}, {"entropy_bonus": 0.01}])
+def test_groups_without_variance_stay_where_a_penalty_acts_on_them(tmp_path, training):
+    params = make_params(training={**training, "grpo": {}})
+    trajectories = make_trajectories(3, 4)
+    verdicts = make_verdicts(trajectories, [1, 0, 0, 1] + [1] * 4 + [0] * 4, abstain=(11,))
+    reference = make_policy(tmp_path / "policy") if "divergence" in training else None
+    batch = assemble_batch(trajectories, verdicts, params, reference=reference)
+    assert batch["drop_reason"].to_pylist() == [None] * 11 + ["abstained"]
+    assert batch["advantage"].to_pylist()[4:11] == [0] * 7
+
+
 def test_duplicates_keep_the_first():
     trajectories = make_trajectories(1, 4)
     for name in ("completion_ids", "loss_mask", "sampled_logprobs"):
@@ -148,7 +159,7 @@ def test_evaluation_rows_do_not_train():
 def test_policy_0_is_asked_only_where_a_penalty_needs_it(tmp_path):
     policy = make_policy(tmp_path / "policy")
     trajectories = make_trajectories(3, 4)
-    verdicts = make_verdicts(trajectories, [1, 0, 0, 1, 1, 1, 1, 1, 0, 1, 0, 0])
+    verdicts = make_verdicts(trajectories, [1, 0, 0, 1, 1, 1, 1, 1, 0, 1, 0, 0], abstain=(5,))
     assert assemble_batch(trajectories, verdicts, make_params())["reference_logprobs"].null_count == 12
     params = make_params(training={"divergence": {"coefficient": 0.1}, "grpo": {}})
     with pytest.raises(AssembleError, match="needs policy 0"):

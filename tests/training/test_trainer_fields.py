@@ -1,20 +1,26 @@
 """Which fields of GRPOConfig may be set, and what our own parameters refuse before any work."""
 
 import dataclasses
+from pathlib import Path
 
 import pytest
+import yaml
 from trainer_fixtures import make_params, make_policy
 
-from assay.params.grpo import ALLOWED, OWNED
-from assay.training.grpo import grpo_config, wants_dvclive
+from assay.params.grpo import ALLOWED, OWNED, REFUSED
+from assay.params.training import TrainingParams
+from assay.training.grpo import LaunchError, grpo_config, wants_dvclive
 from assay.training.schedule import learning_rate_factor
+from assay.training.session import UpdateSession
 from assay.training.trl_surface import GRPOConfig
+
+ROOT = Path(__file__).parents[2]
 
 
 def test_every_named_field_exists():
     names = {field.name for field in dataclasses.fields(GRPOConfig)}
-    assert ALLOWED <= names and OWNED.keys() <= names
-    assert not ALLOWED & OWNED.keys()
+    assert ALLOWED <= names and OWNED.keys() <= names and REFUSED.keys() <= names
+    assert not ALLOWED & OWNED.keys() and not REFUSED.keys() & (ALLOWED | OWNED.keys())
 
 
 @pytest.mark.parametrize(
@@ -24,6 +30,8 @@ def test_every_named_field_exists():
         ({"num_generations": 4}, "set by sampling.group_size"),
         ({"use_vllm": True}, "not a field of GRPOConfig that an update"),
         ({"gradient_checkpoint": True}, "did you mean gradient_checkpointing"),
+        ({"deepspeed": "zero2.json"}, "training.grpo.deepspeed: DeepSpeed keeps the optimizer .* DDP"),
+        ({"fp16": True}, "training.grpo.fp16: .* set bf16 instead"),
     ],
 )
 def test_refused_fields(fields, message):
@@ -51,6 +59,50 @@ def test_fields_reach_the_configuration(tmp_path):
     assert (config.gradient_checkpointing, config.report_to, config.adam_epsilon) == (True, [], 1e-5)
     assert wants_dvclive(params) and not wants_dvclive(make_params())
     assert (config.bf16, grpo_config(params, half, tmp_path).bf16) == (False, True)
+
+
+@pytest.mark.parametrize(
+    ("variables", "message"),
+    [
+        ({"ACCELERATE_USE_DEEPSPEED": "true"}, "accelerate launch was asked for DeepSpeed"),
+        ({"ACCELERATE_MIXED_PRECISION": "fp16"}, "asked for mixed precision fp16, but the parameters say no"),
+        ({"ACCELERATE_MIXED_PRECISION": "bf16"}, "asked for mixed precision bf16, but the parameters say no"),
+    ],
+)
+def test_a_launch_cannot_overrule_the_parameters(tmp_path, monkeypatch, variables, message):
+    policy = make_policy(tmp_path / "policy")
+    for name, value in variables.items():
+        monkeypatch.setenv(name, value)
+    with pytest.raises(LaunchError, match=message):
+        grpo_config(make_params(), policy, tmp_path)
+
+
+def test_one_process_uses_one_of_several_gpus(tmp_path, monkeypatch):
+    """As on a machine with two: without a device here, only the count is made up."""
+    ready = GRPOConfig.__post_init__
+
+    def two(self):
+        ready(self)
+        self._n_gpu = 2
+
+    monkeypatch.setattr(GRPOConfig, "__post_init__", two)
+    policy, lines = make_policy(tmp_path / "policy"), []
+    config = grpo_config(make_params(), policy, tmp_path, lines.append)
+    assert config.n_gpu == 1
+    assert lines == ["2 GPUs seen, one used: start with accelerate launch to use them all"]
+    UpdateSession(policy, None, make_params(), scratch=tmp_path / "s")  # TRL refuses two
+
+
+@pytest.mark.parametrize("preset", sorted((ROOT / "conf/scale").glob("*.yaml")), ids=lambda file: file.stem)
+def test_every_scale_writes_checkpoints(preset):
+    training = TrainingParams.model_validate(yaml.safe_load(preset.read_text())["training"])
+    assert training.checkpoint_every < training.steps_per_iteration
+
+
+@pytest.mark.parametrize(("name", "denominator"), [("grpo", "all"), ("dr_grpo", "all"), ("rloo", "all"), ("dapo", "kept")])
+def test_presets_divide_as_their_papers_do(name, denominator):
+    content = yaml.safe_load((ROOT / f"conf/method/{name}.yaml").read_text())
+    assert content["filter"]["denominator"] == denominator
 
 
 def test_schedules():

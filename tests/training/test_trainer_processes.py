@@ -21,25 +21,33 @@ SCRIPT = """
 import sys
 sys.path.insert(0, sys.argv[1])
 from pathlib import Path
-from test_trainer_processes import CASES, options
+from test_trainer_processes import CASES, options, start
 from assay.training.update import update
 from assay.trajectories import read_table, write_shard
 root = Path(sys.argv[2])
 for name in CASES:
     batch = read_table("batches", root / f"{name}.parquet")
-    result = update(root / "policy", None, batch, options(name), out=root / f"two-{name}", scratch=root / f"s-{name}")
+    result = update(*start(root, name), batch, options(name), out=root / f"two-{name}", scratch=root / f"s-{name}")
     if result.main:
         write_shard(root / f"two-{name}-updates.parquet", "updates", result.updates)
         write_shard(root / f"two-{name}-statistics.parquet", "token_statistics", result.token_statistics)
 """
 
-CASES = {"odd": 27, "single": 1, "lora": 12}
-"""Rows: not a multiple of anything; fewer than processes; with an adapter."""
+CASES = {"odd": 27, "single": 1, "lora": 12, "second": 19, "second_lora": 9}
+"""Rows: not a multiple of anything; fewer than processes; with an adapter; with the optimizer of the update before."""
+
+BEFORE = {"second": "odd", "second_lora": "lora"}
+
+
+def start(root, name):
+    """(policy, trainer state) that a case begins from."""
+    before = root / f"two-{BEFORE.get(name)}"
+    return (before / "policy", before / "trainer") if name in BEFORE else (root / "policy", None)
 
 
 def options(name):
     training = {"steps_per_iteration": 1 if name == "single" else 3, "micro_batch_size": 4, "learning_rate": 1e-3}
-    lora = {"rank": 3, "alpha": 6} if name == "lora" else None
+    lora = {"rank": 3, "alpha": 6} if name.endswith("lora") else None
     return make_params(training={**training, "lora": lora, "entropy_bonus": 0.01, "grpo": {"report_to": "none"}})
 
 
@@ -67,7 +75,7 @@ def launched(tmp_path_factory):
 @pytest.mark.parametrize("name", CASES)
 def test_two_processes_are_one(launched, tmp_path, name):
     batch = read_table("batches", launched / f"{name}.parquet")
-    alone = update(launched / "policy", None, batch, options(name), out=tmp_path / "one", scratch=tmp_path / "s")
+    alone = update(*start(launched, name), batch, options(name), out=tmp_path / "one", scratch=tmp_path / "s")
     for file, tensor in weights_of(tmp_path / "one/policy").items():
         other = weights_of(launched / f"two-{name}/policy")[file]
         assert torch.allclose(tensor, other, atol=2e-5, rtol=0), file

@@ -8,6 +8,7 @@ import pyarrow as pa
 import torch
 
 from assay.params import Params
+from assay.training.assemble import assemble_batch
 from assay.trajectories import content_hash, schema, to_table
 
 # These models are so small that a second thread only waits, and on a busy machine waits long.
@@ -15,6 +16,7 @@ torch.set_num_threads(1)
 
 VOCABULARY = 48
 END = 1
+LORA = {"rank": 3, "alpha": 7, "dropout": 0.2, "targets": "all-linear"}
 
 
 def make_params(**sections: Any) -> Params:
@@ -102,6 +104,13 @@ def make_verdicts(
     return to_table("verdicts", rows)
 
 
+def batch_of(params, groups=6, size=4, *, seed=0, iteration=0, reference=None):
+    trajectories = make_trajectories(groups, size, seed=seed, iteration=iteration)
+    rewards = np.random.default_rng(seed + 9).integers(0, 2, groups * size)
+    rewards[::size], rewards[1::size] = 1, 0  # no group without variance
+    return assemble_batch(trajectories, make_verdicts(trajectories, rewards), params, reference=reference)
+
+
 def weights_of(folder: Path) -> dict[str, torch.Tensor]:
     from safetensors.torch import load_file
 
@@ -112,3 +121,8 @@ def files_of(folder: Path) -> dict[str, bytes]:
     return {
         path.relative_to(folder).as_posix(): path.read_bytes() for path in sorted(folder.rglob("*")) if path.is_file()
     }
+
+
+def close(one, other, tolerance=2e-6):
+    assert one.keys() == other.keys()
+    return all(torch.allclose(one[name], other[name], atol=tolerance, rtol=0) for name in one)
