@@ -16,6 +16,7 @@ import signal
 import subprocess
 import tempfile
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -42,17 +43,18 @@ class Kill:
     """Processes of the killed run that were alive PATIENCE seconds later."""
 
 
-def start(workspace: Workspace) -> subprocess.Popen[bytes]:
+def start(workspace: Workspace, target: Sequence[str] = ()) -> subprocess.Popen[bytes]:
     """`dvc repro`, its output on a pipe."""
     return subprocess.Popen(
-        ["dvc", "repro"], cwd=workspace.root, env=workspace.environment(), stdout=subprocess.PIPE, stderr=subprocess.STDOUT
+        ["dvc", "repro", *target], cwd=workspace.root, env=workspace.environment(), stdout=subprocess.PIPE, stderr=subprocess.STDOUT
     )  # fmt: skip
 
 
-def repro_until(workspace: Workspace, stage: str, after: float) -> Kill | None:
-    """Run `dvc repro`; `after` seconds into `stage` kill -9 the dvc process alone. A stage that ends earlier is killed at
-    its end, in whatever follows. None if the pipeline ended before."""
-    process = start(workspace)
+def repro_until(workspace: Workspace, stage: str, after: float, target: Sequence[str] = (), sign: str = "") -> Kill | None:
+    """Run `dvc repro` of the target; `after` seconds into `stage` kill -9 the dvc process alone. A stage that ends earlier is killed at
+    its end, in whatever follows. `sign`: the seconds count from a line of the stage that begins so. None if the pipeline ended
+    before."""
+    process = start(workspace, target)
     assert process.stdout is not None
     running, began, due = "", time.monotonic(), float("inf")
     with selectors.DefaultSelector() as selector:
@@ -71,7 +73,9 @@ def repro_until(workspace: Workspace, stage: str, after: float) -> Kill | None:
             for line in lines:
                 if line.startswith(b"Running stage '"):
                     before, running, began = running, line.split(b"'")[1].decode(), time.monotonic()
-                    due = began + after if running == stage else began if before == stage else due
+                    due = began + after if running == stage and not sign else began if before == stage else due
+                elif sign and running == stage and line.startswith(sign.encode()):
+                    due = min(due, time.monotonic() + after)
     children = psutil.Process(process.pid).children(recursive=True) if process.poll() is None else []
     os.kill(process.pid, signal.SIGKILL)
     process.wait()

@@ -8,6 +8,7 @@ Where a run has left trajectories in data/rollout, its own size is printed too.
 """
 
 import argparse
+import io
 import json
 import resource
 import subprocess
@@ -18,6 +19,7 @@ from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.parquet as pq
 
 from assay.trajectories import query, read_table, schema, shard_files, sync, write_shard
 
@@ -103,12 +105,23 @@ def sizes_of(rows: pa.Table, files: list[Path]) -> tuple[float, float, float, in
     return sum(file.stat().st_size for file in files), plain, short, tokens
 
 
+def with_dictionary(rows: pa.Table) -> int:
+    """Bytes of the same rows in one shard whose log-probabilities are encoded as everything else is."""
+    out = io.BytesIO()
+    pq.write_table(rows.combine_chunks(), out, compression="zstd", compression_level=3, write_page_checksum=True)
+    return len(out.getbuffer())
+
+
 def print_sizes(label: str, rows: pa.Table, files: list[Path]) -> None:
     stored, plain, short, tokens = sizes_of(rows, files)
     prompts = sum(len(ids) for ids in rows["prompt_ids"].to_pylist())
     print(f"  {label}: {len(rows):,} rows, {tokens / len(rows):.1f} completion and {prompts / len(rows):.1f} prompt tokens each")
-    for name, size in (("shards", stored), ("JSON lines, float32 digits", short), ("JSON lines, Python's digits", plain)):
-        ratio = "" if size == stored else f"{size / stored:7.1f} times the shards"
+    sizes = {
+        "shards": stored, "shards, bytes not split": with_dictionary(rows), "JSON lines, float32 digits": short,
+        "JSON lines, Python's digits": plain,
+    }  # fmt: skip
+    for name, size in sizes.items():
+        ratio = "" if size == stored else f"{size / stored:7.2f} times the shards"
         print(f"    {name:28}{size / 1e6:9.1f} MB {size / len(rows):9.1f} per row {size / tokens:8.2f} per token {ratio}")
 
 

@@ -82,7 +82,8 @@ def copy_project(target: Path, params: dict[str, Any] | None = None) -> Workspac
 
 def fingerprints(workspace: Workspace) -> dict[str, str]:
     """Digest of every cached output file of the workspace, by name."""
-    lock = yaml.safe_load((workspace.root / "dvc.lock").read_text())["stages"]
-    outputs = [workspace.root / out["path"] for stage in lock.values() for out in stage.get("outs", [])]
+    locks = [file for name in ("dvc.lock", "fused/dvc.lock") if (file := workspace.root / name).is_file()]
+    stages = [stage for file in locks for stage in yaml.safe_load(file.read_text())["stages"].values()]
+    outputs = [workspace.root / out["path"] for stage in stages for out in stage.get("outs", [])]
     files = [file for out in outputs for file in (sorted(out.rglob("*")) if out.is_dir() else [out]) if file.is_file()]
     return {file.relative_to(workspace.root).as_posix(): file_digest(file) for file in files}

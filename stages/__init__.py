@@ -71,6 +71,21 @@ def stage_params(name: str) -> Params:
 
 def iteration_argument() -> int:
     """The iteration on the command line. Raises SystemExit with the usage."""
-    if len(sys.argv) != 2 or not sys.argv[1].isdigit():
-        sys.exit(f"usage: python -m {module_name()} ITERATION")
+    if len(sys.argv) < 2 or not sys.argv[1].isdigit() or sys.argv[2:] not in ([], ["fused"]):
+        sys.exit(f"usage: python -m {module_name()} ITERATION [fused]")
     return int(sys.argv[1])
+
+
+def is_fused() -> bool:
+    """Whether the stage belongs to the fused pipeline, whose outputs lie in folders of their own."""
+    return sys.argv[-1] == "fused"
+
+
+def data_folder() -> Path:
+    """Outputs of this pipeline's stages, but for tasks and parameters, which both share."""
+    return Path("data/fused") if is_fused() else Path("data")
+
+
+def policy_folder(k: int) -> Path:
+    """Policy k of this pipeline, with its trainer. (Policy 0 of both is the same.)"""
+    return (Path("models/fused") if is_fused() else Path("models")) / str(k)

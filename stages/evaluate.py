@@ -4,14 +4,15 @@ from pathlib import Path
 
 from assay.engines import load_renderer
 from assay.evaluation import evaluate_run
-from assay.rounds import read_record
-from stages import stage, stage_params
+from assay.rounds import FUSED, STAGED, read_record
+from stages import TASKS, data_folder, is_fused, stage, stage_params
 
 
 def main() -> None:
-    params = stage_params("evaluate")
+    params, data = stage_params("evaluate"), data_folder()
     renderer = load_renderer(Path("models/0/policy"), params.policy)  # the tokenizer alone, to show prompts as the policy reads them
-    print(evaluate_run(read_record(Path("data"), len(params.iterations)), params, Path("data/evaluate"), renderer=renderer))
+    record = read_record(TASKS / "tasks.parquet", data, FUSED if is_fused() else STAGED, len(params.iterations))
+    print(evaluate_run(record, params, data / "evaluate", renderer=renderer))
 
 
 if __name__ == "__main__":

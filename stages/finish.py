@@ -1,26 +1,26 @@
 """Sample and verify the last policy on held-out tasks."""
 
-from pathlib import Path
 
+from assay.environments import tasks_from_table
 from assay.params import load_execution
 from assay.rounds import describe, open_sampler, plan_samples, sample_into, scratch_folder, verify
 from assay.trajectories import publish_folder, read_table, write_shard
-from stages import CONFIG, SCRATCH, TASKS, iteration_argument, stage, stage_params
+from stages import CONFIG, SCRATCH, TASKS, data_folder, iteration_argument, policy_folder, stage, stage_name, stage_params
 
 
 def main() -> None:
     n = iteration_argument()
-    params, policy, tasks = stage_params("finish"), Path(f"models/{n}/policy"), TASKS / "tasks.parquet"
+    params, policy, tasks = stage_params("finish"), policy_folder(n) / "policy", TASKS / "tasks.parquet"
     plan, execution = plan_samples(tasks, params, n, ("evaluation",)), load_execution()
-    with scratch_folder(SCRATCH, "finish", [CONFIG / "finish.json", tasks, policy]) as scratch:
+    with scratch_folder(SCRATCH, stage_name(), [CONFIG / "finish.json", tasks, policy]) as scratch:
         draft = scratch / "draft"
         with open_sampler(params, policy, execution, plan) as sampler:
             sample_into(sampler, plan, params, draft)
         trajectories = read_table("trajectories", draft)
-        verdicts, estimates = verify(read_table("tasks", tasks), trajectories, params, execution.verifier_workers)
+        verdicts, estimates = verify(tasks_from_table(read_table("tasks", tasks)), trajectories, params, execution.verifier_workers)
         write_shard(draft / "verdicts.parquet", "verdicts", verdicts)
         write_shard(draft / "noise_estimates.parquet", "noise_estimates", estimates)
-        publish_folder(draft, Path("data/finish"))
+        publish_folder(draft, data_folder() / "finish")
         print(describe(verdicts, estimates))
 
 

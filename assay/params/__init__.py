@@ -2,7 +2,7 @@
 
 from assay.params.base import ParameterError, Section
 from assay.params.loading import load_execution, load_params, read_stage_view, stage_view, write_stage_views
-from assay.params.schema import STAGE_SECTIONS, Iteration, Params
+from assay.params.schema import STAGE_SECTIONS, Iteration, Params, round_params
 
 __all__ = [
     "STAGE_SECTIONS",
@@ -13,6 +13,7 @@ __all__ = [
     "load_execution",
     "load_params",
     "read_stage_view",
+    "round_params",
     "stage_view",
     "write_stage_views",
 ]

@@ -5,6 +5,7 @@ from pydantic import Field, ValidationInfo, model_validator
 from assay.params.base import Section
 from assay.params.data import EnvironmentParams, TasksParams
 from assay.params.execution import ExecutionParams
+from assay.params.fused import FusedParams
 from assay.params.policy import PolicyParams, WarmStartParams
 from assay.params.sampling import EvaluationParams, SamplingParams, ServerEngine
 from assay.params.training import TrainingParams
@@ -41,6 +42,7 @@ class Params(Section):
     verification: VerificationParams = VerificationParams()
     filter: FilterParams = FilterParams()
     training: TrainingParams = TrainingParams()
+    fused: FusedParams = FusedParams()
     execution: ExecutionParams = ExecutionParams()
 
     @model_validator(mode="after")
@@ -88,12 +90,31 @@ class Params(Section):
                 f"training.steps_per_iteration is {training.steps_per_iteration}, but an iteration samples only "
                 f"{sampling.tasks_per_iteration} groups (sampling.tasks_per_iteration): each step needs a group"
             )
+        fused = self.fused
+        tasks, steps = fused.tasks_per_round or sampling.tasks_per_iteration, fused.steps_per_round or training.steps_per_iteration
+        if steps > tasks:
+            raise ValueError(f"a fused round has {steps} optimizer steps but only {tasks} groups: lower fused.steps_per_round")
+        if fused.max_staleness > 0 and training.importance.mode == "off":
+            raise ValueError(
+                f"fused.max_staleness is {fused.max_staleness}, so rows come from older policies, but training.importance.mode "
+                "is off: choose token_truncated or sequence_truncated, or max_staleness 0"
+            )
         if isinstance(sampling.engine, ServerEngine) and not self.execution.server.urls:
             raise ValueError(
                 "sampling.engine.type is server, but execution.server.urls is empty: list the servers' addresses, e.g. "
                 "[http://127.0.0.1:8000/v1]"
             )
         return self
+
+
+def round_params(params: "Params") -> "Params":
+    """The parameters of one fused round: those of an iteration, with the sizes that `fused` gives a round."""
+    fused = params.fused
+    sampling, training = {"tasks_per_iteration": fused.tasks_per_round}, {"steps_per_iteration": fused.steps_per_round}
+    return params.model_copy(update={
+        "sampling": params.sampling.model_copy(update={k: v for k, v in sampling.items() if v is not None}),
+        "training": params.training.model_copy(update={k: v for k, v in training.items() if v is not None}),
+    })  # fmt: skip
 
 
 PARTIAL = "the parameters of one stage"
@@ -108,6 +129,7 @@ STAGE_SECTIONS: dict[str, tuple[str, ...]] = {
     "verify": ("verification",),
     "filter": ("seed", "sampling", "verification", "filter", "training"),
     "update": ("seed", "sampling", "training"),
+    "train": ("seed", "policy", "sampling", "evaluation", "verification", "filter", "training", "fused"),
     "finish": ("seed", "policy", "sampling", "evaluation", "verification"),
     "evaluate": (
         "method",

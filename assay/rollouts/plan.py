@@ -46,16 +46,21 @@ class PlanRow:
 
 
 def make_plan(
-    tasks: pa.Table, params: Params, iteration: int, kinds: Sequence[str], *, round: int = 0, rounds: int = 1
-) -> list[PlanRow]:
+    tasks: pa.Table, params: Params, iteration: int, kinds: Sequence[str], *, round: int = 0, rounds: int = 1,
+    policy_round: int | None = None,
+) -> list[PlanRow]:  # fmt: skip
     """Rows of iteration `iteration` for the given kinds, in the order in which they are sampled.
 
     tasks: table `tasks`. `round` of `rounds`: position inside a fused iteration; a staged iteration is one round.
+    policy_round: the round whose policy samples, where it is an older one than `round`.
     Seeds are hashes of (run seed, policy, task, kind, sample index): no row's seed depends on which others are planned.
     Raises PlanError for an unknown kind or where a kind has no task.
     """
     rows: list[PlanRow] = []
-    policy = str(iteration) if round == 0 else f"{iteration}.{round}"
+    sampled_by = round if policy_round is None else policy_round
+    policy = str(iteration) if sampled_by == 0 else f"{iteration}.{sampled_by}"
+    # What hashes are made of: an old policy that samples again must not sample the same again.
+    moment = policy if sampled_by == round else f"{policy}@{round}"
     for kind in kinds:
         splits = _SPLITS.get(kind)
         if splits is None:
@@ -73,7 +78,7 @@ def make_plan(
         else:
             drawn = sorted(candidates)
             settings = (params.evaluation.samples, params.evaluation.temperature, params.evaluation.top_p)
-        rows += _groups(params, iteration, round, policy, kind, drawn, candidates, *settings)
+        rows += _groups(params, iteration, round, policy, moment, kind, drawn, candidates, *settings)
     return rows
 
 
@@ -116,6 +121,7 @@ def _groups(
     iteration: int,
     round: int,
     policy: str,
+    moment: str,
     kind: str,
     drawn: Sequence[str],
     prompts: Mapping[str, tuple[Mapping[str, str], ...]],
@@ -128,7 +134,7 @@ def _groups(
         # A run that crosses the border of two epochs can meet a task twice: a second group, whose sample indices go on.
         occurrence = seen.get(task_id, 0)
         seen[task_id] = occurrence + 1
-        group_id = content_hash(params.seed, policy, kind, task_id, occurrence)
+        group_id = content_hash(params.seed, moment, kind, task_id, occurrence)
         for index in range(occurrence * size, (occurrence + 1) * size):
             yield PlanRow(
                 iteration=iteration,
@@ -140,7 +146,7 @@ def _groups(
                 kind=kind,
                 parent_id=None,
                 messages=prompts[task_id],
-                seed=seed_from(params.seed, policy, task_id, kind, index),
+                seed=seed_from(params.seed, moment, task_id, kind, index),
                 temperature=temperature,
                 top_p=top_p,
                 max_tokens=params.sampling.max_tokens,

@@ -1,15 +1,15 @@
-"""sample, verify, assemble and update composed: the bodies of the stages, and later of the fused loop of many rounds."""
+"""sample, verify, assemble and update composed: the bodies of the stages, and the fused loop of many rounds."""
 
 from assay.rounds.assemble import assemble
 from assay.rounds.first_policy import first_policy
 from assay.rounds.generate import generate_tasks, make_tasks
-from assay.rounds.record import read_record
+from assay.rounds.record import FUSED, STAGED, read_record
 from assay.rounds.sample import Sampler, open_sampler, plan_samples, sample, sample_into
 from assay.rounds.scratch import scratch_folder
 from assay.rounds.update import update
 from assay.rounds.verify import describe, verify
 
 __all__ = [
-    "Sampler", "assemble", "describe", "first_policy", "generate_tasks", "make_tasks", "open_sampler", "plan_samples",
+    "FUSED", "STAGED", "Sampler", "assemble", "describe", "first_policy", "generate_tasks", "make_tasks", "open_sampler", "plan_samples",
     "read_record", "sample", "sample_into", "scratch_folder", "update", "verify",
 ]  # fmt: skip

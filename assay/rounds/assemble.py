@@ -1,5 +1,6 @@
 """Gates over what was sampled and verified, then the training batch. The body of the stage `filter`, and of a fused round."""
 
+from collections.abc import Callable
 from pathlib import Path
 
 import pyarrow as pa
@@ -32,5 +33,17 @@ def assemble(
     batches = assemble_batch(trajectories, verdicts, params, policy=policy, reference=reference)
     if gates is not None:
         print(run_gate("batch", {"batches": batches, "trajectories": trajectories}, gates / "batch", limits), flush=True)
-    print(describe(batches), flush=True)
+        print(describe(batches), flush=True)
     return batches
+
+
+def check_whole(tasks: pa.Table, read: Callable[[str], pa.Table], params: Params, gates: Path) -> None:
+    """The gates over all rounds of a fused iteration. `read` gives a table by its name. Raises GateError."""
+    limits = Limits(abstain=params.verification.abstain_limit, group_size=params.sampling.group_size)
+    trajectories = read("trajectories")
+    print(run_gate("trajectories", {"trajectories": trajectories, "tasks": tasks}, gates / "trajectories", limits), flush=True)
+    # The gates after the first one look at ids alone.
+    known = trajectories.select(["trajectory_id"])
+    del trajectories
+    print(run_gate("verdicts", {"verdicts": read("verdicts"), "trajectories": known}, gates / "verdicts", limits), flush=True)
+    print(run_gate("batch", {"batches": read("batches"), "trajectories": known}, gates / "batch", limits), flush=True)

@@ -1,20 +1,24 @@
 """Verdicts over trajectories and the estimate of the rule's noise. The body of the stage `verify`, and of a fused round."""
 
 from collections import Counter
+from collections.abc import Mapping
 
 import pyarrow as pa
 
 from assay.environments import Task
+from assay.isolation import Pool
 from assay.params import Params
 from assay.rounds.lines import lines
 from assay.verifiers import estimate_noise, verify_trajectories
 
 
-def verify(tasks: pa.Table, trajectories: pa.Table, params: Params, workers: int) -> tuple[pa.Table, pa.Table]:
-    """Tables `verdicts` and `noise_estimates` of the given trajectories."""
-    by_id = {row["task_id"]: Task.from_row(row) for row in tasks.to_pylist()}
-    verdicts = verify_trajectories(by_id, trajectories, params.verification, workers, lines("verdicts that need a worker"))
-    return verdicts, estimate_noise(verdicts, by_id, trajectories)
+def verify(
+    tasks: Mapping[str, Task], trajectories: pa.Table, params: Params, workers: int, pool: Pool | None = None
+) -> tuple[pa.Table, pa.Table]:
+    """Tables `verdicts` and `noise_estimates` of the given trajectories. `pool`: of `pool_for`, kept open by the caller."""
+    say = lines("verdicts that need a worker")
+    verdicts = verify_trajectories(tasks, trajectories, params.verification, workers, say, pool)
+    return verdicts, estimate_noise(verdicts, tasks, trajectories)
 
 
 def describe(verdicts: pa.Table, estimates: pa.Table) -> str:

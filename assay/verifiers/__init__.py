@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from assay.verifiers.noise import Confusion, estimate_noise, wilson
     from assay.verifiers.spec import VERIFIERS, VerifierSpec, judge_one
     from assay.verifiers.verdicts import REASONS, Finding, Verdict, VerifierError
-    from assay.verifiers.verify import verify_trajectories
+    from assay.verifiers.verify import pool_for, verify_trajectories
 
 __all__ = [
     "REASONS",
@@ -29,6 +29,7 @@ __all__ = [
     "extract_answer",
     "is_correct",
     "judge_one",
+    "pool_for",
     "verify_trajectories",
     "wilson",
 ]
@@ -39,7 +40,7 @@ _MODULES = {
     "noise": ("Confusion", "estimate_noise", "wilson"),
     "spec": ("VERIFIERS", "VerifierSpec", "judge_one"),
     "verdicts": ("REASONS", "Finding", "Verdict", "VerifierError"),
-    "verify": ("verify_trajectories",),
+    "verify": ("pool_for", "verify_trajectories"),
 }
 _HOMES = {name: f"{__name__}.{module}" for module, names in _MODULES.items() for name in names}
 

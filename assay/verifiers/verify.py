@@ -3,10 +3,12 @@ same way."""
 
 import json
 from collections.abc import Mapping, Sequence
+from contextlib import nullcontext
 
 import pyarrow as pa
 
 from assay.environments import Task
+from assay.isolation import Pool
 from assay.isolation.pool import Progress
 from assay.params.verification import VerificationParams
 from assay.trajectories import to_table
@@ -27,12 +29,14 @@ def verify_trajectories(
     params: VerificationParams,
     workers: int,
     progress: Progress | None = None,
+    pool: Pool | None = None,
 ) -> pa.Table:
     """The `verdicts` of all trajectories: one row per (trajectory, role), all of the rule, then reference, then oracle.
 
     Only trajectory_id, iteration, round, task_id and text are read, so any stored trajectories can be verified again
     with other parameters. Rows depend on the parameters, never on `workers` (verdicts at the very edge of the time
-    limit aside). `progress` is called with (settled, all) slow questions. Raises VerifierError for trajectories of
+    limit aside). `pool`: one that `pool_for` made, where many tables are verified one after the other; it stays open.
+    `progress` is called with (settled, all) slow questions. Raises VerifierError for trajectories of
     unknown tasks or verifiers that do not fit, IsolationError where workers cannot be had.
     """
     answers = _answers(trajectories.column("text").to_pylist())
@@ -46,13 +50,20 @@ def verify_trajectories(
             for task_id, answer in zip(task_ids, answers, strict=True)
         ]
     distinct = list(dict.fromkeys(one for of_role in questions.values() for one in of_role if one is not None))
-    with open_pool(params, workers, sorted({question.verifier for question in distinct})) as pool:
-        findings = settle(distinct, pool, params.max_answer_characters, progress)
+    asked_verifiers = sorted({question.verifier for question in distinct})
+    with nullcontext(pool) if pool is not None else open_pool(params, workers, asked_verifiers) as open_one:
+        findings = settle(distinct, open_one, params.max_answer_characters, progress)
     limit = params.max_answer_characters
     return pa.concat_tables(
         _rows(role, trajectories, answers, _applicable(role, asked, task_ids, tasks, findings), limit)
         for role, asked in questions.items()
     )
+
+
+def pool_for(tasks: Mapping[str, Task], params: VerificationParams, workers: int) -> Pool:
+    """A pool for everything that verifying trajectories of these tasks can need. A context manager; not started yet."""
+    names = {verifier_name(role, task, params) for role in roles(params) for task in tasks.values()}
+    return open_pool(params, workers, sorted(name for name in names if name is not None))
 
 
 def roles(params: VerificationParams) -> tuple[Role, ...]:

@@ -1,0 +1,76 @@
+"""Finished rounds of a fused iteration on disk: a killed iteration goes on after the last one that is complete.
+
+scratch/rounds/0007 holds the tables of round 7 and, in the newest ones, `state`: policy and trainer after it. A round is
+written beside and renamed, so what is found is whole.
+"""
+
+import shutil
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import pyarrow as pa
+
+from assay.trajectories import publish_folder, read_table, write_shard
+
+TABLES = ("trajectories", "verdicts", "noise_estimates", "batches", "updates", "token_statistics")
+"""Of each round, in the order in which they come about."""
+STATE = "state"
+ROWS_PER_SHARD = 65_536
+"""Of the published tables: rounds are small, and few large files are what DVC and readers like."""
+KEPT_STATES = 2
+"""The newest, and the one before: it is removed only when a newer one is complete."""
+
+
+@dataclass(frozen=True)
+class Journal:
+    """Rounds of one iteration below a scratch folder."""
+
+    scratch: Path
+
+    def folder(self, number: int) -> Path:
+        return self.scratch / "rounds" / f"{number:04d}"
+
+    def state(self, number: int) -> Path:
+        """Policy and trainer after a round, as `models/K` holds them."""
+        return self.folder(number) / STATE
+
+    def draft(self) -> Path:
+        """An empty folder for the round in flight; what a killed run left in it is gone."""
+        draft = self.scratch / "round-in-flight"
+        shutil.rmtree(draft, ignore_errors=True)
+        draft.mkdir(parents=True)
+        return draft
+
+    def completed(self) -> int:
+        """How many rounds are complete, from the first on. The last of them has its state."""
+        number = 0
+        while self.folder(number).is_dir():
+            number += 1
+        return number
+
+    def commit(self, number: int, draft: Path, keep: Path | None = None) -> None:
+        """Publish a round; then remove states that nothing needs any more, but not `keep`, which this process started from."""
+        publish_folder(draft, self.folder(number))
+        old = number - KEPT_STATES
+        if old >= 0 and self.state(old) != keep:
+            shutil.rmtree(self.state(old), ignore_errors=True)
+
+    def tables(self, name: str, rounds: int) -> Iterator[pa.Table]:
+        """A table of all rounds, in pieces of about ROWS_PER_SHARD rows; whole rounds, in their order."""
+        pieces: list[pa.Table] = []
+        for number in range(rounds):
+            pieces.append(read_table(name, self.folder(number) / f"{name}.parquet"))
+            if sum(map(len, pieces)) >= ROWS_PER_SHARD:
+                yield pa.concat_tables(pieces)
+                pieces = []
+        if pieces:
+            yield pa.concat_tables(pieces)
+
+    def publish(self, rounds: int, out: Path, draft: Path) -> None:
+        """All rounds' tables as shards in `out`, whole or not at all. `draft`: a folder on the same file system."""
+        shutil.rmtree(draft, ignore_errors=True)
+        for name in TABLES:
+            for index, table in enumerate(self.tables(name, rounds)):
+                write_shard(draft / f"{name}-{index:04d}.parquet", name, table)
+        publish_folder(draft, out)

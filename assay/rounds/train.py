@@ -1,0 +1,184 @@
+"""Many on-policy rounds in one process. The body of the stage `train`, made of the bodies of the staged pipeline.
+
+Engine, verifier pool, model and optimizer are started once. Each round samples, verifies, assembles and updates, is written
+to the journal, and hands its weights to the engine. A killed run goes on after the last complete round and ends with the
+same tables: seeds are hashes, and what a round starts from is all in the journal.
+"""
+
+import shutil
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+
+from assay.environments import Task, tasks_from_table
+from assay.isolation import Pool
+from assay.params import Params, round_params
+from assay.params.execution import ExecutionParams
+from assay.rollouts import PlanRow, make_plan, sample_rows, split_shards
+from assay.rounds.assemble import assemble, check_whole
+from assay.rounds.journal import TABLES, Journal
+from assay.rounds.round_report import RoundReport
+from assay.rounds.sample import Sampler, open_sampler
+from assay.rounds.verify import verify
+from assay.trajectories import publish_folder, read_table, write_shard
+from assay.verifiers import pool_for
+
+Watch = Callable[[RoundReport], None]
+
+
+@dataclass
+class Clock:
+    """Seconds of each part of a round."""
+
+    seconds: dict[str, float] = field(default_factory=dict)
+
+    @contextmanager
+    def part(self, name: str) -> Iterator[None]:
+        began = time.perf_counter()
+        try:
+            yield
+        finally:
+            self.seconds[name] = self.seconds.get(name, 0.0) + time.perf_counter() - began
+
+
+@dataclass(frozen=True)
+class Places:
+    """Where an iteration reads and writes."""
+
+    tasks: Path
+    model: Path
+    """models/K: policy, and trainer where there is one."""
+    reference: Path
+    """Policy 0."""
+    out: Path
+    """Tables."""
+    next_model: Path
+    scratch: Path
+    gates: Path | None
+    """Data docs; None runs no gate."""
+
+
+def train(params: Params, k: int, places: Places, execution: ExecutionParams, watch: Watch = lambda report: None) -> None:
+    """Run the rounds of iteration `k` and publish places.next_model and the tables in places.out.
+
+    `watch` is called after each round that this process ran. Raises the errors of the rooms that a round goes through.
+    """
+    journal = Journal(places.scratch)
+    rounds, done = params.fused.rounds, journal.completed()
+    if done < rounds:
+        with ExitStack() as stack:
+            run = _Run(params, k, places, execution, journal, done, stack)
+            for number in range(done, rounds):
+                watch(run.round(number))
+    shutil.rmtree(places.scratch / "draft", ignore_errors=True)
+    if places.gates is not None:
+        tasks = read_table("tasks", places.tasks)
+        check_whole(tasks, lambda name: pa.concat_tables(journal.tables(name, rounds)), params, places.gates / "whole")
+    journal.publish(rounds, places.out, places.scratch / "draft")
+    shutil.copytree(journal.state(rounds - 1), places.scratch / "model", dirs_exist_ok=True)
+    publish_folder(places.scratch / "model", places.next_model)
+
+
+class _Run:
+    """Everything that stays alive between rounds."""
+
+    def __init__(
+        self, params: Params, k: int, places: Places, execution: ExecutionParams, journal: Journal, done: int, stack: ExitStack
+    ) -> None:
+        from assay.training.session import UpdateSession
+
+        self.params, self.k, self.places, self.journal = round_params(params), k, places, journal
+        self.workers = execution.verifier_workers
+        self.start = journal.state(done - 1) if done else places.model
+        table = read_table("tasks", places.tasks)
+        self.tasks: Mapping[str, Task] = tasks_from_table(table)
+        self.table = table
+        self.sampler_round = self._sampler_round(done)
+        policy = self._policy_of(self.sampler_round)
+        self.pool: Pool = stack.enter_context(pool_for(self.tasks, params.verification, self.workers))
+        self.pool.start()  # warms up while the engine starts
+        # The engine first: vLLM seeds torch's global state when it starts.
+        first = self._plan(done)
+        self.sampler: Sampler = stack.enter_context(open_sampler(self.params, policy, execution, first))
+        self.prompts: dict[str, tuple[int, ...]] = {}
+        # Checkpoints inside a round that was cut short: it is run again from its beginning.
+        shutil.rmtree(places.scratch / "session", ignore_errors=True)
+        trainer = self.start / "trainer"
+        self.session = UpdateSession(
+            self.start / "policy", trainer if trainer.is_dir() else None, self.params, scratch=places.scratch / "session"
+        )
+        self.writer = stack.enter_context(ThreadPoolExecutor(1))
+
+    def round(self, number: int) -> RoundReport:
+        """One round, complete in the journal when this returns."""
+        clock, draft = Clock(), self.journal.draft()
+        with clock.part("swap"):
+            self._swap(number)
+        with clock.part("plan"):
+            plan = self._plan(number)
+        with clock.part("sample"):
+            trajectories = self._sample(plan)
+        with clock.part("verify"):
+            verdicts, estimates = verify(self.tasks, trajectories, self.params, self.workers, self.pool)
+        with clock.part("assemble"):
+            gates = self.places.gates / "first" if self.places.gates is not None and number == 0 else None
+            batches = assemble(
+                self.table, trajectories, verdicts, self.params, policy=self._policy_of(self.sampler_round),
+                reference=self.places.reference, gates=gates,
+            )  # fmt: skip
+        # Written while the update runs: neither waits for the other.
+        pending = self._write(draft, {
+            "trajectories": trajectories, "verdicts": verdicts, "noise_estimates": estimates, "batches": batches,
+        })  # fmt: skip
+        with clock.part("update"):
+            result = self.session.run(batches)
+        with clock.part("write"):
+            pending += self._write(draft, {"updates": result.updates, "token_statistics": result.token_statistics})
+            self.session.publish(draft / "state")
+            for future in pending:
+                future.result()
+            self.journal.commit(number, draft, keep=self.start)
+            self.session.forget_checkpoints()
+        return RoundReport.of(
+            self.k, number, self.params.fused.rounds, batches, estimates, result.updates, trajectories, clock.seconds
+        )  # fmt: skip
+
+    def _sampler_round(self, number: int) -> int:
+        """The round whose policy the engine holds in round `number`: that one, or an older one where staleness is allowed."""
+        return number - number % (self.params.fused.max_staleness + 1)
+
+    def _policy_of(self, number: int) -> Path:
+        """The policy that round `number` starts from."""
+        return (self.journal.state(number - 1) if number else self.places.model) / "policy"
+
+    def _swap(self, number: int) -> None:
+        wanted = self._sampler_round(number)
+        if wanted != self.sampler_round:
+            self.sampler.engine.load_policy(self._policy_of(wanted))
+            self.sampler_round = wanted
+
+    def _plan(self, number: int) -> list[PlanRow]:
+        kinds = ("solution", "evaluation") if number == 0 else ("solution",)
+        return make_plan(
+            self.table, self.params, self.k, kinds, round=number, rounds=self.params.fused.rounds,
+            policy_round=self._sampler_round(number),
+        )  # fmt: skip
+
+    def _sample(self, plan: Sequence[PlanRow]) -> pa.Table:
+        for row in plan:
+            if row.task_id not in self.prompts:
+                self.prompts[row.task_id] = self.sampler.renderer.prompt_ids(row.messages, row.task_id)
+        return pa.concat_tables(
+            sample_rows(shard, [self.prompts[row.task_id] for row in shard], self.sampler.engine, self.sampler.renderer)
+            for shard in split_shards(plan, self.params.sampling.shard_rows)
+        )
+
+    def _write(self, draft: Path, tables: Mapping[str, pa.Table]) -> list[Future[Any]]:
+        assert tables.keys() <= set(TABLES)
+        return [self.writer.submit(write_shard, draft / f"{name}.parquet", name, table) for name, table in tables.items()]

@@ -1,0 +1,59 @@
+"""The fused pipeline through the real DVC, at scale micro: one round is a staged iteration, and kills change nothing."""
+
+import pytest
+
+from benchmarks.kills import repro_until
+from benchmarks.workspace import fingerprints
+
+pytestmark = [pytest.mark.pipeline, pytest.mark.engine, pytest.mark.timeout(900)]
+
+FUSED = ("fused/dvc.yaml",)
+TRAIN = "fused/dvc.yaml:train@0"
+
+
+def values(table, *left_out):
+    return table.drop_columns(list(left_out)).to_pylist()
+
+
+def test_one_round_is_a_staged_iteration(another):
+    another.set_params(fused={"rounds": 1})
+    ran = another.repro(*FUSED)
+    assert ran == ["configure", *(f"fused/dvc.yaml:{name}" for name in ("begin", "train@0", "finish", "evaluate", "publish"))]
+    for name, stage in (("trajectories", "rollout"), ("verdicts", "verify"), ("noise_estimates", "verify"), ("batches", "filter")):
+        assert another.table(name, "data/fused/train/0") == another.table(name, f"data/{stage}/0"), name
+    for name in ("updates", "token_statistics"):
+        assert another.table(name, "data/fused/train/0") == another.table(name, "data/update/0"), name
+    staged, fused = (another.root / folder / "1/policy/model.safetensors" for folder in ("models", "models/fused"))
+    assert staged.read_bytes() == fused.read_bytes()
+    assert another.table("evaluations", "data/fused/evaluate") == another.table("evaluations", "data/evaluate")
+    assert another.repro(*FUSED) == []
+    assert another.repro() == []
+    # The same tables answer the same questions, under the fused pipeline's own version.
+    question = "select round, count(*) as rows from trajectories where kind = 'solution' group by all order by all"
+    answer = another.run("assay", "sql", "--format", "csv", "--version", "fused/workspace", question).stdout
+    assert answer.splitlines() == ["round,rows", "0,64"]
+
+
+def test_a_fused_iteration_that_is_killed_three_times_ends_with_the_tables_of_one_that_is_not(another, tmp_path):
+    import shutil
+
+    another.set_params(fused={"rounds": 5, "tasks_per_round": 8, "steps_per_round": 2})
+    killed = type(another)(tmp_path / "killed")
+    shutil.copytree(another.root, killed.root, symlinks=True)
+    another.repro(*FUSED)
+    # In the first round (or the engine's start), in the middle of a later one, and at the end of one.
+    kills = [
+        repro_until(killed, TRAIN, 0.0, FUSED, sign="gate batch"),
+        repro_until(killed, TRAIN, 0.1, FUSED, sign="round 2 of 5"),
+        repro_until(killed, TRAIN, 0.0, FUSED, sign="round 4 of 5"),
+    ]
+    assert [kill is not None and (kill.stage, kill.survivors) for kill in kills] == [(TRAIN, 0)] * 3
+    done = killed.run("dvc", "repro", *FUSED)
+    assert "going on after round 4 of 5" in done.stdout
+    assert fingerprints(killed) == fingerprints(another)
+    rounds = another.table("updates", "data/fused/train/0").select(["round", "step", "global_step"]).to_pylist()
+    first = rounds[0]["global_step"]
+    assert rounds == [{"round": r, "step": s, "global_step": first + 2 * r + s} for r in range(5) for s in range(2)]
+    sampled = {(row["round"], row["policy"]) for row in another.table("trajectories", "data/fused/train/0").to_pylist()}
+    assert sampled == {(0, "0"), *((r, f"0.{r}") for r in range(1, 5))}
+    assert not list((killed.root / ".assay/scratch").glob("train-0*/*"))
