@@ -58,7 +58,7 @@ def make_chain(root: Path, length: int, variables: dict[str, str]) -> None:
         preset = root / "conf" / kind / f"{name}.yaml"
         preset.parent.mkdir(parents=True)
         preset.touch()
-    (root / "params.yaml").write_text("seed: 0\n")
+    (root / "params.yaml").write_text("iterations: [{k: 0, next: 1}]\nlast_policy: 1\n")
     before = ["params.yaml", *(f"out/{i}" for i in range(length))]
     lines = (f'  s{i}: {{cmd: "echo {i} > out/{i}", deps: [{before[i]}], outs: ["out/{i}"]}}' for i in range(length))
     (root / "dvc.yaml").write_text("\n".join(["stages:", *lines, ""]))

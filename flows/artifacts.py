@@ -2,18 +2,37 @@
 
 import math
 from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
 from flows.commands import duration
 
-EVALUATIONS = Path("data/evaluate")
-VERDICTS = Path("data/verify")
-REPORT = EVALUATIONS / "report.html"
+FUSED = "fused/dvc.yaml"
 SPLITS = ("eval", "ood", "train")  # in this order
 
 Row = dict[str, Any]
+
+
+@dataclass(frozen=True)
+class Places:
+    """Where a pipeline leaves what people look at."""
+
+    evaluations: Path
+    verdicts: Path
+    """With a folder for each iteration."""
+
+    @property
+    def report(self) -> Path:
+        return self.evaluations / "report.html"
+
+
+def pipeline_of(stages: Iterable[str]) -> Places:
+    """Places of the pipeline that these stages belong to: the fused one where any of them does."""
+    if any(stage.startswith(FUSED) for stage in stages):
+        return Places(Path("data/fused/evaluate"), Path("data/fused/train"))
+    return Places(Path("data/evaluate"), Path("data/verify"))
 
 
 def evaluation_table(rows: Sequence[Row]) -> str:
@@ -104,17 +123,17 @@ def publish_stages(stages: Sequence[Row], seconds: float) -> None:
     create_table_artifact(key="stages", table=list(stages), description=said)
 
 
-def publish_results(root: Path, iterations: Iterable[int]) -> None:
+def publish_results(root: Path, iterations: Iterable[int], places: Places) -> None:
     """Evaluation, verifier noise and the way to the report, as far as there are such. Raises ShardError."""
     from prefect.artifacts import create_link_artifact, create_markdown_artifact
 
-    if text := evaluation_table(read_rows("evaluations", root / EVALUATIONS)):
+    if text := evaluation_table(read_rows("evaluations", root / places.evaluations)):
         create_markdown_artifact(key="evaluation", markdown=f"Accuracy of each policy, with intervals.\n\n{text}")
     # Named one by one: iterations that were taken out of params.yaml may still lie there.
-    if estimates := read_rows("noise_estimates", *(root / VERDICTS / str(k) for k in iterations)):
+    if estimates := read_rows("noise_estimates", *(root / places.verdicts / str(k) for k in iterations)):
         text = f"How often the verifiers are wrong, with intervals.\n\n{noise_table(estimates)}"
         create_markdown_artifact(key="verifier-noise", markdown=text)
-    if (report := (root / REPORT).resolve()).is_file():
+    if (report := (root / places.report).resolve()).is_file():
         create_link_artifact(
             key="report", link=f"file://{quote(str(report))}", link_text="report", description=str(report)
         )

@@ -50,7 +50,10 @@ def stage_order(runner: Runner, targets: Sequence[str] = (), wait: float = 60.0)
     Raises PersonNeeded for an unknown target or a dvc.yaml that DVC refuses, Busy as `ask` does.
     """
     graph = parse_graph(ask(runner, ["dag", "--dot"], ASK_SECONDS, wait).lines)
-    wanted = list(targets) or [name for name in graph if ":" not in name]  # others are named FOLDER/dvc.yaml:STAGE
+    if targets:
+        wanted = [name for target in targets for name in ([n for n in graph if n.startswith(f"{target}:")] or [target])]
+    else:
+        wanted = [name for name in graph if ":" not in name]  # others are named FOLDER/dvc.yaml:STAGE
     if unknown := [name for name in wanted if name not in graph]:
         raise PersonNeeded(f"unknown stage {', '.join(unknown)}; dvc.yaml defines {', '.join(graph) or 'none'}")
     needed = set(wanted)

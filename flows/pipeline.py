@@ -25,6 +25,7 @@ from assay.trajectories import ShardError
 from flows import artifacts
 from flows.commands import Busy, FlowError, PersonNeeded, Runner, TimedOut, duration
 from flows.dvc_runner import Reproduced, own_words, reproduce, stage_order
+from flows.rounds import watched
 from flows.run_lock import run_lock
 from flows.run_log import stage_log
 
@@ -48,7 +49,7 @@ def run_stage(stage: str, runner: Runner, timeout: float, force: bool, wait: flo
     again = context is not None and context.task_run.run_count > 1
     with stage_log(runner.root, stage, logger.info, again=again) as on_line:
         try:
-            result = reproduce(runner, stage, timeout, force=force, wait=wait, on_line=on_line)
+            result = reproduce(runner, stage, timeout, force=force, wait=wait, on_line=watched(on_line))
         except FlowError as error:
             return failure(error)
     if result.left:
@@ -89,7 +90,8 @@ def pipeline(
 
     Args:
         root: Folder of dvc.yaml and params.yaml.
-        targets: Stages to bring up to date, with all that they depend on; default: every stage of dvc.yaml.
+        targets: Stages to bring up to date, with all that they depend on; default: every stage of dvc.yaml. The name of another
+            dvc.yaml, such as fused/dvc.yaml, stands for all of its stages.
         force: Run stages also where nothing has changed.
         sync: Bring the warehouse up to date at the end.
         wait_seconds: How long to wait for another process that works on the same folder before giving up.
@@ -121,7 +123,7 @@ def pipeline(
             if sync:
                 sync_warehouse(runner, return_state=True)
             artifacts.publish_stages(list(rows.values()), time.monotonic() - began)
-            artifacts.publish_results(folder, [iteration.k for iteration in params.iterations])
+            artifacts.publish_results(folder, [iteration.k for iteration in params.iterations], artifacts.pipeline_of(stages))
     except (FlowError, ParameterError, ShardError) as error:
         if skip_if_busy and isinstance(error, Busy):
             return Completed(name=SKIPPED, message=str(error))
@@ -154,7 +156,8 @@ def summary(rows: Iterable[artifacts.Row]) -> str:
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the flow once and print the result. Exit code 0; 2 where a person must act; 1 for other failures."""
     parser = argparse.ArgumentParser(prog="python -m flows.pipeline", description=(__doc__ or "").splitlines()[0])
-    parser.add_argument("targets", nargs="*", metavar="STAGE", help="bring only this up to date, and all that it needs")
+    chosen_only = "bring only this up to date, and all that it needs; fused/dvc.yaml: the fused pipeline"
+    parser.add_argument("targets", nargs="*", metavar="STAGE", help=chosen_only)
     parser.add_argument("--root", type=Path, default=Path(), help="project folder (default: here)")
     parser.add_argument("--force", action="store_true", help="run stages also where nothing has changed")
     parser.add_argument("--no-sync", action="store_true", help="leave the warehouse as it is")
@@ -173,8 +176,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     if not state.is_completed():
         print(f"error: {state.message}", file=sys.stderr)
         return PERSON_MUST_ACT if state.name == REFUSED else 1
-    table = artifacts.evaluation_table(artifacts.read_rows("evaluations", chosen.root / artifacts.EVALUATIONS))
-    report = chosen.root / artifacts.REPORT
+    places = artifacts.pipeline_of(chosen.targets)
+    table = artifacts.evaluation_table(artifacts.read_rows("evaluations", chosen.root / places.evaluations))
+    report = chosen.root / places.report
     print("\n\n".join(filter(None, [table, state.message, f"report: {report}" if report.is_file() else ""])))
     return 0
 

@@ -49,6 +49,7 @@ class Project:
         listed = "".join(f"  - {{k: {k}, next: {k + 1}}}\n" for k in range(iterations))
         (self.root / "params.yaml").write_text(
             f"execution: {{stage_retries: {retries}, stage_timeout_minutes: {timeout_minutes}}}\niterations:\n{listed}"
+            f"last_policy: {iterations}\n"
         )
 
     def lines(self, name: str) -> list[str]:

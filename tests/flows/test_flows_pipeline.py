@@ -106,6 +106,20 @@ def test_states_and_artifacts_say_what_happened(project: Project, flow: Callable
     assert (states["generate"], states["evaluate"]) == ("Cached", "Skipped")
 
 
+def test_a_fused_iteration_is_followed_round_by_round(project: Project, flow: Callable[..., Any]) -> None:
+    (project.root / "fused").mkdir()
+    rounds = "; ".join(f"echo round {n} of 3: reward 0.{n}" for n in (1, 2, 3))
+    (project.root / "fused/dvc.yaml").write_text(
+        f"stages:\n  train:\n    wdir: ..\n    cmd: '{rounds}; mkdir -p data && touch data/done'\n    outs: [data/done]\n"
+    )
+    project.stages("other: {cmd: 'touch other', outs: [other]}")
+    state = flow(targets=["fused/dvc.yaml"])
+    assert {name: run.state.name for name, run in task_runs(state).items()} == {"fused/dvc.yaml:train": "Completed"}
+    shown = artifacts(state)["rounds"]
+    assert (shown.data, shown.description) == (100.0, "round 3 of 3: reward 0.3")
+    assert list(task_runs(flow())) == ["other"]
+
+
 def test_a_stage_that_fails_once_is_retried(project: Project, flow: Callable[..., Any]) -> None:
     project.stages(
         "flaky: {cmd: 'echo try >> log; test $(wc -l < log) -gt 1', outs: []}\nafter: {cmd: echo after >> log}"
