@@ -16,6 +16,7 @@ VERBS: dict[str, str] = {
     "rebuild": "rebuild",
     "export": "export",
     "import": "import_",
+    "verify": "verify",
 }
 
 PERSON_MUST_ACT = 2

@@ -23,6 +23,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(arguments: argparse.Namespace) -> int:
     from assay.cli.sql import catch_up
     from assay.trajectories.importers import ImportFailure, import_rollouts
+    from assay.verifiers import VERIFIERS
 
     columns = {}
     for pair in arguments.columns:
@@ -33,10 +34,12 @@ def run(arguments: argparse.Namespace) -> int:
     counts = import_rollouts(
         arguments.file, arguments.name, arguments.root, make_task, columns=columns, environment=arguments.environment,
         split=arguments.split, verifier=arguments.verifier, replace=arguments.replace,
+        verifiers=VERIFIERS,
     )  # fmt: skip
     version = f"imported/{arguments.name}"
     print(f"{version}: " + ", ".join(f"{count:,} {table}" for table, count in counts.items()))
     catch_up(arguments.root)
+    print(f"judge with: assay verify {version}")
     print(f'ask with: assay sql --version {version} "SELECT count(*) FROM trajectories"')
     return 0
 

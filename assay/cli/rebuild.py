@@ -1,6 +1,7 @@
 """`assay rebuild`: make the warehouse again from the shards."""
 
 import argparse
+import sys
 from pathlib import Path
 
 from assay.cli.sync import progress
@@ -15,10 +16,14 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(arguments: argparse.Namespace) -> int:
     from assay.trajectories.warehouse_sync import rebuild
 
-    report, lost = rebuild(arguments.root, progress())
+    with progress() as show:
+        report, lost = rebuild(arguments.root, show)
     print(report)
     if lost:
         shown = ", ".join(lost[:5]) + (" ..." if lost[5:] else "")
-        print(f"note: DVC's cache no longer has all shards of {len(lost)} versions ({shown}); the old file, which has")
-        print("them, is kept as data/trajectories.previous.duckdb")
-    return 0
+        print(f"note: not all shards of {len(lost)} versions ({shown}) can be found any more; the old file has them")
+    if report.kept is not None:
+        print(f"note: the old file is kept as {report.kept}")
+    for fault in report.corrupted:
+        print(f"error: {fault}", file=sys.stderr)
+    return 1 if report.corrupted else 0

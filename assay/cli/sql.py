@@ -3,7 +3,9 @@
 import argparse
 import shutil
 import sys
+from contextlib import nullcontext
 from pathlib import Path
+from typing import TextIO
 
 HELP = "ask the warehouse in SQL (docs/sql.md has a cookbook); without a statement: a prompt, or statements from a pipe"
 FORMATS = ("table", "csv", "json", "parquet")
@@ -22,10 +24,18 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--format", choices=FORMATS, default="table", help="of the answer (default: table)")
     parser.add_argument("--output", type=Path, help="file for the answer; needed for parquet")
     parser.add_argument("--version", help="version, branch, tag or commit that the views show (default: current)")
-    parser.add_argument("--rows", type=int, default=ROWS, help=f"rows that a table shows; 0: all (default: {ROWS})")
+    parser.add_argument("--rows", type=row_count, default=ROWS, help=f"rows that a table shows; 0: all (default: {ROWS})")
     parser.add_argument("--wide", action="store_true", help="columns of a table at full width")
     parser.add_argument("--no-sync", action="store_true", help="ask the warehouse as it is")
     parser.add_argument("--root", type=Path, default=Path(), help="project folder (default: here)")
+
+
+def row_count(text: str) -> int:
+    """A number of rows, from 0 upwards."""
+    count = int(text) if text.isascii() and text.isdigit() else -1
+    if count < 0:
+        raise argparse.ArgumentTypeError(f"{text!r} is no number of rows; give 0 (all) or more")
+    return count
 
 
 def run(arguments: argparse.Namespace) -> int:
@@ -53,7 +63,8 @@ def catch_up(root: Path) -> None:
     from assay.trajectories.warehouse_sync import sync
 
     try:
-        report = sync(root, progress=progress())
+        with progress() as show:
+            report = sync(root, progress=show)
     except (PipelineError, ShardError, WarehouseError) as error:
         if not (root / WAREHOUSE).exists():
             raise
@@ -64,34 +75,57 @@ def catch_up(root: Path) -> None:
 
 
 def answer(statement: str, arguments: argparse.Namespace) -> None:
-    """Ask, and write the answer where it is wanted."""
+    """Ask, and write each answer where it is wanted: to the terminal one below the other, to a file only one."""
     from assay.trajectories import answers
-    from assay.trajectories.query import stream
+    from assay.trajectories.query import QueryError, stream_each
+
+    count = 0
 
     def consume(reader) -> None:
-        if arguments.format == "parquet":
-            answers.write_parquet(reader, arguments.output)
+        nonlocal count
+        count += 1
+        if target is None:
+            if count > 1 and arguments.format != "json":
+                print()
+            write(reader, sys.stdout, arguments)
             return
-        out = sys.stdout if arguments.output is None else arguments.output.open("w", encoding="utf-8", newline="")
-        try:
-            if arguments.format == "csv":
-                answers.write_csv(reader, out)
-            elif arguments.format == "json":
-                answers.write_json(reader, out)
-            else:
-                width = None if arguments.wide else shutil.get_terminal_size((120, 40)).columns
-                answers.write_text(reader, out, width=width, limit=arguments.rows or None)
-        finally:
-            if out is not sys.stdout:
-                out.close()
+        if count > 1:
+            raise QueryError("--output holds one answer, the statements give more; ask for them one at a time")
+        if arguments.format == "parquet":
+            answers.write_parquet(reader, target)
+            return
+        with target.open("w", encoding="utf-8", newline="") as out:
+            write(reader, out, arguments)
 
-    stream(statement, arguments.root, consume, version=arguments.version)
+    def warn(text: str) -> None:
+        # Otherwise the sync before the question has said it.
+        if arguments.no_sync:
+            print(f"warning: {text}", file=sys.stderr)
+
+    with nullcontext(None) if arguments.output is None else answers.whole_file(arguments.output) as target:
+        stream_each(statement, arguments.root, consume, version=arguments.version, warn=warn)
+        if arguments.output is not None and not count:
+            raise QueryError("no statement gives an answer that could be written to --output")
+
+
+def write(reader, out: TextIO, arguments: argparse.Namespace) -> None:
+    """One answer as CSV, JSON or a table."""
+    from assay.trajectories import answers
+
+    if arguments.format == "csv":
+        answers.write_csv(reader, out)
+    elif arguments.format == "json":
+        answers.write_json(reader, out)
+    else:
+        width = None if arguments.wide else shutil.get_terminal_size((120, 40)).columns
+        answers.write_text(reader, out, width=width, limit=arguments.rows or None)
 
 
 def prompt(arguments: argparse.Namespace) -> None:
     """Read statements and commands until the end. A mistake is said, and the prompt goes on."""
     import readline
 
+    from assay.trajectories.answers import AnswerError
     from assay.trajectories.query import QueryError
     from assay.trajectories.warehouse import WarehouseError
 
@@ -125,7 +159,7 @@ def prompt(arguments: argparse.Namespace) -> None:
         statement, pending = "\n".join(pending), []
         try:
             answer(statement, arguments)
-        except (QueryError, WarehouseError) as error:
+        except (AnswerError, QueryError, WarehouseError) as error:
             print(f"error: {error}")
         except KeyboardInterrupt:
             print("interrupted")

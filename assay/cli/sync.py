@@ -2,9 +2,14 @@
 
 import argparse
 import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 HELP = "bring the warehouse, data/trajectories.duckdb, up to date with commits, experiments and imports"
+
+CLEAR = "\r\033[K"
+"""Back to the start of the line, and empty it."""
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -15,18 +20,28 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(arguments: argparse.Namespace) -> int:
     from assay.trajectories.warehouse_sync import sync
 
-    report = sync(arguments.root, progress=progress())
+    with progress() as show:
+        report = sync(arguments.root, progress=show)
     if report.needs_attention or not arguments.quiet:
         print(report)
     return 0
 
 
-def progress():
-    """Shows what is read, on one line of a terminal; nothing elsewhere."""
+@contextmanager
+def progress() -> Iterator[Callable[[str], None] | None]:
+    """Shows what is read, on one line of a terminal which is empty again at the end; nothing elsewhere."""
     if not sys.stderr.isatty():
-        return None
+        yield None
+        return
+    shown = False
 
     def show(line: str) -> None:
-        print(f"\r\033[K{line[:100]}", end="\r", file=sys.stderr, flush=True)
+        nonlocal shown
+        shown = True
+        print(f"{CLEAR}{line[:100]}", end="\r", file=sys.stderr, flush=True)
 
-    return show
+    try:
+        yield show
+    finally:
+        if shown:
+            print(CLEAR, end="", file=sys.stderr, flush=True)

@@ -1,11 +1,12 @@
-"""Answers to queries as text for people, or as CSV, JSON and Parquet for programs. All are written batch by batch."""
+"""Answers to queries as text for people, or as CSV, JSON and Parquet for programs, written batch by batch."""
 
 import csv
 import json
 import math
 import os
 from collections.abc import Iterator, Mapping
-from itertools import islice
+from contextlib import contextmanager
+from decimal import Decimal
 from pathlib import Path
 from typing import Any, TextIO
 
@@ -17,13 +18,45 @@ NARROWEST = 10
 GAP = "  "
 
 
+class AnswerError(ValueError):
+    """A file that an answer cannot be written to. The message says why."""
+
+
+@contextmanager
+def whole_file(path: Path) -> Iterator[Path]:
+    """A file beside `path` to write to, which takes its place at the end; where something fails, all is as it was.
+
+    Raises AnswerError where the file cannot be written. Errors of Arrow and of the question keep their types.
+    """
+    partial = path.with_name(f".{path.name}.partial")
+    try:
+        partial.write_bytes(b"")
+        yield partial
+        os.replace(partial, path)
+    except OSError as error:
+        advice = "choose another --output, or free disk space"
+        raise AnswerError(f"{path}: could not be written ({error.strerror or error}); {advice}") from error
+    finally:
+        _forget(partial)
+
+
+def _forget(partial: Path) -> None:
+    try:
+        partial.unlink(missing_ok=True)
+    except OSError:
+        pass  # its folder is a file, say: then it was never made, which has been said
+
+
 def rows_of(reader: pa.RecordBatchReader) -> Iterator[dict[str, Any]]:
     """Rows in turn. Two columns of one name are told apart by a number."""
     names = column_names(reader)
     for batch in reader:
-        columns = [column.to_pylist() for column in batch.columns]
-        for values in zip(*columns, strict=True):
+        for values in _rows(batch):
             yield dict(zip(names, values, strict=True))
+
+
+def _rows(batch: pa.RecordBatch) -> Iterator[tuple[Any, ...]]:
+    return zip(*(column.to_pylist() for column in batch.columns), strict=True)
 
 
 def column_names(reader: pa.RecordBatchReader) -> list[str]:
@@ -42,14 +75,21 @@ def write_text(reader: pa.RecordBatchReader, out: TextIO, *, width: int | None, 
     names = column_names(reader)
     if not names:
         return
-    rows = rows_of(reader)
-    shown = [[cell(value) for value in row.values()] for row in islice(rows, limit)]
-    rest = sum(1 for _ in rows)
+    shown: list[list[str]] = []
+    total = 0
+    for batch in reader:
+        # Rows that are not shown are counted, not made into Python's.
+        wanted = batch.num_rows if limit is None else limit - len(shown)
+        shown += [[cell(value) for value in row] for row in _rows(batch.slice(0, wanted))]
+        total += batch.num_rows
+    rest = total - len(shown)
+    names = [printable(name) for name in names]
     widths = [max(map(len, [name, *(row[i] for row in shown)])) for i, name in enumerate(names)]
     fitting = len(names)
     if width is not None:
         widths, fitting = fit(widths, width)
-    right = [pa.types.is_integer(kind) or pa.types.is_floating(kind) for kind in reader.schema.types]
+    numbers = (pa.types.is_integer, pa.types.is_floating, pa.types.is_decimal)
+    right = [any(is_number(kind) for is_number in numbers) for kind in reader.schema.types]
 
     def line(cells: list[str]) -> str:
         parts = [cut(text, size) for text, size in zip(cells, widths, strict=False)]
@@ -60,7 +100,6 @@ def write_text(reader: pa.RecordBatchReader, out: TextIO, *, width: int | None, 
     print(GAP.join("-" * size for size in widths[:fitting]), file=out)
     for row in shown:
         print(line(row), file=out)
-    total = len(shown) + rest
     notes = [f"{total:,} row{'' if total == 1 else 's'}"]
     if rest:
         notes.append(f"{rest:,} not shown (--rows 0 shows all)")
@@ -91,6 +130,13 @@ def cut(text: str, width: int) -> str:
     return text if len(text) <= width else text[: width - 1] + "…"
 
 
+def printable(text: str) -> str:
+    """Text without what steers a terminal: sampled text holds any character."""
+    if text.isprintable():
+        return text
+    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
+
+
 def cell(value: Any) -> str:
     """One value on one line."""
     if value is None:
@@ -99,9 +145,24 @@ def cell(value: Any) -> str:
         return str(value).lower()
     if isinstance(value, float):
         return f"{value:.6g}"
+    if isinstance(value, Decimal):
+        return f"{value:f}"
     if isinstance(value, list | dict):
-        return json.dumps(_rounded(value), ensure_ascii=False, default=str)
-    return str(value).replace("\n", "\\n")
+        return printable(json.dumps(_rounded(plain(value)), ensure_ascii=False, default=str))
+    return printable(str(value))
+
+
+def plain(value: Any) -> Any:
+    """A value as JSON knows values: Arrow gives a map as a list of pairs, and a sum of integers as a decimal."""
+    if isinstance(value, Mapping):
+        return {str(key): plain(item) for key, item in value.items()}
+    if isinstance(value, list):
+        if value and all(isinstance(item, tuple) and len(item) == 2 for item in value):
+            return {str(key): plain(item) for key, item in value}
+        return [plain(item) for item in value]
+    if isinstance(value, Decimal) and value.is_finite():
+        return int(value) if value == value.to_integral_value() else float(value)
+    return value
 
 
 def _rounded(value: Any) -> Any:
@@ -129,7 +190,7 @@ def write_json(reader: pa.RecordBatchReader, out: TextIO) -> None:
 
 
 def _json(value: Any) -> str:
-    return json.dumps(_finite(value), ensure_ascii=False, allow_nan=False, default=str)
+    return json.dumps(_finite(plain(value)), ensure_ascii=False, allow_nan=False, default=str)
 
 
 def _finite(value: Any) -> Any:
@@ -141,14 +202,9 @@ def _finite(value: Any) -> Any:
 
 
 def write_parquet(reader: pa.RecordBatchReader, path: Path) -> None:
-    """A Parquet file, whole or not at all."""
+    """A Parquet file."""
     names = column_names(reader)
     schema = pa.schema([field.with_name(name) for field, name in zip(reader.schema, names, strict=True)])
-    partial = path.with_name(f".{path.name}.partial")
-    try:
-        with pq.ParquetWriter(partial, schema, compression="zstd", write_page_checksum=True) as writer:
-            for batch in reader:
-                writer.write_batch(pa.RecordBatch.from_arrays(batch.columns, schema=schema))
-        os.replace(partial, path)
-    finally:
-        partial.unlink(missing_ok=True)
+    with pq.ParquetWriter(path, schema, compression="zstd", write_page_checksum=True) as writer:
+        for batch in reader:
+            writer.write_batch(pa.RecordBatch.from_arrays(batch.columns, schema=schema))

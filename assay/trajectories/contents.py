@@ -14,6 +14,8 @@ IMPORTED = Path("data/imported")
 """Foreign rollouts, one folder per name; each is a version imported/NAME."""
 IMPORT_NOTE = "import.json"
 """File of such a folder that says where the rollouts came from."""
+VERIFICATION_NOTE = "verification.json"
+"""File of such a folder with the parameters that its verdicts were given by."""
 
 
 @dataclass
@@ -104,19 +106,28 @@ def flatten(values: Mapping[str, Any], prefix: str = "") -> Iterable[tuple[str, 
 
 
 def imported(root: Path) -> dict[str, Path]:
-    """Folders of imported rollouts by version name."""
+    """Folders of imported rollouts by version name. Names with a dot in front are imports that are being written."""
     base = root / IMPORTED
-    return {f"imported/{folder.name}": folder for folder in sorted(base.glob("*")) if folder.is_dir()}
+    folders = [folder for folder in sorted(base.glob("*")) if folder.is_dir() and not folder.name.startswith(".")]
+    return {f"imported/{folder.name}": folder for folder in folders}
+
+
+def shards_of(folder: Path) -> list[Path]:
+    """Parquet files of an import, none of which is below a folder with a dot in front."""
+    files = sorted(folder.rglob("*.parquet"))
+    return [file for file in files if not any(part.startswith(".") for part in file.relative_to(folder).parts)]
 
 
 def imported_contents(root: Path, folder: Path) -> tuple[Contents, str]:
     """Contents of an import, and a hash of them."""
     found = Contents()
-    for file in sorted(folder.rglob("*.parquet")):
+    for file in shards_of(folder):
         path = file.relative_to(root).as_posix()
         table = table_of(path)
         if table is not None:
             found.shards.append(Shard(table, "import", path, md5(file)))
-    note = folder / IMPORT_NOTE
-    found.params = (_json(note) if note.is_file() else None) or {}
+    for name, key in ((IMPORT_NOTE, None), (VERIFICATION_NOTE, "verification")):
+        content = _json(folder / name) if (folder / name).is_file() else None
+        if isinstance(content, dict):
+            found.params |= content if key is None else {key: content}
     return found, content_hash(*(part for shard in found.shards for part in (shard.path, shard.md5)))

@@ -1,4 +1,6 @@
-"""docs/schema.md, made from the schemas: `python docs/make_schema.py`. A test checks that it is current."""
+"""docs/schema.md, made from the schemas by `python docs/make_schema.py`, which knows the metrics too (a room to the
+right of this one). A test checks that it is current.
+"""
 
 from collections.abc import Mapping
 

@@ -53,19 +53,24 @@ def export(
 
     version: a name that the warehouse knows; None is the current one. where: a condition in SQL on the rows of the
     layout (t: trajectories, k: tasks; for verl the columns of tasks).
-    Raises ExportError when `out` exists already or nothing is selected, QueryError and WarehouseError as queries do.
+    Raises ExportError when `out` exists already or cannot be written, or nothing is selected; QueryError and
+    WarehouseError as queries do, also for a version that is incomplete: rows for training must not be some of them.
     """
+    version = version or "current"
     writer = {"trl": _trl, "verl": _verl, "hf": _hugging_face}[layout]
     if out.exists():
         raise ExportError(f"{out} exists already; choose another --output, or remove it")
     draft = out.with_name(f".{out.name}.partial")
     shutil.rmtree(draft, ignore_errors=True)
-    draft.mkdir(parents=True)
     try:
+        draft.mkdir(parents=True)
         counts = writer(lambda sql: query(sql, root, version=version), draft, where)
         if not any(counts.values()):
-            raise ExportError(f"no row of version {version or 'current'} fits --where {where!r}; nothing was written")
+            raise ExportError(f"no row of version {version} fits --where {where!r}; nothing was written")
         publish_folder(draft, out)
+    except OSError as error:
+        advice = "choose another --output, or free disk space"
+        raise ExportError(f"{out}: could not be written ({error.strerror or error}); {advice}") from error
     finally:
         shutil.rmtree(draft, ignore_errors=True)
     return counts

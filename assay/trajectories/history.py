@@ -40,10 +40,17 @@ class History:
     """Pipeline -> version that the workspace's lock file is."""
 
 
+PLAIN = ("-c", "log.showSignature=false", "-c", "i18n.logOutputEncoding=UTF-8")
+"""A person's settings that would change what `git log` prints."""
+
+
 def git(root: Path, *arguments: str, stdin: str | None = None) -> str | None:
     """Output of a git command; None where it fails (no repository, no commit, no git)."""
+    command = ["git", *PLAIN, *arguments]
     try:
-        done = subprocess.run(["git", *arguments], cwd=root, input=stdin, capture_output=True, text=True, check=False)
+        done = subprocess.run(
+            command, cwd=root, input=stdin, capture_output=True, encoding="utf-8", errors="replace", check=False
+        )
     except FileNotFoundError:
         return None
     return done.stdout if done.returncode == 0 else None
@@ -134,16 +141,20 @@ def _prefixed(pipeline: str, name: str) -> str:
 
 
 def _log(root: Path, *selection: str) -> dict[str, list[str]]:
-    """commit -> [parents, date, subject]."""
-    text = git(root, "log", "--format=%H%x1f%P%x1f%cI%x1f%s", *selection) or ""
-    return {commit: rest for commit, *rest in (line.split("\x1f") for line in text.splitlines())}
+    """commit -> [parents, date, subject]. A subject may hold anything but NUL: line separators of Unicode, say."""
+    text = git(root, "log", "-z", "--format=%H%x1f%P%x1f%cI%x1f%s", *selection) or ""
+    return {commit: rest for commit, *rest in (entry.split("\x1f", 3) for entry in text.split("\0") if entry)}
+
+
+def _lines(text: str | None) -> list[str]:
+    """Lines of git's output. (`splitlines` would split at characters that names of branches and files may hold.)"""
+    return text.removesuffix("\n").split("\n") if text else []
 
 
 def _experiments(root: Path) -> list[tuple[str, str, str]]:
     """(tip, baseline, name) of each DVC experiment: refs/exps/AB/CDEF.../NAME."""
-    text = git(root, "for-each-ref", "--format=%(objectname) %(refname)", EXPERIMENTS) or ""
     found = []
-    for line in text.splitlines():
+    for line in _lines(git(root, "for-each-ref", "--format=%(objectname) %(refname)", EXPERIMENTS)):
         tip, reference = line.split(" ", 1)
         parts = reference.removeprefix(EXPERIMENTS).split("/")
         if len(parts) == 3 and len(parts[0]) == 2 and len(parts[1]) >= 38:
@@ -154,9 +165,8 @@ def _experiments(root: Path) -> list[tuple[str, str, str]]:
 def _labels(root: Path) -> list[tuple[str, str, str]]:
     """(name, commit, kind) of tags, branches, remote branches and HEAD, in order of precedence."""
     places = {"refs/tags/": "tag", "refs/heads/": "branch", "refs/remotes/": "branch"}
-    text = git(root, "for-each-ref", "--format=%(objectname) %(*objectname) %(refname)", *places) or ""
     found = []
-    for line in text.splitlines():
+    for line in _lines(git(root, "for-each-ref", "--format=%(objectname) %(*objectname) %(refname)", *places)):
         commit, peeled, reference = line.split(" ", 2)
         place = next(place for place in places if reference.startswith(place))
         found.append((list(places).index(place), reference.removeprefix(place), peeled or commit, places[place]))
@@ -166,10 +176,9 @@ def _labels(root: Path) -> list[tuple[str, str, str]]:
 
 def _blobs(root: Path, commits: Iterable[str], file: str) -> dict[str, str]:
     """commit -> hash of the file in it, for the commits that have it."""
-    prefix = (git(root, "rev-parse", "--show-prefix") or "").strip()
+    prefix = (git(root, "rev-parse", "--show-prefix") or "").removesuffix("\n")
     asked = list(commits)
-    text = git(root, "cat-file", "--batch-check", stdin="".join(f"{commit}:{prefix}{file}\n" for commit in asked)) or ""
-    lines = text.splitlines()
+    lines = _lines(git(root, "cat-file", "--batch-check", stdin="".join(f"{commit}:{prefix}{file}\n" for commit in asked)))
     return {commit: line.split()[0] for commit, line in zip(asked, lines, strict=True) if line.split()[1:2] == ["blob"]}
 
 

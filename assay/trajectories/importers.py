@@ -7,13 +7,14 @@ empty, the text is the truth and the finish reason is `unknown`.
 """
 
 import json
-import math
+import re
 import shutil
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from assay.trajectories.contents import IMPORT_NOTE, IMPORTED
+from assay.trajectories.gates.suites import LARGEST_LOGPROB
 from assay.trajectories.identity import content_hash, file_digest
 from assay.trajectories.shards import publish_folder, write_shard
 
@@ -28,22 +29,26 @@ UNKNOWN = "unknown"
 RULE = "imported"
 """Role and verifier of the verdicts that stand for rewards in the file."""
 ROWS_PER_SHARD = 50_000
+LARGEST_FLOAT = 3.4028234e38
+"""Of float32, as which rewards and log-probabilities are stored."""
 
 
 class ImportFailure(ValueError):
-    """A file that cannot be imported. The message names file, row and key."""
+    """A file that cannot be imported, or an import that is not there. The message names file, row and key."""
 
 
 def import_rollouts(
     file: Path, name: str, root: Path, make_task: MakeTask, *, columns: Mapping[str, str] | None = None,
     environment: str | None = None, split: str = "eval", verifier: str = "math_verify", replace: bool = False,
+    verifiers: Collection[str] | None = None,
 ) -> dict[str, int]:  # fmt: skip
     """Read a file of rollouts into data/imported/NAME, whole or not at all. Returns rows by table.
 
     columns: key of the record -> key in the file, where they differ. environment, split, verifier: of rows that do
-    not say. Raises ImportFailure, also when the name is taken and `replace` is not asked for.
+    not say. verifiers: names that a task may name (None: any). Raises ImportFailure, also when the name is taken and
+    `replace` is not asked for.
     """
-    if not name or any(character in name for character in "/\\'\"") or name.startswith("."):
+    if not re.fullmatch("[A-Za-z0-9_-]+", name):
         raise ImportFailure(f"the name {name!r} cannot be a folder's; use letters, digits, - and _")
     target = root / IMPORTED / name
     if target.exists() and not replace:
@@ -56,10 +61,12 @@ def import_rollouts(
     shutil.rmtree(draft, ignore_errors=True)
     try:
         names = dict(columns or {})
-        counts = _write(_Reader(file, name, make_task, names, defaults), draft)
+        counts = _write(_Reader(file, name, make_task, names, defaults, verifiers), draft)
         note = {"file": file.name, "digest": file_digest(file), **defaults, "columns": names, "rows": counts}
         (draft / IMPORT_NOTE).write_text(json.dumps(note, indent=1, sort_keys=True) + "\n", encoding="utf-8")
         publish_folder(draft, target)
+    except OSError as error:
+        raise ImportFailure(f"{target}: could not be written ({error.strerror or error}); free disk space") from error
     finally:
         shutil.rmtree(draft, ignore_errors=True)
     return counts
@@ -96,10 +103,14 @@ class _Reader:
     """Rows of one file, checked."""
 
     def __init__(
-        self, file: Path, name: str, make_task: MakeTask, columns: dict[str, str], defaults: dict[str, str]
-    ) -> None:
+        self, file: Path, name: str, make_task: MakeTask, columns: dict[str, str], defaults: dict[str, str],
+        verifiers: Collection[str] | None,
+    ) -> None:  # fmt: skip
         self.file, self.name, self.make_task, self.columns, self.defaults = file, name, make_task, columns, defaults
+        self.verifiers = verifiers
         self.tasks: dict[str, Mapping[str, Any]] = {}
+        self.row_of: dict[str, int] = {}
+        """task_id -> row that it was first read from."""
         self.samples: dict[str, int] = {}
 
     def rows(self) -> Iterator[tuple[dict[str, Any], dict[str, Any] | None]]:
@@ -120,6 +131,10 @@ class _Reader:
         except json.JSONDecodeError as error:
             place = f"{error.msg} at character {error.pos + 1}"
             raise ImportFailure(f"{self.file}, row {number}: not JSON ({place})") from error
+        except (ValueError, RecursionError) as error:  # numbers of thousands of digits, lists within lists without end
+            raise ImportFailure(f"{self.file}, row {number}: JSON that cannot be read ({error})") from error
+        if "\\ud" in line.lower() and not _is_text(row):
+            raise ImportFailure(f"{self.file}, row {number}: half of a surrogate pair (\\ud800 to \\udfff), which is no text")
         if not isinstance(row, dict):
             raise ImportFailure(f"{self.file}, row {number}: {type(row).__name__}, expected an object")
         return row
@@ -157,11 +172,21 @@ class _Reader:
 
     def _task(self, number: int, given: Mapping[str, Any]) -> Mapping[str, Any]:
         names = ("environment", "split", "prompt", "gold", "verifier")
+        if self.verifiers is not None and given["verifier"] not in tuple(self.verifiers):
+            offered = ", ".join(sorted(self.verifiers))
+            raise self._fail(number, "verifier", f"there is no {given['verifier']!r}; there are {offered}")
         try:
             task = self.make_task(*(given[name] for name in names), given["meta"])
         except (ValueError, TypeError) as error:
             raise ImportFailure(f"{self.file}, row {number}: {error}") from error
-        return self.tasks.setdefault(task["task_id"], task)
+        identity = task["task_id"]
+        first = self.row_of.setdefault(identity, number)
+        known = self.tasks.setdefault(identity, task)
+        for key in ("split", "verifier", "meta"):
+            if known[key] != task[key]:
+                problem = f"{task[key]!r}, but row {first} has {known[key]!r} for the same question; make them agree"
+                raise self._fail(number, key, problem)
+        return known
 
     def _trajectory(
         self, number: int, task: Mapping[str, Any], completion: Any, prompt_ids: Any, parts: Mapping[str, Any]
@@ -174,7 +199,7 @@ class _Reader:
         if parts["logprobs"] is not None and len(logprobs) != len(ids):
             problem = f"{len(logprobs)} numbers for {len(ids)} completion_ids; there must be one for each"
             raise self._fail(number, "logprobs", problem)
-        if any(value > 0 for value in logprobs):
+        if any(value > LARGEST_LOGPROB for value in logprobs):
             raise self._fail(number, "logprobs", "a log-probability above 0")
         reason = parts["finish_reason"] or UNKNOWN
         if reason not in (*FINISH_REASONS, UNKNOWN):
@@ -196,8 +221,8 @@ class _Reader:
         """The file's own reward, as a verdict of the role `imported`: correct from 1 upwards."""
         if reward is None:
             return None
-        if not isinstance(reward, int | float) or not math.isfinite(reward):
-            raise self._fail(number, "reward", f"{reward!r}, expected a number")
+        if not _is_number(reward):
+            raise self._fail(number, "reward", f"{_short(reward)}, expected a number of at most {LARGEST_FLOAT:.2g}")
         return {
             "trajectory_id": identity, "iteration": 0, "round": 0, "verifier": RULE, "verifier_version": "",
             "role": RULE, "verdict": "correct" if reward >= 1 else "wrong", "reason": RULE, "score": float(reward),
@@ -211,12 +236,31 @@ class _Reader:
         if not isinstance(values, Sequence) or isinstance(values, str):
             raise self._fail(number, key, f"{type(values).__name__}, expected a list of numbers")
         for value in values:
-            if not isinstance(value, allowed) or isinstance(value, bool) or not math.isfinite(value):
+            if not isinstance(value, allowed) or isinstance(value, bool) or not _is_number(value):
                 wanted = "whole numbers" if kind is int else "numbers"
-                raise self._fail(number, key, f"{value!r} in it, expected {wanted}")
+                raise self._fail(number, key, f"{_short(value)} in it, expected {wanted}")
             if kind is int and not 0 <= value < 2**31:
-                raise self._fail(number, key, f"{value!r} in it, which is no token id")
+                raise self._fail(number, key, f"{_short(value)} in it, which is no token id")
         return [kind(value) for value in values]
+
+
+def _is_number(value: Any) -> bool:
+    """Whether it is a number that float32 holds; whole numbers of JSON have no limit."""
+    return isinstance(value, int | float) and -LARGEST_FLOAT <= value <= LARGEST_FLOAT
+
+
+def _short(value: Any) -> str:
+    text = repr(value)
+    return text if len(text) <= 40 else f"{text[:40]}..."
+
+
+def _is_text(value: Any) -> bool:
+    """Whether all strings in it can be stored as UTF-8."""
+    try:
+        json.dumps(value, ensure_ascii=False).encode()
+    except UnicodeEncodeError:
+        return False
+    return True
 
 
 def _is_message(value: Any) -> bool:

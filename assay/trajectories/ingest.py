@@ -1,6 +1,7 @@
 """Writing to the warehouse: shards, versions, and the removal of what no version needs any more."""
 
 import json
+import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -97,14 +98,17 @@ def _add_shard(connection: "duckdb.DuckDBPyConnection", shard: Shard, file: Path
 def _insert_shard(connection: "duckdb.DuckDBPyConnection", shard: Shard, file: Path, own: pa.Schema) -> tuple[int, int]:
     columns = {column.name: sql_type(column.type) for column in TABLES[shard.table].columns}
     present = set(own.names)
-    for (old,) in connection.execute("SELECT part FROM parts WHERE md5 = ?", [shard.md5]).fetchall():
-        _remove(connection, {shard.table: [old]})
-    part = _one(connection, "SELECT coalesce(max(part), 0) + 1 FROM parts")[0]
+    known = [part for (part,) in connection.execute("SELECT part FROM parts WHERE md5 = ?", [shard.md5]).fetchall()]
+    if known:
+        # Read again for columns that the schema has gained. It keeps its number: the versions that have it are written
+        # in a later transaction, and a sync that is killed in between must leave them whole.
+        _remove(connection, {shard.table: known})
+    part = known[0] if known else _one(connection, "SELECT coalesce(max(part), 0) + 1 FROM parts")[0]
     names = ", ".join(f'"{name}"' for name in columns)
     values = ", ".join((f'"{name}"' if name in present else "NULL") + f"::{kind}" for name, kind in columns.items())
-    source = str(file).replace("'", "''")
     store = f"store.{shard.table}"
-    connection.execute(f"INSERT INTO {store} (part, {names}) SELECT {part}, {values} FROM read_parquet('{source}')")
+    rows_of_file = "read_parquet(?, hive_partitioning = false)"
+    connection.execute(f"INSERT INTO {store} (part, {names}) SELECT {part}, {values} FROM {rows_of_file}", [literally(file)])
     iteration = "iteration" if "iteration" in columns else "NULL"
     rows, lowest, highest = _one(
         connection, f"SELECT count(*), min({iteration}), max({iteration}) FROM {store} WHERE part = {part}"
@@ -118,6 +122,11 @@ def _insert_shard(connection: "duckdb.DuckDBPyConnection", shard: Shard, file: P
         ],
     )  # fmt: skip
     return part, rows
+
+
+def literally(file: Path) -> str:
+    """A path that DuckDB takes as it is: to `read_parquet` the characters * ? [ would be a pattern."""
+    return re.sub(r"([*?\[])", r"[\1]", str(file))
 
 
 def _one(connection: "duckdb.DuckDBPyConnection", query: str) -> tuple:

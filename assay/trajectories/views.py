@@ -7,8 +7,9 @@ _CURRENT = "SELECT part FROM version_parts WHERE version = (SELECT version FROM 
 _VERSION_OF = """
 CREATE OR REPLACE MACRO version_of(wanted) AS coalesce(
     (SELECT CASE WHEN len(any_value(v.missing)) > 0
-            THEN error('version "' || wanted || '" is incomplete: ' || any_value(v.missing)[1] || ' is not in DVC''s '
-                       || 'cache; run `dvc fetch --all-commits` (or `dvc pull`), then `assay sync`')
+            THEN error('version "' || wanted || '" is incomplete: ' || any_value(v.missing)[1]
+                       || CASE WHEN any_value(v.kind) = 'import' THEN ' cannot be read; import it again'
+                          ELSE ' is not in DVC''s cache; run `dvc fetch --all-commits` (or `dvc pull`), then `assay sync`' END)
             ELSE any_value(v.name) END
      FROM version_names AS n JOIN versions AS v ON v.name = n.version
      WHERE n.name = wanted OR (n.kind = 'commit' AND length(wanted) >= 7 AND starts_with(n.name, wanted))
@@ -72,10 +73,14 @@ WHERE iteration = at_iteration AND split = of_split AND metric = of_metric AND e
 ORDER BY task_id, sample_index
 """
 
-_LINEAGE_NOW = """
-CREATE OR REPLACE MACRO lineage(at_iteration, of_environment, of_split, of_metric) AS TABLE
-FROM lineage_at('current', at_iteration, of_environment, of_split, of_metric)
-"""
+
+def lineage_statement(version: str, *, temporary: bool = False) -> str:
+    """Statement that makes the macro lineage(...) of a version; `temporary`: for one connection alone."""
+    kind = "TEMP MACRO" if temporary else "MACRO"
+    return (
+        f"CREATE OR REPLACE {kind} lineage(at_iteration, of_environment, of_split, of_metric) AS TABLE "
+        f"FROM lineage_at('{version}', at_iteration, of_environment, of_split, of_metric)"
+    )
 
 
 def table_statements(table: Table) -> list[str]:
@@ -108,7 +113,8 @@ def version_statements() -> list[str]:
     )
     return [
         f"CREATE OR REPLACE MACRO version_difference(first_version, second_version) AS TABLE {counts}",
-        _METRIC_DIFFERENCE, _PARAMS_DIFFERENCE, _STAGE_DIFFERENCE, _LINEAGE, _LINEAGE_NOW,
+        _METRIC_DIFFERENCE, _PARAMS_DIFFERENCE, _STAGE_DIFFERENCE, _LINEAGE,
+        lineage_statement("current"),
     ]  # fmt: skip
 
 

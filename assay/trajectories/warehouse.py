@@ -79,6 +79,8 @@ def layout() -> str:
 def open_warehouse(file: Path, *, write: bool = False, wait: float = 5.0) -> Iterator["duckdb.DuckDBPyConnection"]:
     """A connection, closed at the end. Waits up to `wait` seconds for a file that another process holds.
 
+    A reader can reach no other file: what is asked may come from anywhere.
+
     Raises WarehouseBusy when it is still held, WarehouseBroken when DuckDB cannot open it, WarehouseError when it is
     missing (reading), or when DuckDB fails while it is open.
     """
@@ -95,6 +97,8 @@ def open_warehouse(file: Path, *, write: bool = False, wait: float = 5.0) -> Ite
     while True:
         try:
             connection = duckdb.connect(str(file), read_only=not write, config=settings)
+            if not write:
+                _shut_in(connection)
             break
         except (duckdb.IOException, duckdb.ConnectionException) as error:
             if "set lock" not in str(error) and "different configuration" not in str(error):
@@ -112,6 +116,20 @@ def open_warehouse(file: Path, *, write: bool = False, wait: float = 5.0) -> Ite
         raise WarehouseError(f"{file}: {one_line(error)}; `assay rebuild` makes it again from the shards") from error
     finally:
         connection.close()
+
+
+def _shut_in(connection: "duckdb.DuckDBPyConnection") -> None:
+    """No reading or writing of other files, no extensions, and no way back. (Not by `config`: with it DuckDB refuses a
+    temporary directory.)
+    """
+    import duckdb
+
+    try:
+        connection.execute("SET enable_external_access = false; SET lock_configuration = true")
+    except duckdb.InvalidInputException as error:
+        # Connections of one process to one file share their settings: another reader has done it already.
+        if "has been locked" not in str(error):
+            raise
 
 
 def _cannot_open(file: Path, error: Exception) -> WarehouseError:
@@ -134,7 +152,7 @@ def one_line(error: Exception) -> str:
 def prepare(connection: "duckdb.DuckDBPyConnection") -> None:
     """Tables, views and macros of the current layout. Columns that the schema has gained are added, null in older rows.
 
-    Raises WarehouseError where a column has changed its type: the file is then made again.
+    Raises WarehouseError where a column has changed its type: only `assay rebuild` helps then.
     """
     connection.execute(BOOKKEEPING)
     if connection.execute("SELECT value FROM warehouse_state WHERE key = 'layout'").fetchall() == [(layout(),)]:

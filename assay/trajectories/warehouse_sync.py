@@ -8,10 +8,11 @@ import hashlib
 import json
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
+from itertools import count
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from assay.trajectories.contents import Contents, contents_of, imported, imported_contents
+from assay.trajectories.contents import IMPORTED, Contents, contents_of, imported, imported_contents
 from assay.trajectories.history import History, Version, lock_file, read_history, references
 from assay.trajectories.ingest import (
     add_shards,
@@ -61,7 +62,11 @@ class SyncReport:
     stale: list[str] = field(default_factory=list)
     """Stages of the current version that are older than their inputs."""
     notes: list[str] = field(default_factory=list)
-    """Revisions that DVC cannot read, corrupted shards of other versions."""
+    """Revisions that DVC cannot read, corrupted shards of other versions and of imports."""
+    corrupted: list[str] = field(default_factory=list)
+    """Corrupted shards of the current version, with what to do at the end."""
+    kept: Path | None = None
+    """Where an old file was kept that was replaced."""
 
     @property
     def needs_attention(self) -> bool:
@@ -81,7 +86,8 @@ class SyncReport:
         if self.stale:
             stages = ", ".join(self.stale)
             lines.append(f"warning: left out, as their inputs have changed since: {stages}; run `dvc repro`")
-        others = [name for name in self.incomplete if name != self.current]
+        # What is wrong with an import, which DVC does not hold, is in the notes.
+        others = [name for name in self.incomplete if name != self.current and not name.startswith(f"{IMPORTED.name}/")]
         if others:
             shown = f"{', '.join(others[:3])}{' ...' if others[3:] else ''}"
             lines.append(f"note: {len(others):,} other versions are incomplete ({shown}): `dvc fetch --all-commits`")
@@ -95,7 +101,14 @@ def sync(root: Path, file: Path | None = None, *, wait: float = 5.0, progress: P
     Raises ShardError for a corrupted shard of the current version (after everything else was added), WarehouseError for
     a full disk and the like, PipelineError outside a DVC project.
     """
-    file = root / WAREHOUSE if file is None else file
+    report = _synced(root, root / WAREHOUSE if file is None else file, wait, progress)
+    if report.corrupted:
+        raise ShardError("\n".join(report.corrupted))
+    return report
+
+
+def _synced(root: Path, file: Path, wait: float, progress: Progress | None) -> SyncReport:
+    """`sync`, with corrupted shards of the current version in the report."""
     fingerprint = _fingerprint(root)
     try:
         if file.exists():
@@ -108,12 +121,19 @@ def sync(root: Path, file: Path | None = None, *, wait: float = 5.0, progress: P
     except WarehouseBusy as error:
         return SyncReport(file, busy=str(error))
     except WarehouseBroken as error:
-        aside = file.with_suffix(".broken.duckdb")
+        aside = free_name(file, "broken")
         file.replace(aside)
         Path(f"{file}.wal").unlink(missing_ok=True)
-        report = sync(root, file, wait=wait, progress=progress)
+        report = _synced(root, file, wait, progress)
         report.notes.append(f"{str(error).split(';')[0]}: it was made again, the old file is {aside}")
+        report.kept = aside
         return report
+
+
+def free_name(file: Path, word: str) -> Path:
+    """NAME.word.duckdb, or NAME.word-2.duckdb ...: a file that is kept replaces none that was kept before."""
+    names = (file.with_suffix(f".{word}{'' if number == 1 else f'-{number}'}{file.suffix}") for number in count(1))
+    return next(name for name in names if not name.exists())
 
 
 def _fingerprint(root: Path) -> str:
@@ -203,11 +223,10 @@ class _Sync:
         self.connection.commit()
         # A log that is never replayed cannot fail to be.
         self.connection.execute("CHECKPOINT")
-        report = _summary(self.connection, self.report)
         if self.corrupted:
             advice = "delete the file, then get it again with `dvc pull` or by running its stage"
-            raise ShardError("\n".join([*self.corrupted, advice]))
-        return report
+            self.report.corrupted = [*self.corrupted, advice]
+        return _summary(self.connection, self.report)
 
     def _pipelines(self, history: History) -> Iterator[Found]:
         """Versions of the project whose contents are not known yet, or may have become complete."""
@@ -222,8 +241,8 @@ class _Sync:
         current = set(history.current.values())
         with open_project(self.root) as project:
             revisions = list(dict.fromkeys(v.commit_id for v in unread if v.commit_id is not None))
-            for count, (revision, stages) in enumerate(project.stages(revisions)):
-                self.progress(f"reading version {count} of {len(revisions)}")
+            for read, (revision, stages) in enumerate(project.stages(revisions)):
+                self.progress(f"reading version {read} of {len(revisions)}")
                 for version in unread:
                     if version.commit_id != revision:
                         continue
@@ -256,7 +275,10 @@ class _Sync:
             missing = item.contents.missing
             missing |= {shard.path: shard.md5 for shard in item.contents.shards if shard.md5 not in self.parts}
             mine = [faults[shard.md5] for shard in item.contents.shards if shard.md5 in faults]
-            (self.corrupted if item.in_workspace else self.report.notes).extend(mine)
+            if item.objects is None:
+                self.report.notes += [f"{item.version.name} is incomplete: {fault}; import it again" for fault in mine]
+            else:
+                (self.corrupted if item.in_workspace else self.report.notes).extend(mine)
             if item.objects is not None:
                 self.awaited += [str(item.objects.path(digest).resolve()) for digest in missing.values()]
 
@@ -269,27 +291,29 @@ class _Sync:
 
 
 def rebuild(root: Path, progress: Progress | None = None) -> tuple[SyncReport, list[str]]:
-    """Make the warehouse again from the shards. Returns the report and the versions that only the old file had.
+    """Make the warehouse again from the shards. Returns the report and the versions that only the old file has whole.
 
-    The old file is kept as trajectories.previous.duckdb where it has such versions, or cannot be read.
-    Raises WarehouseBusy when another process holds it.
+    The old file is kept, as trajectories.previous.duckdb or with a number, where it has such versions or cannot be
+    read; the report's `kept` says where. Corrupted shards of the current version, which are left out, are in its
+    `corrupted`. Raises WarehouseBusy when another process writes the old file.
     """
     file = root / WAREHOUSE
-    fresh, previous = file.with_suffix(".fresh.duckdb"), file.with_suffix(".previous.duckdb")
+    fresh = file.with_suffix(".fresh.duckdb")
     before, readable = _complete_versions(file)
     for path in (fresh, Path(f"{fresh}.wal")):
         path.unlink(missing_ok=True)
     try:
-        report = sync(root, fresh, progress=progress)
+        report = replace(_synced(root, fresh, 5.0, progress), file=file)
         after, _ = _complete_versions(fresh)
         lost = sorted(before - after)
         if file.exists() and (lost or not readable):
-            file.replace(previous)
+            report.kept = free_name(file, "previous")
+            file.replace(report.kept)
         Path(f"{file}.wal").unlink(missing_ok=True)
         fresh.replace(file)
     finally:
         fresh.unlink(missing_ok=True)
-    return replace(report, file=file), lost
+    return report, lost
 
 
 def _complete_versions(file: Path) -> tuple[set[str], bool]:

@@ -1,16 +1,23 @@
 """Every query of docs/sql.md runs over a real warehouse and finds something; docs/schema.md is what the schemas say."""
 
+import json
 import re
 from pathlib import Path
+from statistics import mean
 
 import pytest
 
+from assay.cli import main
 from assay.evaluation.definitions import METRICS
 from assay.trajectories import query, sync
 from assay.trajectories.documentation import schema_markdown
+from assay.trajectories.exporters import export
 
 DOCS = Path(__file__).parents[2] / "docs"
-QUERIES = re.findall(r"```sql\n(.*?)```", (DOCS / "sql.md").read_text(encoding="utf-8"), flags=re.DOTALL)
+PAGE = (DOCS / "sql.md").read_text(encoding="utf-8")
+QUERIES = re.findall(r"```sql\n(.*?)```", PAGE, flags=re.DOTALL)
+OF_IMPORTS = [sql for sql in QUERIES if "'imported'" in sql]
+"""Queries that find something in imported rollouts only."""
 
 
 @pytest.fixture(scope="module")
@@ -23,7 +30,7 @@ def test_there_are_enough_queries():
     assert len(QUERIES) >= 18
 
 
-@pytest.mark.parametrize("sql", QUERIES, ids=lambda sql: sql.split("\n")[0][:40])
+@pytest.mark.parametrize("sql", [sql for sql in QUERIES if sql not in OF_IMPORTS], ids=lambda sql: sql.split("\n")[0][:40])
 def test_query_of_the_cookbook_answers(synced, sql):
     answer = query(sql, synced.root, version="baseline")
     assert answer.num_rows > 0
@@ -32,15 +39,59 @@ def test_query_of_the_cookbook_answers(synced, sql):
     assert empty <= unknown
 
 
+def test_the_example_of_imported_rollouts_is_what_happens(tmp_path, capsys):
+    """The line of the page is imported and judged; what is printed, and what the query finds, is what the page shows."""
+    for name in ("params.yaml", "conf"):
+        (tmp_path / name).symlink_to(DOCS.parent / name)
+    (line,) = re.findall(r"```json\n(.*?)```", PAGE, flags=re.DOTALL)
+    (tmp_path / "samples.jsonl").write_text(line, encoding="utf-8")
+    root = ["--root", str(tmp_path)]
+    assert main(["import", str(tmp_path / "samples.jsonl"), "--name", "gpt", "--columns", "gold=answer", *root]) == 0
+    assert main(["verify", "imported/gpt", *root]) == 0
+    (shown,) = re.findall(r"```\n(role .*?)```", PAGE, flags=re.DOTALL)
+    assert set(shown.splitlines()) <= set(capsys.readouterr().out.splitlines())
+    (sql,) = OF_IMPORTS
+    (row,) = query(sql, tmp_path, version="imported/gpt").to_pylist()
+    assert (row["answer"], row["reward"], row["verdict"]) == (json.loads(line)["completion"][1], 0.0, "correct")
+    # An export takes the rule's verdict before the file's.
+    counts = export("trl", tmp_path / "out", tmp_path, version="imported/gpt", where="r.verdict = 'correct'")
+    assert counts == {"train.parquet": 2}
+
+
 def answers(synced, marker: str) -> list[dict]:
     (sql,) = [sql for sql in QUERIES if marker in sql]
     return query(sql, synced.root).to_pylist()
 
 
 def test_pass_at_1_from_samples_is_the_accuracy_of_the_rule(synced):
-    from_rows = {(r["iteration"], r["environment"], r["split"]): r["tasks"] for r in answers(synced, "AS pass_at_1")}
-    assert set(from_rows) == {(k, e, s) for k in range(3) for e in ("rational", "chain_sum") for s in ("eval", "ood")}
-    assert {tasks for (_, _, split), tasks in from_rows.items() if split == "eval"} == {5}
+    """pass@1 is the mean over tasks of each task's share of right samples, counted here from the rows one by one."""
+    found = {(r["iteration"], r["environment"], r["split"]): r for r in answers(synced, "AS pass_at_1")}
+    assert set(found) == {(k, e, s) for k in range(3) for e in ("rational", "chain_sum") for s in ("eval", "ood")}
+    tasks = {row["task_id"]: row for row in query("FROM tasks", synced.root).to_pylist()}
+    rule = {
+        row["trajectory_id"]: row["verdict"]
+        for row in query("FROM verdicts", synced.root).to_pylist()
+        if row["role"] == "rule" and row["verdict"] != "abstain"
+    }
+    right: dict[tuple, dict[str, list[bool]]] = {}
+    for row in query("FROM trajectories", synced.root).to_pylist():
+        if row["kind"] == "evaluation" and row["trajectory_id"] in rule:
+            task = tasks[row["task_id"]]
+            own = right.setdefault((row["iteration"], task["environment"], task["split"]), {})
+            own.setdefault(row["task_id"], []).append(rule[row["trajectory_id"]] == "correct")
+    for key, by_task in right.items():
+        assert found[key]["tasks"] == len(by_task)
+        assert found[key]["pass_at_1"] == pytest.approx(mean(mean(samples) for samples in by_task.values()))
+    assert len({row["pass_at_1"] for row in found.values()}) > 3
+
+
+def test_the_reward_is_compared_with_the_oracle_on_rows_that_were_trained_on(synced):
+    found = {row["iteration"]: row["rows"] for row in answers(synced, "AS oracle_share")}
+    kept = {k: 0 for k in found}
+    oracle = query("SELECT trajectory_id FROM verdicts WHERE role = 'oracle'", synced.root)["trajectory_id"].to_pylist()
+    for row in query("FROM batches", synced.root).to_pylist():
+        kept[row["iteration"]] += row["kept"] and row["trajectory_id"] in set(oracle)
+    assert found == kept
 
 
 def test_tasks_that_got_worse_are_those_that_the_fixture_made_so(synced):

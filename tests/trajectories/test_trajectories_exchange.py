@@ -145,6 +145,35 @@ def test_columns_of_other_names(tmp_path):
     assert read_table("tasks", tmp_path / "data")["split"].to_pylist() == ["train"]
 
 
+def test_a_rounding_error_above_0_passes_as_it_passes_the_gate(tmp_path):
+    write(tmp_path / "f.jsonl", PLAIN | {"completion_ids": [1, 2], "logprobs": [1e-7, -0.5]})
+    import_rollouts(tmp_path / "f.jsonl", "f", tmp_path, make_task)
+    assert read_table("trajectories", tmp_path / "data")["sampled_logprobs"][0][0].as_py() == pytest.approx(1e-7)
+
+
+def test_folders_that_cannot_be_made_are_one_sentence(synced, tmp_path):
+    (tmp_path / "data").write_text("")
+    write(tmp_path / "f.jsonl", PLAIN)
+    for out in (tmp_path / "data" / "out", tmp_path / "data" / "deeper" / "out"):
+        done = synced.assay("export", "--layout", "trl", "--output", str(out), code=2)
+        assert done.stderr.splitlines()[-1].startswith(f"error: {out}: could not be written (Not a directory)")
+    done = synced.assay("import", str(tmp_path / "f.jsonl"), "--name", "f", "--root", str(tmp_path), code=None)
+    assert done.returncode in (1, 2) and "Traceback" not in done.stderr
+    assert str(tmp_path / "data" / "imported") in done.stderr
+
+
+def test_a_full_disk_leaves_no_part_of_an_export(synced, tmp_path):
+    program = (
+        "import resource, sys; from assay.cli import main\n"
+        "resource.setrlimit(resource.RLIMIT_FSIZE, (4096, 4096))\n"
+        "sys.exit(main(['export', '--no-sync', '--layout', 'hf', '--output', sys.argv[1]]))\n"
+    )
+    command = [sys.executable, "-c", program, str(tmp_path / "out")]
+    done = subprocess.run(command, cwd=synced.root, capture_output=True, text=True, env=environment(), check=False)
+    assert done.returncode == 2 and f"{tmp_path / 'out'}: could not be written" in done.stderr
+    assert list(tmp_path.iterdir()) == []
+
+
 @pytest.mark.parametrize(
     ("row", "words"),
     [
@@ -166,6 +195,20 @@ def test_columns_of_other_names(tmp_path):
         (PLAIN | {"completion_ids": [1], "logprobs": [0.5]}, "row 2, logprobs: a log-probability above 0"),
         (PLAIN | {"finish_reason": "bored"}, "row 2, finish_reason: 'bored', expected one of stop, length"),
         (PLAIN | {"reward": "high"}, "row 2, reward: 'high', expected a number"),
+        (PLAIN | {"reward": 10**400}, "row 2, reward: 1000000000000000000000000000000000000000..., expected a number of at most 3.4e+38"),
+        (PLAIN | {"reward": 1e39}, "row 2, reward: 1e+39, expected a number"),
+        (json.dumps(PLAIN)[:-1] + ', "reward": NaN}', "row 2, reward: nan, expected a number"),
+        (json.dumps(PLAIN)[:-1] + f', "reward": {"9" * 5000}}}', "row 2: JSON that cannot be read"),
+        (json.dumps(PLAIN)[:-1] + f', "meta": {"[" * 100_000}', "row 2: JSON that cannot be read"),
+        (PLAIN | {"completion": "\ud800"}, "row 2: half of a surrogate pair"),
+        (PLAIN | {"completion_ids": [10**400]}, "row 2, completion_ids: 1000000000000000000000000000000000000000... in it"),
+        (PLAIN | {"completion_ids": [1], "logprobs": [-(10**400)]}, "row 2, logprobs: -100000000000000000000000000000000000000... in it"),
+        (PLAIN | {"completion_ids": [1], "logprobs": [2e-4]}, "row 2, logprobs: a log-probability above 0"),
+        (PLAIN | {"split": "train"}, "row 2, split: 'train', but row 1 has 'eval' for the same question"),
+        (PLAIN | {"verifier": "numeric"}, "row 2, verifier: 'numeric', but row 1 has 'math_verify' for the same question"),
+        (PLAIN | {"meta": {"oracle": "rational"}}, """row 2, meta: '{"oracle": "rational"}', but row 1 has '{}' for the same"""),
+        (PLAIN | {"verifier": "guess"}, "row 2, verifier: there is no 'guess'; there are math_verify, numeric"),
+        (PLAIN | {"verifier": ["numeric"]}, "row 2, verifier: there is no ['numeric']"),
         (FULL | {"reward": [1.0]}, "row 2, reward: expected a list of 3, one for each completion"),
         (FULL | {"completion_ids": [1, 2, 3]}, "row 2, completion_ids: int, expected a list of numbers"),
     ],
@@ -173,14 +216,15 @@ def test_columns_of_other_names(tmp_path):
 def test_a_bad_row_is_named_and_nothing_is_written(tmp_path, row, words):
     write(tmp_path / "f.jsonl", PLAIN, row)
     with pytest.raises(ImportFailure) as caught:
-        import_rollouts(tmp_path / "f.jsonl", "f", tmp_path, make_task)
+        import_rollouts(tmp_path / "f.jsonl", "f", tmp_path, make_task, verifiers=("numeric", "math_verify"))
+    assert "\n" not in str(caught.value)
     assert str(caught.value).startswith(f"{tmp_path / 'f.jsonl'}, {words}")
     assert os.listdir(tmp_path / "data" / "imported") == [] if (tmp_path / "data").exists() else True
 
 
 def test_names_and_files_that_cannot_be(tmp_path):
     write(tmp_path / "f.jsonl", PLAIN)
-    for name in ("", "a/b", "..", ".hidden"):
+    for name in ("", "a/b", "..", ".hidden", "x*", "iteration=7", "a b", "ü", "a\n"):
         with pytest.raises(ImportFailure, match="cannot be a folder's"):
             import_rollouts(tmp_path / "f.jsonl", name, tmp_path, make_task)
     with pytest.raises(ImportFailure, match="cannot be read"):

@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 
 from assay.trajectories import GateError, Limits, run_gate, to_table
 from assay.trajectories.gates import GATES, frames, measures
+from assay.trajectories.gates import gate as gate_module
 
 TASKS = synthetic_record.tasks()
 TRAJECTORIES = synthetic_record.trajectories(TASKS, 0, ("solution", "evaluation"))
@@ -203,7 +204,33 @@ def test_folding_keeps_every_row(monkeypatch):
     monkeypatch.setattr(frames, "AGGREGATE_ABOVE", 10)
     folded, names = frames.fold(whole)
     assert folded["row_count"].sum() == len(whole) > 10 * len(folded)
-    assert names == ["examples"]
+    assert names == ["examples", "row_count"]
+
+
+def test_failing_rows_are_counted_one_by_one_also_where_they_are_folded(monkeypatch):
+    rows = [row | {"finish_reason": "bored"} if number < 30 else row for number, row in enumerate(TRAJECTORIES)]
+    rows[40] = rows[40] | {"kind": "dream"}
+
+    def failing() -> dict[str, int]:
+        result = run_gate("trajectories", tables(trajectories=rows), limits=LIMITS, stop=False)
+        assert "(30 fail)" in str(result) and "row_count" not in str(result)
+        return {outcome.says: outcome.failing for outcome in result.outcomes if not outcome.success}
+
+    plain = failing()
+    assert sorted(plain.values()) == [1, 30]
+    monkeypatch.setattr(frames, "AGGREGATE_ABOVE", 10)
+    assert failing() == plain
+
+
+def test_why_an_expectation_could_not_be_checked_is_said(monkeypatch):
+    """Great Expectations keys the exception by the id of the metric that failed."""
+    whole = gate_module.task_frames
+    monkeypatch.setattr(gate_module, "task_frames", lambda t: {"tasks": whole(t)["tasks"].drop(columns="split")})
+    found = failures("tasks", tables())
+    (cause,) = found["the split is train, eval or ood"]
+    assert cause.startswith("could not be checked: ") and '"split"' in cause and "None" not in cause
+    assert gate_module.exceptions({"raised_exception": True, "exception_message": "m"}) == ["m"]
+    assert gate_module.exceptions({"raised_exception": False, "exception_message": None}) == []
 
 
 LISTS = st.lists(st.lists(st.integers(-5, 5), max_size=4), min_size=1, max_size=8)

@@ -46,6 +46,46 @@ def test_bytes_do_not_depend_on_the_chunks_of_the_caller(tmp_path, cuts):
     assert (tmp_path / "a.parquet").read_bytes() == (tmp_path / "b.parquet").read_bytes()
 
 
+@pytest.mark.parametrize("name", TABLES)
+def test_lists_of_floats_are_split_by_byte_and_everything_else_has_a_dictionary(tmp_path, name):
+    kinds = {"string": "x", "int32": 1, "int64": 1, "float": 0.25, "double": 0.25, "bool": True}
+
+    def value(kind: pa.DataType):
+        if pa.types.is_struct(kind):
+            return {field.name: value(field.type) for field in kind}
+        return [value(kind.value_type)] if pa.types.is_list(kind) else kinds[str(kind)]
+
+    row = {field.name: value(field.type) for field in schema(name)}
+    written = write_shard(tmp_path / f"{name}.parquet", name, [row] * 3)
+    assert read_table(name, tmp_path).to_pylist() == written.to_pylist() == [row] * 3
+    group = pq.ParquetFile(tmp_path / f"{name}.parquet").metadata.row_group(0)
+    lists = {field.name for field in schema(name) if pa.types.is_list(field.type) and pa.types.is_float32(field.type.value_type)}
+    for index in range(group.num_columns):
+        column = group.column(index)
+        if column.path_in_schema.split(".")[0] in lists:
+            assert "BYTE_STREAM_SPLIT" in column.encodings and not column.has_dictionary_page
+        elif column.physical_type != "BOOLEAN":
+            assert column.has_dictionary_page
+
+
+def test_log_probabilities_take_less_room_than_with_a_dictionary(tmp_path):
+    draw = random.Random(0)
+    rows = [row | {"sampled_logprobs": [-draw.expovariate(2) for _ in row["completion_ids"]]} for row in ROWS * 40]
+    table = write_shard(tmp_path / "trajectories.parquet", "trajectories", rows)
+    pq.write_table(table, tmp_path / "plain.parquet", compression="zstd", compression_level=3, write_page_checksum=True)
+    assert (tmp_path / "trajectories.parquet").stat().st_size < 0.9 * (tmp_path / "plain.parquet").stat().st_size
+
+
+def test_special_values_come_back_bit_by_bit(tmp_path):
+    import numpy as np
+
+    values = np.array([0.0, -0.0, -np.inf, np.nan, -1e-45, -3.4e38, -0.1], dtype=np.float32)
+    rows = [{"trajectory_id": "x", "iteration": 0, "round": 0, "logprobs": values, "entropies": []}]
+    write_shard(tmp_path / "token_statistics.parquet", "token_statistics", rows)
+    back = read_table("token_statistics", tmp_path)["logprobs"].combine_chunks().values.to_numpy(zero_copy_only=False)
+    assert back.tobytes() == values.tobytes()
+
+
 def test_bytes_do_not_depend_on_the_process(tmp_path):
     program = (
         "import sys; sys.path.insert(0, sys.argv[2]); import synthetic_record as s; from pathlib import Path;"

@@ -7,6 +7,7 @@ import os
 import pty
 import subprocess
 import sys
+import warnings
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -14,8 +15,9 @@ import pytest
 from conftest import environment
 
 from assay.cli.sql import command
-from assay.trajectories import QueryError, WarehouseError, query, sync
+from assay.trajectories import IncompleteWarning, QueryError, WarehouseError, query, sync
 from assay.trajectories.answers import cell, cut, fit, write_csv, write_json, write_parquet, write_text
+from assay.trajectories.warehouse import WAREHOUSE, open_warehouse
 
 
 @pytest.fixture(scope="module")
@@ -67,6 +69,43 @@ def test_columns_fit_and_the_widest_is_cut_first(widths, width):
         assert not shrunk or not kept or max(shrunk) >= min(kept) - 1 or max(kept) <= max(shrunk) + 1
 
 
+class Watched:
+    """A batch of one column of numbers that notes how many of them were made into Python's."""
+
+    converted = 0
+
+    def __init__(self, rows: int) -> None:
+        self.num_rows, self.columns = rows, [self]
+
+    def slice(self, start: int, rows: int) -> "Watched":
+        return Watched(min(rows, self.num_rows))
+
+    def to_pylist(self) -> list[int]:
+        Watched.converted += self.num_rows
+        return list(range(self.num_rows))
+
+
+def test_rows_that_are_not_shown_are_counted_without_being_converted():
+    class Reader:
+        schema = pa.schema([("n", pa.int64())])
+
+        def __iter__(self):
+            return iter([Watched(10_000) for _ in range(5)])
+
+    assert text(Reader(), limit=3)[-1] == "(50,000 rows, 49,997 not shown (--rows 0 shows all))"
+    assert Watched.converted == 3
+
+
+def test_what_steers_a_terminal_is_escaped():
+    """Sampled text holds anything; a table must not set a person's title bar or hide a row."""
+    nasty = ["\x1b[2Jgone", "a\rb\tc", "\x9b31m", "right\u202eleft", "line\u2028end"]
+    lines = text(pa.table({"\x1b[31mname": nasty, "list": [[value] for value in nasty]}).to_reader())
+    assert all(line.isprintable() for line in lines)
+    assert lines[0].startswith("\\x1b[31mname")
+    assert lines[2].startswith("\\x1b[2Jgone") and lines[3].startswith("a\\rb\\tc")
+    assert cell("Zürich 日本 ½") == "Zürich 日本 ½"
+
+
 def test_cells_stay_on_one_line():
     assert cell([1, 2.123456789, None]) == "[1, 2.123, null]"
     assert cell({"a": "ü\n"}) == '{"a": "ü\\n"}'
@@ -87,6 +126,20 @@ def test_csv_and_json_and_parquet_hold_every_value(tmp_path):
     write_parquet(reader(**columns), tmp_path / "x.parquet")
     assert pq.read_table(tmp_path / "x.parquet").to_pydict() == columns
     assert [path.name for path in tmp_path.iterdir()] == ["x.parquet"]
+
+
+def test_sums_are_numbers_and_maps_are_objects(synced):
+    """DuckDB sums integers to HUGEINT, which Arrow gives as a decimal, and a map as a list of pairs."""
+    found = query("SELECT sum(range) AS s, 1.5::DECIMAL(4, 2) AS d, map([1, 2], ['nan'::DOUBLE, 0.5]) AS m FROM range(4)", synced.root)
+    out = io.StringIO()
+    write_json(found.to_reader(), out)
+    assert json.loads(out.getvalue()) == [{"s": 6, "d": 1.5, "m": {"1": None, "2": 0.5}}]
+    out = io.StringIO()
+    write_csv(found.to_reader(), out)
+    assert out.getvalue().splitlines()[1].startswith("6,1.50,")
+    lines = text(query("SELECT sum(n) AS total FROM (VALUES (5), (100)) AS t(n) GROUP BY n ORDER BY n", synced.root).to_reader())
+    assert lines[2:4] == ["    5", "  100"]
+    assert "nan" in text(found.to_reader())[2].lower()
 
 
 def test_an_answer_of_no_rows_and_columns_of_one_name(synced):
@@ -116,19 +169,69 @@ def test_statements_from_a_pipe_and_another_version(synced):
     assert old.stdout == "verifier_version\n1\n"
 
 
-@pytest.mark.parametrize(
-    "sql",
-    [
-        "INSERT INTO versions VALUES (1)", "DELETE FROM trajectories", "UPDATE tasks SET gold = ''", "DROP TABLE parts",
-        "CREATE TABLE mine (a INT)", "DELETE FROM store.tasks", "ALTER TABLE parts ADD COLUMN x INT",
-        "SELECT 1; DROP VIEW tasks",
-    ],
-)  # fmt: skip
-def test_nothing_can_be_written(synced, sql):
-    before = query("SELECT count(*) FROM store.tasks", synced.root)
-    with pytest.raises(QueryError, match="the warehouse is read-only"):
+def test_every_answer_of_several_statements_is_printed(synced, tmp_path):
+    piped = "SELECT 1 AS a;\nCREATE TEMP TABLE x AS SELECT 2 AS b;\nSET VARIABLE v = 3;\nFROM x;\nSELECT getvariable('v') AS c;"
+    assert synced.assay("sql", "--format", "csv", stdin=piped).stdout == "a\n1\n\nb\n2\n\nc\n3\n"
+    assert [line for line in synced.assay("sql", stdin=piped).stdout.splitlines() if line.startswith("(")] == ["(1 row)"] * 3
+    target = tmp_path / "one.csv"
+    two = synced.assay("sql", "--format", "csv", "--output", str(target), stdin=piped, code=2)
+    assert "--output holds one answer" in two.stderr
+    assert "no statement gives an answer" in synced.assay("sql", "SET VARIABLE v = 3", "--output", str(target), code=2).stderr
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("form", ["table", "csv", "json", "parquet"])
+def test_a_fault_in_the_middle_of_an_answer_is_said_and_leaves_the_old_file(synced, tmp_path, form):
+    target = tmp_path / "answer"
+    target.write_text("old")
+    sql = "SELECT CASE WHEN range = 150000 THEN error('row 150000 is bad') ELSE range END FROM range(200000)"
+    done = synced.assay("sql", sql, "--format", form, "--output", str(target), code=2)
+    assert done.stderr.splitlines()[-1] == "error: row 150000 is bad"
+    assert [path.name for path in tmp_path.iterdir()] == ["answer"] and target.read_text() == "old"
+    with pytest.raises(QueryError, match="row 150000 is bad"):
         query(sql, synced.root)
-    assert query("SELECT count(*) FROM store.tasks", synced.root) == before
+
+
+@pytest.mark.parametrize("form", ["table", "csv", "json", "parquet"])
+def test_an_output_that_cannot_be_written_is_one_sentence(synced, tmp_path, form):
+    (tmp_path / "file").write_text("")
+    for target in (tmp_path / "nowhere" / "x", tmp_path / "file" / "x", tmp_path):
+        done = synced.assay("sql", "SELECT 1", "--format", form, "--output", str(target), code=2)
+        assert done.stderr.startswith(f"error: {target}: could not be written (")
+        assert done.stderr.count("\n") == 1
+    assert [path.name for path in tmp_path.iterdir()] == ["file"]
+
+
+def test_a_full_disk_leaves_the_old_file(synced, tmp_path):
+    target = tmp_path / "x.csv"
+    target.write_text("old")
+    program = (
+        "import resource, sys; from assay.cli import main\n"
+        "resource.setrlimit(resource.RLIMIT_FSIZE, (4096, 4096))\n"
+        "sys.exit(main(['sql', '--no-sync', 'FROM range(100000)', '--format', 'csv', '--output', sys.argv[1]]))\n"
+    )
+    command = [sys.executable, "-c", program, str(target)]
+    done = subprocess.run(command, cwd=synced.root, capture_output=True, text=True, env=environment(), check=False)
+    assert done.returncode == 2 and f"{target}: could not be written (File too large)" in done.stderr
+    assert [path.name for path in tmp_path.iterdir()] == ["x.csv"] and target.read_text() == "old"
+
+
+@pytest.mark.parametrize("rows", ["-1", "many", "1.5", "²"])
+def test_a_number_of_rows_that_is_none(synced, rows):
+    assert "is no number of rows" in synced.assay("sql", "SELECT 1", f"--rows={rows}", code=2).stderr
+
+
+def test_the_views_of_an_incomplete_version_warn(synced, project):
+    sync(project.root)
+    with open_warehouse(project.root / WAREHOUSE, write=True) as connection:
+        connection.execute("UPDATE versions SET missing = ['data/verify/0/verdicts.parquet']")
+    with pytest.warns(IncompleteWarning, match="lacks data/verify/0/verdicts.parquet; run `dvc pull`") as caught:
+        query("SELECT count(*) FROM verdicts", project.root)
+    assert caught[0].filename == __file__
+    assert "warning: the answer is not complete" in project.assay("sql", "--no-sync", "SELECT count(*) FROM verdicts").stderr
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        query("SELECT count(*) FROM verdicts", synced.root)
 
 
 @pytest.mark.parametrize(
@@ -142,7 +245,10 @@ def test_nothing_can_be_written(synced, sql):
         ("  ", "there is no statement"),
         ("-- nothing", "there is no statement"),
         ("FROM lineage(1)", "lineage()"),
-        ("COPY tasks TO '/nonexistent/x.csv'", "cannot open file"),
+        ("CREATE TEMP TABLE x AS SELEC 1", 'syntax error at or near "SELEC"'),
+        ("CREATE TEMP TABLE x AS SELECT golden FROM tasks", 'referenced column "golden" not found'),
+        ("CREATE TEMP TABLE x (a INT); INSERT INTO x VALUES ('a')", "could not convert string 'a'"),
+        ("INSERT INTO versions VALUES (1)", 'table "versions" has 11 columns'),
     ],
 )
 def test_a_mistake_is_one_sentence(synced, sql, words):

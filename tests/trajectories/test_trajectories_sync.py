@@ -336,6 +336,25 @@ def test_a_column_that_the_schema_gains_is_read_from_shards_that_have_it(synced,
     assert everything(project) == expected
 
 
+def test_kill_9_after_a_shard_was_read_again_leaves_versions_whole(synced, project, expected, monkeypatch):
+    """Shards are stored in earlier transactions than the versions that have them."""
+    full = TABLES["tasks"]
+    fewer = Table("tasks", full.row, tuple(column for column in full.columns if column.name != "difficulty"))
+    (project.root / WAREHOUSE).unlink(missing_ok=True)
+    with monkeypatch.context() as patch:
+        patch.setitem(TABLES, "tasks", fewer)
+        sync(project.root)
+    program = (
+        "import os, signal; from pathlib import Path; from assay.trajectories import sync, warehouse_sync\n"
+        "warehouse_sync.write_version = lambda *_: os.kill(os.getpid(), signal.SIGKILL)\n"
+        "sync(Path())\n"
+    )
+    killed = subprocess.run([sys.executable, "-c", program], cwd=project.root, check=False)
+    assert killed.returncode == -signal.SIGKILL
+    assert sync(project.root).incomplete == {}
+    assert everything(project) == expected
+
+
 def test_a_column_that_a_shard_lacks_is_null(synced, project, monkeypatch):
     from assay.trajectories.schemas import Column
 

@@ -20,6 +20,8 @@ if TYPE_CHECKING:
 
 AGGREGATE_ABOVE = 50_000
 EXAMPLES = 5
+ROW_COUNT = "row_count"
+"""Column of a folded frame: rows that look like this one."""
 IDS = ("trajectory_id", "task_id", "group_id")
 Tables = Mapping[str, pa.Table]
 
@@ -177,14 +179,14 @@ def batch_frames(tables: Tables, steps: int | None) -> dict[str, "pandas.DataFra
 
 
 def fold(frame: "pandas.DataFrame") -> tuple["pandas.DataFrame", list[str]]:
-    """The frame, or what it folds to where it is long, and the columns that name a row of it."""
+    """The frame, or what it folds to where it is long, and the columns that name a row of it (folded: and count it)."""
     names = [name for name in IDS if name in frame.columns]
     if len(frame) <= AGGREGATE_ABOVE or not names:
         return frame, names or [name for name in ("reason", "examples", "step") if name in frame.columns]
     grouped = frame.groupby([column for column in frame.columns if column not in names], sort=True, dropna=False)
-    folded = grouped.size().to_frame("row_count")
+    folded = grouped.size().to_frame(ROW_COUNT)
     folded["examples"] = grouped[names[0]].agg(lambda ids: ", ".join(ids.head(EXAMPLES)))
-    return folded.reset_index(), ["examples"]
+    return folded.reset_index(), ["examples", ROW_COUNT]
 
 
 def _characters(column: pa.ChunkedArray) -> pa.ChunkedArray:

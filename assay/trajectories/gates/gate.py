@@ -9,7 +9,15 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from assay.trajectories.gates.frames import EXAMPLES, batch_frames, fold, task_frames, trajectory_frames, verdict_frames
+from assay.trajectories.gates.frames import (
+    EXAMPLES,
+    ROW_COUNT,
+    batch_frames,
+    fold,
+    task_frames,
+    trajectory_frames,
+    verdict_frames,
+)
 from assay.trajectories.gates.library import validate
 from assay.trajectories.gates.suites import Gate, Limits, checks
 
@@ -113,19 +121,27 @@ def _note(rows: int, shown: int) -> str:
 
 def _outcome(frame: str, says: str, result: dict[str, Any]) -> Outcome:
     detail = result.get("result", {})
-    trouble = result.get("exception_info", {})
-    if trouble.get("raised_exception"):
-        return Outcome(frame, says, False, 0, (f"could not be checked: {trouble.get('exception_message')}",))
+    causes = exceptions(result.get("exception_info") or {})
+    if causes:
+        return Outcome(frame, says, False, 0, tuple(f"could not be checked: {cause}" for cause in causes))
     rows = detail.get("unexpected_index_list") or []
     column = result["expectation_config"]["kwargs"].get("column")
     examples = []
     for row in rows[: 2 * EXAMPLES]:
-        who = ", ".join(f"{name} {value}" for name, value in row.items() if name != column)
+        who = ", ".join(f"{name} {value}" for name, value in row.items() if name not in (column, ROW_COUNT))
         examples.append(f"{who} ({column} = {row.get(column)})")
     examples = list(dict.fromkeys(examples))[:EXAMPLES]
     if not rows and not result["success"]:
         examples.append(f"found {detail.get('observed_value')}")
-    return Outcome(frame, says, bool(result["success"]), int(detail.get("unexpected_count") or 0), tuple(examples))
+    # A row of a folded frame stands for many.
+    failing = sum(int(row.get(ROW_COUNT, 1)) for row in rows) or int(detail.get("unexpected_count") or 0)
+    return Outcome(frame, says, bool(result["success"]), failing, tuple(examples))
+
+
+def exceptions(info: Mapping[str, Any]) -> list[str]:
+    """Messages in the `exception_info` of a result: Great Expectations gives one, or one for each metric by its id."""
+    each = [info] if "raised_exception" in info else [item for item in info.values() if isinstance(item, Mapping)]
+    return list(dict.fromkeys(str(item.get("exception_message")) for item in each if item.get("raised_exception")))
 
 
 def _reported(gate: Gate, tables: Mapping[str, pa.Table]) -> dict[str, Any]:

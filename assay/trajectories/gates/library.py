@@ -80,7 +80,9 @@ def validate(
         shape = {"result_format": "COMPLETE", "unexpected_index_column_names": list(names[frame_name])}
         definition = context.validation_definitions.add(definition)
         found = definition.run(batch_parameters={"dataframe": frame}, result_format=shape)
-        results += zip(own, (result.to_json_dict() for result in found.results), strict=True)
+        # Not by position: results of expectations that could not be checked come first.
+        by_words = {r["expectation_config"]["description"]: r for r in (r.to_json_dict() for r in found.results)}
+        results += [(check, by_words[check.says]) for check in own]
     if pages is not None:
         _write_pages(context, pages)
     return results
