@@ -35,6 +35,6 @@ def show(artifact: uuid.UUID | None, percent: float, said: str) -> uuid.UUID:
     from prefect.artifacts import create_progress_artifact, update_progress_artifact
 
     if artifact is None:
-        return create_progress_artifact(progress=percent, key="rounds", description=said)  # type: ignore[return-value]
+        return create_progress_artifact(progress=percent, key="rounds", description=said)
     update_progress_artifact(artifact, progress=percent, description=said)
     return artifact

@@ -58,6 +58,8 @@ class TrajectoryTrainer(StoredTrainer):
         self.remove_callback(PrinterCallback)
         self.add_callback(_Begin(self))
         self._sums: dict[str, tuple[torch.Tensor, float]] = {}
+        self._only_pass: dict[str, np.ndarray] | None = None
+        """What the only step's forward pass found, while it runs."""
         self.head: torch.nn.Module = self.accelerator.unwrap_model(self.model).get_output_embeddings()
 
     def get_train_dataloader(self) -> DataLoader:
@@ -120,6 +122,19 @@ class TrajectoryTrainer(StoredTrainer):
         model.train(was_training)
         self._keep_first_pass(values)
 
+    def begin_without_first_pass(self) -> bool:
+        """Where a batch has one step, its own forward pass is the first one: it is computed once, and kept by `compute_loss`.
+        Not where dropout would make it another policy's."""
+        assert self.batch is not None
+        config = getattr(self.accelerator.unwrap_model(self.model), "config", None)
+        dropout = [module.p for module in self.model.modules() if isinstance(module, torch.nn.Dropout)]
+        dropout.append(getattr(config, "attention_dropout", None) or 0.0)
+        if len(self.batch) > 1 or any(dropout):
+            return False
+        size = self.batch.streams.completions.offsets[-1]
+        self._only_pass = {name: np.zeros(size, dtype=np.float32) for name in ("logprobs", "entropies")}
+        return True
+
     def _first_pass_file(self) -> Path:
         return Path(self.args.output_dir) / f"first_pass-{self.args.process_index}.npz"
 
@@ -179,6 +194,9 @@ class TrajectoryTrainer(StoredTrainer):
                 f"optimizer step {inputs['step']}: the loss is {loss.item()}; lower training.learning_rate, or look at "
                 "this step's rows in the batches table"
             )
+        if self._only_pass is not None:
+            self._use_first_pass(self._only_pass)
+            self._only_pass = None
         self._note_step(inputs)
         return loss
 
@@ -189,12 +207,18 @@ class TrajectoryTrainer(StoredTrainer):
                 model, self.head, inputs.tokens, self.args.temperature,
                 entropy_gradient=needs_entropy_gradient(self.terms),
             )  # fmt: skip
-        assert inputs.old_logprobs is not None
+        old_logprobs = inputs.old_logprobs
+        if self._only_pass is not None:
+            old_logprobs = logprobs.detach()
+            for name, result in zip(self._only_pass, (old_logprobs, entropies.detach()), strict=True):
+                flat = result[inputs.tokens.present].float().cpu().numpy()
+                _place(self._only_pass[name], self._offsets(), inputs.rows, flat)
+        assert old_logprobs is not None
         streams = TokenStreams(
             mask=inputs.mask,
             logprobs=logprobs,
             entropies=entropies,
-            old_logprobs=inputs.old_logprobs,
+            old_logprobs=old_logprobs,
             sampled_logprobs=inputs.sampled_logprobs,
             advantages=inputs.advantages,
             reference_logprobs=inputs.reference_logprobs,
@@ -208,6 +232,10 @@ class TrajectoryTrainer(StoredTrainer):
             for output in outputs:
                 self._add(output.measures)
         return loss * self.accelerator.num_processes
+
+    def _offsets(self) -> np.ndarray:
+        assert self.batch is not None
+        return self.batch.streams.completions.offsets
 
     def _add(self, measures: dict[str, tuple[torch.Tensor, float]]) -> None:
         for name, (total, count) in measures.items():
@@ -248,7 +276,8 @@ class _Begin(TrainerCallback):
         self.trainer.keep_logits_short()
         if state.global_step == 0:
             self.trainer.carry_on()
-            self.trainer.first_pass()
+            if not self.trainer.begin_without_first_pass():
+                self.trainer.first_pass()
         else:
             self.trainer.optimizer_state = None
             self.trainer.reread_first_pass()
