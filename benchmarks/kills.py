@@ -5,6 +5,7 @@ uninterrupted run and whether any process was left. Works on two copies of the p
 folder. Ends with code 1 where a table differs, a process is left or a kill did not come.
 
     python -m benchmarks.kills --kills 20 --seed 0
+    python -m benchmarks.kills --kills 20 --fused        # kills within the rounds of the fused pipeline
 """
 
 import argparse
@@ -22,9 +23,12 @@ from pathlib import Path
 
 import psutil
 
-from benchmarks.workspace import Workspace, copy_project, fingerprints
+from benchmarks.workspace import MICRO, Workspace, copy_project, fingerprints
 
 STAGES = ("configure", "generate", "warm_start", "rollout@0", "verify@0", "filter@0", "update@0", "finish", "evaluate", "publish")
+FUSED = "fused/dvc.yaml"
+ROUNDS = 12
+"""Of the fused iteration that is killed."""
 ASSUMED_SECONDS = 20.0
 """For a stage whose uninterrupted time is not known."""
 PATIENCE = 6.0
@@ -93,10 +97,10 @@ def alive(process: psutil.Process) -> bool:
         return False
 
 
-def stage_seconds(workspace: Workspace) -> dict[str, float]:
+def stage_seconds(workspace: Workspace, target: Sequence[str]) -> dict[str, float]:
     """Run the pipeline once without interruption; seconds of each stage, seen from outside."""
     seconds: dict[str, float] = {}
-    process = start(workspace)
+    process = start(workspace, target)
     assert process.stdout is not None
     current, began = "", time.monotonic()
     tail: list[str] = []
@@ -115,26 +119,30 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--kills", type=int, default=len(STAGES), help="number of kills, spread over the stages in turn")
     parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--stages", nargs="*", default=list(STAGES))
+    parser.add_argument("--stages", nargs="*")
+    parser.add_argument("--fused", action="store_true", help=f"of the fused pipeline, {ROUNDS} rounds")
     arguments = parser.parse_args()
+    target = [FUSED] if arguments.fused else []
+    params = MICRO | {"fused": {"rounds": ROUNDS}} if arguments.fused else MICRO
+    stages = arguments.stages or ([f"{FUSED}:train@0"] if arguments.fused else list(STAGES))
     rng = random.Random(arguments.seed)
     with tempfile.TemporaryDirectory() as folder:
-        whole, killed = copy_project(Path(folder) / "whole"), copy_project(Path(folder) / "killed")
-        seconds = stage_seconds(whole)
+        whole, killed = (copy_project(Path(folder) / name, params) for name in ("whole", "killed"))
+        seconds = stage_seconds(whole, target)
         print("uninterrupted: " + ", ".join(f"{name} {value:.0f} s" for name, value in seconds.items()), flush=True)
-        plan = sorted((arguments.stages[i % len(arguments.stages)] for i in range(arguments.kills)), key=STAGES.index)
-        print(f"{'planned':<12}{'hit':<12}{'after s':>9}{'survivors':>12}", flush=True)
+        plan = sorted((stages[i % len(stages)] for i in range(arguments.kills)), key=stages.index)
+        print(f"{'planned':<24}{'hit':<24}{'after s':>9}{'survivors':>12}", flush=True)
         kills = []
         for number, stage in enumerate(plan):
             # A stage that an earlier kill came too late for has ended: it is run again, from nothing.
             forget(killed, stage)
-            kill = repro_until(killed, stage, rng.uniform(0, 0.8 * seconds.get(stage, ASSUMED_SECONDS)))
+            kill = repro_until(killed, stage, rng.uniform(0, 0.8 * seconds.get(stage, ASSUMED_SECONDS)), target)
             if kill is None:
-                print(f"{stage:<12}{'no kill':<12}", flush=True)
+                print(f"{stage:<24}{'no kill':<24}", flush=True)
                 continue
             kills.append(kill)
-            print(f"{stage:<12}{kill.stage:<12}{kill.after:>9.1f}{kill.survivors:>12}   {number + 1} of {len(plan)}", flush=True)
-        killed.run("dvc", "repro")
+            print(f"{stage:<24}{kill.stage:<24}{kill.after:>9.1f}{kill.survivors:>12}   {number + 1} of {len(plan)}", flush=True)
+        killed.run("dvc", "repro", *target)
         expected, found = fingerprints(whole), fingerprints(killed)
         different = sorted(name for name in expected.keys() | found.keys() if expected.get(name) != found.get(name))
         survivors = sum(kill.survivors for kill in kills)
@@ -148,9 +156,10 @@ def forget(workspace: Workspace, stage: str) -> None:
     """Make `dvc repro` run a stage, though it has run before: its record and DVC's memory of earlier runs go."""
     import yaml
 
-    lock = workspace.root / "dvc.lock"
+    file, _, name = stage.rpartition(":")
+    lock = (workspace.root / (file or "dvc.yaml")).with_suffix(".lock")
     content = yaml.safe_load(lock.read_text()) if lock.is_file() else None
-    if content and content.get("stages", {}).pop(stage, None):
+    if content and content.get("stages", {}).pop(name, None):
         lock.write_text(yaml.safe_dump(content, sort_keys=False))
         shutil.rmtree(workspace.root / ".dvc/cache/runs", ignore_errors=True)
 

@@ -11,9 +11,10 @@ HELP = "print rows, tokens, disk and minutes of the run that params.yaml describ
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--root", type=Path, default=Path(), help="project folder (default: here)")
+    parser.add_argument("--fused", action="store_true", help="of the fused pipeline")
 
 
 def run(arguments: argparse.Namespace) -> int:
     params = load_params(arguments.root)
-    print(format_estimate(estimate_run(params, arguments.root)))
+    print(format_estimate(estimate_run(params, arguments.root, fused=arguments.fused)))
     return 0

@@ -1,4 +1,4 @@
-"""`assay verify`: verdicts on imported rollouts, by the verifiers of the pipeline."""
+"""`assay verify`: verdicts on imported rollouts, and on stored ones again, by the verifiers of the pipeline."""
 
 import argparse
 import json
@@ -12,7 +12,7 @@ from assay.params.verification import ReferenceName, RuleName, VerificationParam
 if TYPE_CHECKING:
     import pyarrow as pa
 
-HELP = "judge imported rollouts by rule, reference and oracle, and compare with the rewards in their file"
+HELP = "judge imported rollouts, or stored ones again, by rule, reference and oracle, and compare with what was said before"
 SHARD = "verdicts-verified.parquet"
 """Holds the verdicts, beside the shards of the import. Judging again replaces it."""
 COLUMNS = ("trajectory_id", "iteration", "round", "task_id", "kind", "text")
@@ -20,13 +20,19 @@ COLUMNS = ("trajectory_id", "iteration", "round", "task_id", "kind", "text")
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("version", metavar="imported/NAME", help="rollouts that `assay import` has read")
+    what = parser.add_mutually_exclusive_group(required=True)
+    what.add_argument("version", metavar="imported/NAME", nargs="?", help="rollouts that `assay import` has read")
+    what.add_argument(
+        "--replay", type=Path, metavar="FOLDER",
+        help="judge the pipeline's stored trajectories again (data/rollout/0, data/fused/train/0) and show what changes",
+    )  # fmt: skip
     parser.add_argument("--rule", choices=get_args(RuleName), help="instead of verification.rule of params.yaml")
     parser.add_argument("--reference", choices=get_args(ReferenceName), help="instead of verification.reference")
     parser.add_argument("--root", type=Path, default=Path(), help="project folder (default: here)")
 
 
 def run(arguments: argparse.Namespace) -> int:
+    from assay.cli.replay import replay
     from assay.cli.sql import catch_up
     from assay.environments.task import tasks_from_table
     from assay.params import load_execution, load_params
@@ -35,10 +41,13 @@ def run(arguments: argparse.Namespace) -> int:
     from assay.trajectories import read_table, write_shard
     from assay.verifiers import estimate_noise, verify_trajectories
 
-    folder = folder_of(arguments.version, arguments.root)
     params = load_params(arguments.root).verification
     given = {"rule": arguments.rule, "reference": arguments.reference}
     chosen = params.model_copy(update={key: value for key, value in given.items() if value is not None})
+    if arguments.replay is not None:
+        print(replay(arguments.replay, arguments.root, chosen, load_execution(arguments.root).verifier_workers))
+        return 0
+    folder = folder_of(arguments.version, arguments.root)
     tasks = tasks_from_table(read_table("tasks", folder))
     trajectories = read_table("trajectories", folder, columns=COLUMNS)
     workers = load_execution(arguments.root).verifier_workers
@@ -62,7 +71,9 @@ def folder_of(version: str, root: Path) -> Path:
     known = imported(root)
     if version not in known:
         names = ", ".join(known) or "none yet; `assay import` makes them"
-        raise ImportFailure(f"{version} is no import (imports: {names}); the pipeline's own rollouts are judged by `dvc repro`")
+        raise ImportFailure(
+            f"{version} is no import (imports: {names}); the pipeline's own rollouts are judged by `dvc repro`, and again by --replay"
+        )
     return known[version]
 
 

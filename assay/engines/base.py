@@ -62,6 +62,14 @@ class Engine(Protocol):
         """Replace the weights in place by those of a folder of the same architecture. Raises EngineError."""
         ...
 
+    def pause(self) -> None:
+        """Lend the device's memory to a trainer in this process, until `resume`. Does nothing where none is held."""
+        ...
+
+    def resume(self) -> None:
+        """Take the memory back; weights are those of before `pause`."""
+        ...
+
     def close(self) -> None:
         """Free memory and connections. The engine cannot be used afterwards; a second call does nothing."""
         ...

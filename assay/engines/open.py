@@ -15,11 +15,13 @@ def open_engine(
     dtype: str,
     max_model_tokens: int,
     execution: ExecutionParams,
+    shares_device: bool = False,
 ) -> Engine:
     """Start the engine that `params.type` names with the policy in the folder `policy`.
 
     `stop_ids`: tokens that end a completion, all of them and no others. `dtype`: of the weights while sampling.
     `max_model_tokens`: longest prompt and completion together. Takes about 20 s for vLLM (import and start).
+    `shares_device`: a trainer in this process wants the device's memory between batches (`Engine.pause`).
     Raises EngineError.
     """
     if not stop_ids:
@@ -30,8 +32,9 @@ def open_engine(
         from assay.engines.vllm_engine import VllmInProcess
 
         return VllmInProcess(
-            params, policy, stop_ids=stop_ids, dtype=dtype, max_model_tokens=max_model_tokens, execution=execution
-        )
+            params, policy, stop_ids=stop_ids, dtype=dtype, max_model_tokens=max_model_tokens, execution=execution,
+            shares_device=shares_device,
+        )  # fmt: skip
     if isinstance(params, TransformersEngine):
         from assay.engines.transformers_engine import TransformersSampler
 

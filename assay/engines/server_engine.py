@@ -96,6 +96,12 @@ class ServerClient:
                 "start it with VLLM_SERVER_DEV_MODE=1 on a network that you trust, or use sampling.engine.type vllm"
             )
 
+    def pause(self) -> None:
+        """Nothing to give back: a server has a device, or a share of it, of its own."""
+
+    def resume(self) -> None:
+        """Nothing was paused."""
+
     def close(self) -> None:
         self._endpoints.close()
 

@@ -78,6 +78,12 @@ class TransformersSampler:
         state = self._load(folder).state_dict()
         self._model.load_state_dict(state)
 
+    def pause(self) -> None:
+        """Nothing to give back: there is no cache between batches, and weights stay."""
+
+    def resume(self) -> None:
+        """Nothing was paused."""
+
     def close(self) -> None:
         self._model = None
         import torch

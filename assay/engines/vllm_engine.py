@@ -61,6 +61,7 @@ class VllmInProcess:
         dtype: str,
         max_model_tokens: int,
         execution: ExecutionParams,
+        shares_device: bool = False,
     ) -> None:
         """Import vLLM (12 to 20 s), load the policy and reserve the key-value cache (5 to 7 s). Raises EngineError."""
         self._shape = read_shape(policy)
@@ -84,6 +85,10 @@ class VllmInProcess:
 
         self._on_gpu = bool(torch.cuda.is_available())
         arguments = engine_arguments(params, policy, dtype, max_model_tokens, execution, self._on_gpu)
+        # Sleep mode has its own allocator, which costs something where nobody else wants the memory.
+        self._sleeps, self._asleep = self._on_gpu and shares_device, False
+        if self._sleeps:
+            arguments |= {"enable_sleep_mode": True}
         try:
             with _undisturbed(), warnings.catch_warnings():
                 warnings.simplefilter("ignore")
@@ -132,6 +137,16 @@ class VllmInProcess:
                 f"{folder}: vLLM could not load these weights in place ({error}); the engine must be opened anew"
             ) from error
         self._llm.reset_prefix_cache()
+
+    def pause(self) -> None:
+        if self._sleeps and not self._asleep:
+            self._llm.sleep(level=1)
+            self._asleep = True
+
+    def resume(self) -> None:
+        if self._asleep:
+            self._llm.wake_up()
+            self._asleep = False
 
     def close(self) -> None:
         llm, self._llm = getattr(self, "_llm", None), None

@@ -1,6 +1,6 @@
 """Which pictures the report shows, and what each says. They come from the tables of the record, never from a model."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -182,10 +182,21 @@ def _k_line(table: Lookup, split: str, policy: int, color: int) -> Line:
     )
 
 
+def moments(keys: Iterable[tuple[int, int]]) -> tuple[dict[tuple[int, int], int], str]:
+    """Where each (iteration, round) lies on a horizontal axis, in order, and what the axis counts: iterations, or rounds over
+    all iterations where these have several."""
+    ordered = sorted(set(keys))
+    if all(round_ == 0 for _, round_ in ordered):
+        return {key: key[0] for key in ordered}, "iteration"
+    return {key: index for index, key in enumerate(ordered)}, "round"
+
+
 def _noise_figures(noise: pa.Table | None) -> list[Figure]:
     """One picture for each (environment, rule), those with the most rows first."""
     groups: dict[tuple[str, str], list[dict[str, Any]]] = {}
-    for row in [] if noise is None else noise.to_pylist():
+    found = [] if noise is None else noise.to_pylist()
+    places, unit = moments((row["iteration"], row["round"]) for row in found)
+    for row in found:
         groups.setdefault((row["environment"], row["verifier"]), []).append(row)
     largest = sorted(groups, key=lambda key: (-sum(r["n"] for r in groups[key]), key))[:MAX_FIGURES]
     figures = []
@@ -198,7 +209,7 @@ def _noise_figures(noise: pa.Table | None) -> list[Figure]:
             lines.append(
                 Line(
                     f"estimate against {against}",
-                    [r["iteration"] for r in mine],
+                    [places[r["iteration"], r["round"]] for r in mine],
                     [r["false_negative_rate"] for r in mine],
                     color,
                     low,
@@ -206,12 +217,12 @@ def _noise_figures(noise: pa.Table | None) -> list[Figure]:
                 )
             )
         truth = {
-            r["iteration"]: r["true_false_negative_rate"] for r in rows if r["true_false_negative_rate"] is not None
+            places[r["iteration"], r["round"]]: r["true_false_negative_rate"] for r in rows if r["true_false_negative_rate"] is not None
         }
         if truth:
             lines.append(Line("truth, by the oracle", list(truth), list(truth.values()), 2, dashed=True))
         note = f"Right answers that {verifier} rejects, as a share of the right ones."
         figures.append(
-            chart(f"False negatives of the rule: {environment}", note, lines, "iteration", "false-negative rate")
+            chart(f"False negatives of the rule: {environment}", note, lines, unit, "false-negative rate")
         )
     return figures

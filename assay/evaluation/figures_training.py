@@ -2,12 +2,11 @@
 
 from collections.abc import Sequence
 
-import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
 from assay.evaluation.charts import Line, stacked_bars
-from assay.evaluation.figures import Figure, chart
+from assay.evaluation.figures import Figure, chart, moments
 
 DROP_COLORS = {"kept": 2, "zero_variance": 4, "abstained": 3, "truncated": 5, "duplicate": 6, "mismatch": 1}
 """Reason -> colour; any other is violet."""
@@ -54,15 +53,17 @@ def _dropped(batches: pa.Table) -> Figure:
 
 
 def _reward(batches: pa.Table) -> Figure:
-    grouped = batches.filter(pc.is_valid(batches["reward"])).select(["iteration", "reward"])
-    iterations = np.asarray(grouped["iteration"])
-    rewards = np.asarray(grouped["reward"], dtype=np.float64)
-    xs = sorted({int(k) for k in iterations})
+    judged = batches.filter(pc.is_valid(batches["reward"])).select(["iteration", "round", "reward"])
+    means = {
+        (row["iteration"], row["round"]): row["reward_mean"]
+        for row in judged.group_by(["iteration", "round"]).aggregate([("reward", "mean")]).to_pylist()
+    }
+    places, unit = moments(means)
     return chart(
         "Reward of the training samples",
         "Mean over all rows that were judged, before any is dropped.",
-        [Line("reward", xs, [float(rewards[iterations == k].mean()) for k in xs], 1)],
-        "iteration",
+        [Line("reward", list(places.values()), [means[key] for key in places], 1, dots=len(places) <= 60)],
+        unit,
         "reward",
     )
 

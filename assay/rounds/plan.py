@@ -4,15 +4,17 @@ import json
 from dataclasses import dataclass
 from pathlib import Path
 
-from assay.params import ParameterError, Params
+from assay.params import ParameterError, Params, round_params
 
-BYTES_PER_STORED_TOKEN = 4.0
-"""Compressed ids, log-probabilities, masks and statistics; benchmarks/storage.py prints the measured figure."""
-START_SECONDS = {"generate": 20, "warm_start": 12, "rollout": 32, "verify": 5, "filter": 16, "update": 28, "finish": 35, "evaluate": 12}
+BYTES_PER_ROW, BYTES_PER_TOKEN = 30.0, 4.3
+"""Of a stored trajectory, compressed: ids, masks, log-probabilities; benchmarks/storage.py prints the measured figures."""
+START_SECONDS = {
+    "generate": 6, "warm_start": 6, "rollout": 10, "verify": 2, "filter": 6, "update": 7, "train": 20, "finish": 12, "evaluate": 5,
+}  # fmt: skip
 """Libraries and engine, per start of a stage, on two CPU cores; benchmarks/orchestration.py prints the measured figures."""
-SAMPLING_SHARE = 0.04
+SAMPLING_SHARE = 0.02
 """Share of the measured matrix rate that sampling reaches (it is bound by memory and launch overhead); benchmarks/sampling.py."""
-TRAINING_SHARE = 0.5
+TRAINING_SHARE = 0.25
 """The same of an update; benchmarks/training.py."""
 WARM_START_STEP_ROW_TOKENS = 16
 """Tokens of a demonstration with its prompt, about."""
@@ -77,65 +79,56 @@ def measured_matrix_rate() -> float:
     return 2 * size**3 / best
 
 
-def estimate_run(params: Params, root: Path = Path()) -> Estimate:
-    """Lines of the plan, in the order of the pipeline. Tokens are upper bounds; minutes are rough (a factor of two)."""
+def stored_gib(rows: int, tokens: int) -> float:
+    return (rows * BYTES_PER_ROW + tokens * BYTES_PER_TOKEN) / 2**30
+
+
+def estimate_run(params: Params, root: Path = Path(), *, fused: bool = False) -> Estimate:
+    """Lines of the plan, in the order of the staged or the fused pipeline. Tokens are upper bounds; minutes are rough (a factor
+    of two)."""
     size = policy_parameters(params, root) or 0
     rate = measured_matrix_rate()
     count = len(params.iterations)
-    s, t = params.sampling, params.tasks
-    train_rows = s.tasks_per_iteration * s.group_size
+    t = params.tasks
+    s = (round_params(params) if fused else params).sampling
+    rounds = params.fused.rounds if fused else 1
+    train_rows = s.tasks_per_iteration * s.group_size * rounds
     eval_rows = (t.eval + t.ood) * params.evaluation.samples
+    train_tokens, eval_tokens = train_rows * s.max_tokens, eval_rows * s.max_tokens
     weights = size * {"float32": 4, "bfloat16": 2, "float16": 2}[params.policy.dtype] / 2**30
     trainer = 2 * size * 4 / 2**30  # two moments of Adam
 
-    def sampled(rows: int) -> float:
+    def sampling(rows: int) -> float:
         return rows * (s.max_tokens + params.policy.max_prompt_tokens / 8) * 2 * size / (rate * SAMPLING_SHARE)
+
+    def training(tokens: float, passes: int = 8) -> float:
+        return passes * size * tokens / (rate * TRAINING_SHARE)
 
     def line(stage: str, runs: int, rows: int, tokens: int, gib: float, seconds: float) -> Line:
         return Line(stage, runs, rows, tokens, gib, runs * (START_SECONDS[stage] + seconds) / 60)
 
-    stored = BYTES_PER_STORED_TOKEN / 2**30
+    shown = t.demonstrations if params.policy.base is None else 0
     warm_tokens = 0 if params.policy.base else params.warm_start.max_steps * params.warm_start.batch_size * WARM_START_STEP_ROW_TOKENS
-    train_tokens = train_rows * s.max_tokens
-    lines = (
-        line(
-            "generate",
-            1,
-            t.train + t.eval + t.ood,
-            0,
-            (t.train + t.eval + t.ood + t.demonstrations) * 120 / 2**30,
-            t.demonstrations / 20_000,
-        ),
-        line(
-            "warm_start",
-            1,
-            0 if params.policy.base else t.demonstrations,
-            warm_tokens,
-            weights,
-            6 * size * warm_tokens / (rate * TRAINING_SHARE),
-        ),
-        line(
-            "rollout",
-            count,
-            train_rows + eval_rows,
-            train_tokens + eval_rows * s.max_tokens,
-            (train_tokens + eval_rows * s.max_tokens) * stored,
-            sampled(train_rows + eval_rows),
-        ),
-        line("verify", count, train_rows + eval_rows, 0, (train_rows + eval_rows) * 12 / 2**30, (train_rows + eval_rows) / 8_000),
-        line("filter", count, train_rows, train_tokens, train_tokens * stored, train_rows / 20_000),
-        line(
-            "update",
-            count,
-            train_rows,
-            train_tokens,
-            train_tokens * stored + weights + trainer,
-            8 * size * train_rows * (s.max_tokens + params.policy.max_prompt_tokens / 4) / (rate * TRAINING_SHARE),
-        ),
-        line("finish", 1, eval_rows, eval_rows * s.max_tokens, eval_rows * s.max_tokens * stored, sampled(eval_rows)),
+    update = training(train_rows * (s.max_tokens + params.policy.max_prompt_tokens / 4))
+    batch = stored_gib(train_rows, train_tokens)
+    both, both_tokens = train_rows + eval_rows, train_tokens + eval_tokens
+    own = t.train + t.eval + t.ood
+    begin = (
+        line("generate", 1, own, 0, (own + shown) * 120 / 2**30, shown / 20_000),
+        line("warm_start", 1, shown, warm_tokens, weights, training(warm_tokens, 6)),
+    )
+    staged = (
+        line("rollout", count, both, both_tokens, stored_gib(both, both_tokens), sampling(both)),
+        line("verify", count, both, 0, both * 12 / 2**30, both / 40_000),
+        line("filter", count, train_rows, train_tokens, batch, train_rows / 40_000),
+        line("update", count, train_rows, train_tokens, batch + weights + trainer, update),
+    )
+    in_one = (line("train", count, both, both_tokens, 3 * batch + weights + trainer, sampling(both) + update + both / 20_000),)
+    end = (
+        line("finish", 1, eval_rows, eval_tokens, stored_gib(eval_rows, eval_tokens), sampling(eval_rows)),
         line("evaluate", 1, (count + 1) * eval_rows, 0, 0.002, (count + 1) * eval_rows / 20_000),
     )
-    return Estimate(size, lines, rate)
+    return Estimate(size, (*begin, *(in_one if fused else staged), *end), rate)
 
 
 def format_estimate(estimate: Estimate) -> str:

@@ -26,7 +26,9 @@ def plan_samples(tasks: Path, params: Params, iteration: int, kinds: Sequence[st
 
 
 @contextmanager
-def open_sampler(params: Params, policy: Path, execution: ExecutionParams, plan: Sequence[PlanRow] = ()) -> Iterator[Sampler]:
+def open_sampler(
+    params: Params, policy: Path, execution: ExecutionParams, plan: Sequence[PlanRow] = (), *, shares_device: bool = False
+) -> Iterator[Sampler]:
     """Start the engine once; it is closed at the end of the block. The prompts of `plan` are rendered before: a template that
     refuses, or a prompt that is too long, is said at once and not after the engine's start."""
     renderer = load_renderer(policy, params.policy)
@@ -38,6 +40,7 @@ def open_sampler(params: Params, policy: Path, execution: ExecutionParams, plan:
         dtype=params.policy.dtype,
         max_model_tokens=params.policy.max_prompt_tokens + params.sampling.max_tokens,
         execution=execution,
+        shares_device=shares_device,
     )
     try:
         yield Sampler(engine, renderer)

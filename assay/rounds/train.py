@@ -105,7 +105,7 @@ class _Run:
         self.pool.start()  # warms up while the engine starts
         # The engine first: vLLM seeds torch's global state when it starts.
         first = self._plan(done)
-        self.sampler: Sampler = stack.enter_context(open_sampler(self.params, policy, execution, first))
+        self.sampler: Sampler = stack.enter_context(open_sampler(self.params, policy, execution, first, shares_device=True))
         self.prompts: dict[str, tuple[int, ...]] = {}
         # Checkpoints inside a round that was cut short: it is run again from its beginning.
         shutil.rmtree(places.scratch / "session", ignore_errors=True)
@@ -119,11 +119,13 @@ class _Run:
         """One round, complete in the journal when this returns."""
         clock, draft = Clock(), self.journal.draft()
         with clock.part("swap"):
+            self.sampler.engine.resume()
             self._swap(number)
         with clock.part("plan"):
             plan = self._plan(number)
         with clock.part("sample"):
             trajectories = self._sample(plan)
+            self.sampler.engine.pause()
         with clock.part("verify"):
             verdicts, estimates = verify(self.tasks, trajectories, self.params, self.workers, self.pool)
         with clock.part("assemble"):

@@ -34,6 +34,16 @@ def test_rows_are_those_of_the_plan_and_every_stage_has_a_line():
     assert all(stage in table for stage in lines) and "together" in table
 
 
+def test_a_fused_iteration_has_the_rows_of_all_its_rounds():
+    params = load_params(ROOT)
+    lines = {line.stage: line for line in estimate_run(params, ROOT, fused=True).lines}
+    held_out = (params.tasks.eval + params.tasks.ood) * params.evaluation.samples
+    assert params.fused.tasks_per_round is not None
+    rows = params.fused.rounds * params.fused.tasks_per_round * params.sampling.group_size
+    assert lines["train"].rows == rows + held_out and lines["train"].runs == len(params.iterations)
+    assert "rollout" not in lines
+
+
 def test_an_incomplete_base_model_is_said(tmp_path):
     (tmp_path / "model").mkdir()
     with pytest.raises(ParameterError, match=r"config\.json is missing"):
