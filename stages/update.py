@@ -7,6 +7,8 @@ from pathlib import Path
 from assay.rounds import scratch_folder, update
 from stages import CONFIG, SCRATCH, iteration_argument, machine, module_name, stage, stage_params
 
+LAUNCHED = "ASSAY_LAUNCHED"
+
 
 def main() -> None:
     k = iteration_argument()
@@ -20,7 +22,8 @@ def main() -> None:
 def launch() -> None:
     """Become `accelerate launch` of this stage, where execution.accelerate_launch asks for several processes."""
     arguments = machine().accelerate_launch
-    if arguments and "WORLD_SIZE" not in os.environ:
+    if arguments and LAUNCHED not in os.environ:
+        os.environ[LAUNCHED] = "1"  # accelerate may also start a single process, in which nothing else says so
         command = [sys.executable, "-m", "accelerate.commands.launch", *arguments, "-m", module_name(), *sys.argv[1:]]
         os.execv(command[0], command)
 

@@ -1,6 +1,7 @@
 """The staged pipeline through the real DVC, at scale micro: what runs, what does not run again, what a person sees."""
 
 import shutil
+import socket
 
 import pytest
 import torch
@@ -72,10 +73,14 @@ def test_a_remote_brings_the_run_back_without_running_anything(another, tmp_path
     shutil.rmtree(clone)
 
 
-def test_an_update_in_several_processes_is_that_of_one(another, finished):
+def test_an_update_in_several_processes_is_that_of_one(another, finished, monkeypatch):
     """As a person with several GPUs has it: nothing but a parameter, the stage's command stays the same."""
-    launch = ["--cpu", "--num_processes", "2", "--num_machines", "1", "--mixed_precision", "no", "--dynamo_backend", "no"]
-    another.set_params(execution={"accelerate_launch": [*launch, "--main_process_port", "0"], "threads": 1})
+    monkeypatch.setenv("ACCELERATE_USE_CPU", "true")
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    launch = ["--multi_gpu", "--num_processes", "2", "--num_machines", "1", "--mixed_precision", "no", "--dynamo_backend", "no"]
+    another.set_params(execution={"accelerate_launch": [*launch, "--main_process_port", str(port)], "threads": 1})
     shutil.rmtree(another.root / "models/1")
     shutil.rmtree(another.root / "data/update/0")
     done = another.run("python", "-m", "stages.update", "0")

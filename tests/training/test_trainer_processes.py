@@ -1,6 +1,7 @@
 """`accelerate launch` with two CPU processes: rows are divided, the result is that of one process."""
 
 import os
+import socket
 import subprocess
 import sys
 from pathlib import Path
@@ -18,6 +19,7 @@ HERE = Path(__file__).parent
 
 # Several updates in one launch: starting the processes is what costs.
 SCRIPT = """
+import os
 import sys
 sys.path.insert(0, sys.argv[1])
 from pathlib import Path
@@ -25,6 +27,7 @@ from test_trainer_processes import CASES, options, start
 from assay.training.update import update
 from assay.trajectories import read_table, write_shard
 root = Path(sys.argv[2])
+assert os.environ["WORLD_SIZE"] == "2"
 for name in CASES:
     batch = read_table("batches", root / f"{name}.parquet")
     result = update(*start(root, name), batch, options(name), out=root / f"two-{name}", scratch=root / f"s-{name}")
@@ -45,6 +48,12 @@ def start(root, name):
     return (before / "policy", before / "trainer") if name in BEFORE else (root / "policy", None)
 
 
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return probe.getsockname()[1]
+
+
 def options(name):
     training = {"steps_per_iteration": 1 if name == "single" else 3, "micro_batch_size": 4, "learning_rate": 1e-3}
     lora = {"rank": 3, "alpha": 6} if name.endswith("lora") else None
@@ -62,11 +71,12 @@ def launched(tmp_path_factory):
         write_shard(root / f"{name}.parquet", "batches", batch)
     (root / "run.py").write_text(SCRIPT)
     command = [
-        sys.executable, "-m", "accelerate.commands.launch", "--cpu", "--num_processes", "2", "--num_machines", "1",
-        "--mixed_precision", "no", "--dynamo_backend", "no", "--main_process_port", "0",
+        sys.executable, "-m", "accelerate.commands.launch", "--multi_gpu", "--num_processes", "2", "--num_machines", "1",
+        "--mixed_precision", "no", "--dynamo_backend", "no", "--main_process_port", str(free_port()),
         str(root / "run.py"), str(HERE), str(root),
     ]  # fmt: skip
     environment = {**os.environ, "PYTHONPATH": str(HERE.parents[1]), "HF_HUB_OFFLINE": "1", "OMP_NUM_THREADS": "1"}
+    environment["ACCELERATE_USE_CPU"] = "true"  # accelerate's own `--cpu` starts one process, whatever number is asked for
     done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=400)
     assert done.returncode == 0, done.stderr[-3000:]
     return root
