@@ -106,7 +106,7 @@ def test_a_folder_without_parameters(tmp_path, capsys, verb):
 
 def test_show_prints_the_last_result_and_where_the_report_is(tmp_path, capsys):
     _, err = assay(capsys, "show", "--root", str(tmp_path), code=2)
-    assert err == f"error: {tmp_path / 'data' / 'evaluate'}: no evaluation yet; run `make repro` or `dvc repro`\n"
+    assert err == f"error: {tmp_path / 'data' / 'evaluate'}: no evaluation yet; run `dvc repro`\n"
     write_shard(tmp_path / "data" / "evaluate" / "evaluations.parquet", "evaluations", [
         {"iteration": k, "environment": "all", "split": "eval", "metric": "pass@1", "value": 0.25 * (k + 1),
          "low": 0.2 * (k + 1), "high": 0.3 * (k + 1), "n": 20}
