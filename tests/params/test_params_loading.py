@@ -65,6 +65,8 @@ def test_a_union_member_of_another_type_replaces_the_preset_s_as_a_whole(tmp_pat
         ({"policy": {"shape": {"heads": 4, "key_value_heads": 3}}}, ["policy.shape: heads is 4", "key_value_heads 3"]),
         ({"policy": {"chat_template": "none.jinja"}}, ["policy.chat_template is 'none.jinja'", "No such file"]),
         ({"verification": {"rule": "none"}}, ["verification.rule is 'none'", "math_verify"]),
+        ({"fused": {"max_staleness": 1}, "training": {"importance": {"mode": "off"}}}, ["fused.max_staleness is 1", "importance.mode"]),
+        ({"fused": {"tasks_per_round": 2, "steps_per_round": 3}}, ["3 optimizer steps but only 2 groups", "fused.steps_per_round"]),
         ({"iterations": [], "last_policy": 0}, ["iterations is empty"]),
         ({"last_policy": None}, ["last_policy is missing", "set it to 1"]),
         ({"sampling": {"engine": {"type": "server"}}}, ["execution.server.urls is empty"]),

@@ -120,3 +120,16 @@ def test_what_cannot_be_planned_is_said_so(tasks, params):
         make_plan(tasks, params, 0, ["dream"])
     with pytest.raises(RolloutError, match=r"no task of split train to sample for solution; raise tasks\.train"):
         make_plan(make_tasks(train=0), params, 0, ["solution"])
+
+
+def test_an_older_policy_that_samples_again_is_named_and_samples_anew():
+    """fused.max_staleness: the engine holds the policy of round 2 in rounds 2 and 3."""
+    tasks, params = make_tasks(), make_params(tasks_per_iteration=12)  # all tasks in every round
+    own = make_plan(tasks, params, 0, ("solution",), round=2, rounds=4)
+    lagging = make_plan(tasks, params, 0, ("solution",), round=3, rounds=4, policy_round=2)
+    assert {(row.round, row.policy) for row in own} == {(2, "0.2")}
+    assert {(row.round, row.policy) for row in lagging} == {(3, "0.2")}
+    assert {row.task_id for row in own} == {row.task_id for row in lagging}
+    assert not {row.seed for row in own} & {row.seed for row in lagging}
+    assert not {row.group_id for row in own} & {row.group_id for row in lagging}
+    assert own == make_plan(tasks, params, 0, ("solution",), round=2, rounds=4, policy_round=2)
