@@ -47,13 +47,16 @@ def die_with_parent() -> None:
 
 
 def is_orphan() -> bool:
-    """Whether the process that started this one has ended: we have fallen to init, or to a service manager that takes its
-    place for a session. For processes that somebody else started and waits for; what people detach looks the same."""
+    """Whether the program that ordered this process has ended: beyond the shells that carried the order (some replace
+    themselves by the command, dash waits for it) is nothing but init, or a service manager that takes its place for a
+    session. For processes that somebody else started and waits for; what people detach looks the same."""
     parent = look(os.getppid())
+    while parent is not None and parent.pid != 1 and _is_shell(parent):
+        parent = look(parent.parent)
     if parent is None:
         return True
     name = os.path.basename((command(parent.pid) or [""])[0])
-    return (parent.pid == 1 or name == "systemd") and not _is_dvc(parent) and not _is_shell(parent)
+    return (parent.pid == 1 or name == "systemd") and not _is_dvc(parent)
 
 
 def _farewell(owner: int, writing: int, watcher: subprocess.Popen[bytes]) -> None:

@@ -228,9 +228,11 @@ def test_a_process_whose_parent_has_ended_knows_it(tmp_path):
     assert orphan == str(adopted_by == "1" or name == "systemd")  # others adopt only what they wait for
 
 
-def test_a_stage_that_begins_after_the_end_of_its_dvc_ends_at_once(tmp_path):
-    """kill -9 of dvc in the stage's first moments: before it has imported anything, and could watch anybody."""
-    starter = "import subprocess, sys; subprocess.Popen(['sh', '-c', 'exec ' + sys.argv[1]], start_new_session=True)"
+@pytest.mark.parametrize("order", ["exec {}", "{}; exit $?"], ids=["replaced", "waiting"])
+def test_a_stage_that_begins_after_the_end_of_its_dvc_ends_at_once(tmp_path, order):
+    """kill -9 of dvc in the stage's first moments: before it has imported anything, and could watch anybody. DVC takes the
+    shell of $SHELL: bash replaces itself by the stage, dash waits for it and is then the one that init adopts."""
+    starter = "import subprocess, sys; subprocess.Popen(['sh', '-c', sys.argv[1]], start_new_session=True)"
     command_line = f"env DVC_STAGE=rollout@0 {sys.executable} -c 'import time; time.sleep(0.5); import stages; print(1)' 2> {tmp_path}/said"
-    subprocess.run([sys.executable, "-c", starter, command_line], check=True, cwd=Path(__file__).parents[2])
+    subprocess.run([sys.executable, "-c", starter, order.format(command_line)], check=True, cwd=Path(__file__).parents[2])
     wait_until(lambda: "the dvc that started this stage is gone" in (tmp_path / "said").read_text())
