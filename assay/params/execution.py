@@ -18,10 +18,19 @@ class ServerAccess(Section):
     concurrency: int = Field(64, ge=1)
 
 
+class JudgeAccess(ServerAccess):
+    """Where the servers of verification.appeals.judge {type: endpoint} are. A judge that is down or slow abstains."""
+
+    timeout: float = Field(60, gt=0)
+    retries: int = Field(2, ge=0)
+    concurrency: int = Field(16, ge=1)
+
+
 class ExecutionParams(Section):
     """Machine settings."""
 
     server: ServerAccess = ServerAccess()
+    judge: JudgeAccess = JudgeAccess()
     verifier_workers: int = Field(2, ge=1)
     """Worker processes for verdicts."""
     vllm_memory_gib: float = Field(1.0, gt=0)

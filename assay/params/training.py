@@ -6,6 +6,7 @@ from pydantic import Field, model_validator
 
 from assay.params.base import Section
 from assay.params.grpo import check_grpo_fields
+from assay.params.noise import Rate, check_rates
 
 Beta = Annotated[float, Field(ge=0, lt=1)]
 
@@ -32,7 +33,88 @@ class ReinforcePlusPlus(Section):
     gamma: float = Field(1.0, ge=0, le=1)
 
 
-AdvantageParams = Annotated[GroupZScore | LeaveOneOut | ReinforcePlusPlus, Field(discriminator="type")]
+Estimated = Literal["estimated"]
+"""The smoothed estimate of appeals (verification.appeals), of the row's environment."""
+ChannelRate = Rate | Estimated
+
+
+class Direct(Section):
+    """The matched control of `forward`: reward / scale, no baseline."""
+
+    type: Literal["direct"] = "direct"
+    scale: float = Field(1.0, gt=0)
+
+
+class Corrected(Section):
+    """What the corrections for a noisy verifier share."""
+
+    false_positive_rate: ChannelRate = "estimated"
+    """P(observed right | wrong): a number, or `estimated`."""
+    false_negative_rate: ChannelRate = "estimated"
+    """P(observed wrong | right)."""
+    minimum_determinant: float = Field(0.05, gt=0, lt=1)
+    """An estimated 1 - both rates is raised to this, and flagged: below it variance explodes. (The paper's code: 1e-3.)"""
+    lag: Literal[0, 1] = 0
+    """1: estimates as they were before the batch they are used on, so that they do not depend on it."""
+
+    @model_validator(mode="after")
+    def _invertible(self) -> "Corrected":
+        rates = (self.false_positive_rate, self.false_negative_rate)
+        if not any(isinstance(rate, str) for rate in rates):
+            check_rates(*map(float, rates), "false_positive_rate and false_negative_rate")
+        return self
+
+
+class Backward(Corrected):
+    """PGBC: unbiased rewards (r - fpr) / (1 - fpr - fnr), less the mean of the group's other ones, over a scale."""
+
+    type: Literal["backward"] = "backward"
+    scale: float | Literal["ema"] = 1.0
+    """Fixed, or a moving average over iterations of the standard deviation of corrected rewards; never the group's own."""
+
+    @model_validator(mode="after")
+    def _positive(self) -> "Backward":
+        if not isinstance(self.scale, str) and self.scale <= 0:
+            raise ValueError(f"scale is {self.scale:g}, expected a number above 0 or ema")
+        return self
+
+
+class Forward(Corrected):
+    """PGFC: weights r - (1 - fnr), over a scale; no current-group baseline."""
+
+    type: Literal["forward"] = "forward"
+    false_positive_rate: ChannelRate = 0.0
+    """Read only where `scale` is determinant."""
+    scale: float | Literal["determinant", "one_minus_false_negative_rate"] = 1.0
+    baseline: float = 0.0
+    """A constant, or historical, one. That of the current group would undo the correction, so there is no such option."""
+
+    @model_validator(mode="after")
+    def _positive(self) -> "Forward":
+        if not isinstance(self.scale, str) and self.scale <= 0:
+            raise ValueError(f"scale is {self.scale:g}, expected a number above 0, determinant or one_minus_false_negative_rate")
+        return self
+
+
+class BackwardZScored(Corrected):
+    """The older recipe (version 3 of the paper): backward-corrected rewards, then the group z-score. Equal to group_zscore of
+    the uncorrected rewards: kept to show that."""
+
+    type: Literal["backward_zscored"] = "backward_zscored"
+    epsilon: float = Field(1e-6, ge=0)
+
+
+class ForwardZScored(Corrected):
+    """The older recipe: forward weights, then the group z-score. Equal to group_zscore of the uncorrected rewards."""
+
+    type: Literal["forward_zscored"] = "forward_zscored"
+    epsilon: float = Field(1e-6, ge=0)
+
+
+AdvantageParams = Annotated[
+    GroupZScore | LeaveOneOut | ReinforcePlusPlus | Direct | Backward | Forward | BackwardZScored | ForwardZScored,
+    Field(discriminator="type"),
+]
 
 
 class PolicyLossParams(Section):

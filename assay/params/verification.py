@@ -5,8 +5,8 @@ from typing import Literal
 from pydantic import Field
 
 from assay.params.base import Section
+from assay.params.noise import AppealsParams, NoiseParams, NoNoise, RuleName
 
-RuleName = Literal["task", "string_match", "numeric", "math_verify", "reasoning_gym"]
 ReferenceName = Literal[RuleName, "none"]
 
 
@@ -25,6 +25,9 @@ class VerificationParams(Section):
     """Address space a worker may add to its start; beyond it the verdict is abstain(memory)."""
     max_answer_characters: int = Field(4096, ge=1)
     """A longer extracted answer is wrong(too_long) without being parsed."""
+    noise: NoiseParams = NoNoise()
+    """Injected into the verdicts of training samples: experiments with noise of known rates."""
+    appeals: AppealsParams = AppealsParams()
     abstain_limit: float = Field(0.05, ge=0, le=1)
     """Largest share of abstained verdicts of the rule before the gate stops the pipeline."""
 
