@@ -61,6 +61,8 @@ class Ended:
     """Exit code; negative: the number of the signal that ended it."""
     growth_mib: float
     """Most memory that it ever had beyond the zygote's."""
+    excess: tuple[str, str] | None = None
+    """(failure, detail) where it was ended for what its own processes did."""
 
 
 class Fleet:
@@ -186,7 +188,7 @@ class Fleet:
             raise IsolationError(f"a worker process ended with code {event['code']} before it was ready")
         del self.workers[worker.key]
         worker.stream.close()
-        return [*happened, (worker, Ended(event["code"], event["growth_mib"]))]
+        return [*happened, (worker, Ended(event["code"], event["growth_mib"], event["excess"]))]
 
     def _push(self, worker: Worker) -> None:
         try:

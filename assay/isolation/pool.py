@@ -49,7 +49,8 @@ class Pool:
 
     Workers have an empty environment but for PYTHONHASHSEED=0 and thread counts, no open files of the parent,
     /dev/null for stdin, stdout and stderr, no network (a network namespace of their own where the system permits it;
-    sockets are refused by an audit hook in any case), cannot write into files, and die with this process. Not a
+    sockets are refused by an audit hook in any case), cannot write into files, and die with this process. Threads and
+    processes that an item leaves end with it; those of a running item are limited in number, and in memory together. Not a
     security boundary: see `assay.isolation.worker`.
 
     A context manager; nothing is started before `start` or the first `map`. Not for use from several threads at once.
@@ -215,6 +216,8 @@ class _Run:
     def _diagnose(self, worker: Worker, end: Ended) -> tuple[Failure, str]:
         if worker.victim is not None:
             return "timeout", f"no answer within {self.pool.timeout:g} s"
+        if end.excess is not None:
+            return ("crash" if end.excess[0] == "crash" else "memory"), end.excess[1]
         if end.code == -signal.SIGXCPU:
             return "timeout", f"more than {self.pool.timeout:g} s of processor time"
         if end.code == -signal.SIGKILL or (end.code < 0 and end.growth_mib > MEMORY_SHARE * self.pool.memory_mib):

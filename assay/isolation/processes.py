@@ -49,6 +49,14 @@ def is_alive(process: Process) -> bool:
     return now is not None and now.started == process.started
 
 
+def resident(pid: int) -> int:
+    """Bytes of its memory that are in use, shared ones included; 0 where there is no such process."""
+    try:
+        return int(Path(f"/proc/{pid}/statm").read_text().split()[1]) * os.sysconf("SC_PAGESIZE")
+    except (OSError, IndexError):
+        return 0
+
+
 def command(pid: int) -> list[str]:
     """The command line; empty where it cannot be read."""
     try:

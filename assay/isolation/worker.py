@@ -11,12 +11,14 @@ import resource
 import signal
 import socket
 import sys
+import threading
 import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 from assay.isolation.frames import Frames, pack
+from assay.isolation.processes import descendants
 
 PR_SET_PDEATHSIG = 1
 MIB = 1 << 20
@@ -54,7 +56,7 @@ def run_worker(channel: int, function: Callable[..., Any], timeout: float, memor
         _limit(resource.RLIMIT_CORE, 0)
         _limit(resource.RLIMIT_FSIZE, 0)
         _limit(resource.RLIMIT_NOFILE, 64)
-        sys.addaudithook(_no_network)
+        sys.addaudithook(_guard)
     except (OSError, ValueError) as error:
         stream.sendall(pack((BROKEN, f"its limits could not be set: {error}")))
         return
@@ -80,9 +82,27 @@ def peak_address_space() -> int:
     return next(int(line.split()[1]) * 1024 for line in lines if line.startswith("VmPeak"))
 
 
-def _no_network(event: str, arguments: tuple[Any, ...]) -> None:
+def _guard(event: str, arguments: tuple[Any, ...]) -> None:
     if event.startswith("socket."):
         raise PermissionError(f"no network in a worker ({event})")
+    if event in ("os.kill", "os.killpg") and not _is_own(-arguments[0] if event == "os.killpg" else arguments[0]):
+        raise PermissionError(f"a worker ends no processes but its own ({event})")
+
+
+def _is_own(pid: int) -> bool:
+    """Whether a process number, or a group as a negative one, means this worker or what it has started. (0: its own group.)"""
+    return pid != -1 and (abs(pid) in (0, os.getpid()) or any(one.pid == abs(pid) for one in descendants(os.getpid())))
+
+
+def left_behind() -> bool:
+    """Whether an item has left a thread or a process: it would take time and memory that later items are owed."""
+    if threading.active_count() > 1:
+        return True
+    try:
+        os.waitid(os.P_ALL, 0, os.WEXITED | os.WNOHANG | os.WNOWAIT)
+    except ChildProcessError:
+        return False
+    return True
 
 
 def _serve(stream: socket.socket, function: Callable[..., Any], timeout: float, start: int, limit: int) -> None:
@@ -102,7 +122,7 @@ def _serve(stream: socket.socket, function: Callable[..., Any], timeout: float, 
                 stream.sendall(_packed(answer))
                 count += 1
                 large = address_space() - start > RECYCLE_SHARE * limit
-                if large or count >= RECYCLE_ITEMS or answer[:2] == (FAILED, "memory"):
+                if large or count >= RECYCLE_ITEMS or answer[:2] == (FAILED, "memory") or left_behind():
                     stream.sendall(pack((BYE,)))
                     return
 

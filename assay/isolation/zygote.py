@@ -15,12 +15,13 @@ import select
 import signal
 import socket
 import sys
+import time
 import traceback
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from assay.isolation.processes import children, kill_tree, look
+from assay.isolation.processes import children, descendants, kill_tree, look, resident
 from assay.isolation.worker import MIB, run_worker
 
 PR_SET_CHILD_SUBREAPER = 36
@@ -28,6 +29,10 @@ CLONE_NEWUSER, CLONE_NEWNET = 0x10000000, 0x40000000
 PATIENCE = 250
 """Milliseconds between two looks whether the parent still lives (its end of the socket may survive it in a forked
 child)."""
+CROWDED_PATIENCE = 30
+"""The same while a worker has processes of its own, which may become many within moments."""
+MAX_PROCESSES = 64
+"""Processes that one item may have started and not ended."""
 MESSAGE = 1 << 16
 """Bytes of the longest message on the control socket."""
 
@@ -45,6 +50,8 @@ class Zygote:
     def __init__(self, control: socket.socket, parent: int) -> None:
         self.control, self.parent = control, parent
         self.workers: dict[int, int] = {}  # process number -> the parent's key of that worker
+        self.excess: dict[int, tuple[str, str]] = {}  # process number of a worker that was ended for it -> (failure, detail)
+        self.crowded = False
         self.function: Callable[..., Any]
         self.settings: dict[str, Any] = {}
         self.resident = 0
@@ -92,8 +99,13 @@ class Zygote:
         poll = select.poll()
         poll.register(self.control, select.POLLIN)
         poll.register(woken, select.POLLIN)
+        looked = time.monotonic()
         while os.getppid() == self.parent:
-            ready = {descriptor for descriptor, _ in poll.poll(PATIENCE)}
+            patience = CROWDED_PATIENCE if self.crowded else PATIENCE
+            ready = {descriptor for descriptor, _ in poll.poll(patience)}
+            if (time.monotonic() - looked) * 1000 >= patience:
+                self._watch()
+                looked = time.monotonic()
             if woken in ready:
                 os.read(woken, 4096)
                 self._collect()
@@ -143,8 +155,27 @@ class Zygote:
             key = self.workers.pop(pid, None)
             if key is not None:
                 growth = usage.ru_maxrss * 1024 - self.resident
-                self._tell(event="ended", key=key, code=os.waitstatus_to_exitcode(status), growth_mib=growth / MIB)
+                code, excess = os.waitstatus_to_exitcode(status), self.excess.pop(pid, None)
+                self._tell(event="ended", key=key, code=code, growth_mib=growth / MIB, excess=excess)
             self._sweep()
+
+    def _watch(self) -> None:
+        """End what is orphaned, and workers whose processes are too many, or hold more memory than one worker may."""
+        self._sweep()
+        self.crowded = False
+        for pid in self.workers:
+            family = descendants(pid)
+            if not family or pid in self.excess:
+                continue
+            self.crowded = True
+            grown = sum(max(0, resident(one) - self.resident) for one in (pid, *(process.pid for process in family)))
+            if len(family) > MAX_PROCESSES:
+                self.excess[pid] = "crash", f"ended with {len(family)} processes of its own, more than {MAX_PROCESSES}"
+            elif grown > self.settings["memory_mib"] * MIB:
+                self.excess[pid] = "memory", f"ended with {grown // MIB} MiB in {len(family) + 1} processes"
+            else:
+                continue
+            self._kill(pid)
 
     def _sweep(self) -> None:
         """End our children that are not workers, and all below them: what ended workers have left behind."""

@@ -5,6 +5,7 @@ import os
 import socket
 import subprocess
 import sys
+import threading
 import time
 from typing import Any
 
@@ -104,3 +105,45 @@ def do_unpicklable(value: Any) -> Any:
 def do_write(value: str) -> None:
     with open(value, "w") as stream:
         stream.write("x")
+
+
+def do_leave_thread(value: Any) -> int:
+    """Returns at once; the thread would go on, and slow down what comes after it."""
+    threading.Thread(target=do_hang, args=(None,), daemon=True).start()
+    return os.getpid()
+
+
+def do_leave_child(value: float) -> int:
+    subprocess.Popen(["sleep", str(value)], start_new_session=True)
+    return os.getpid()
+
+
+def do_many_children(value: float) -> None:
+    """A fork bomb with an end, so that a failing test does no harm."""
+    for _ in range(200):
+        subprocess.Popen(["sleep", str(value)])
+    do_hang(None)
+
+
+def do_children_eat(value: int) -> None:
+    """Each child stays below the limit of one process, all of them together do not."""
+    for _ in range(6):
+        if os.fork() == 0:
+            hoard = bytearray(value)
+            hoard[::4096] = b"x" * len(hoard[::4096])
+            time.sleep(30)
+            os._exit(0)
+    time.sleep(30)
+
+
+def do_signal(value: int) -> None:
+    """Signal 0, which harms nobody, to the process that workers are forked from (0) or to the group with that number."""
+    os.kill(value or os.getppid(), 0)
+
+
+def do_end_own_child(value: Any) -> str:
+    try:
+        subprocess.run(["sleep", "30"], timeout=0.05)
+    except subprocess.TimeoutExpired:
+        return "ended"
+    return ""

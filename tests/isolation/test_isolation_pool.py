@@ -141,10 +141,46 @@ def test_files_cannot_be_written_into(pool, tmp_path):
 def test_what_an_item_starts_ends_with_it(pool):
     seconds = 86_417.25
     assert pool.map([("children", seconds), ("ok", 1)])[1].value == 1
+    wait_until_none(seconds)
+
+
+def sleepers(seconds: float) -> list[psutil.Process]:
+    return [p for p in psutil.process_iter(["cmdline"]) if p.info["cmdline"] == ["sleep", str(seconds)]]
+
+
+def wait_until_none(seconds: float) -> None:
     end = time.monotonic() + 5
-    while left := [p for p in psutil.process_iter(["cmdline"]) if p.info["cmdline"] == ["sleep", str(seconds)]]:
+    while left := sleepers(seconds):
         assert time.monotonic() < end, left
         time.sleep(0.05)
+
+
+def test_a_thread_or_a_process_that_an_item_leaves_ends_and_no_later_item_runs_beside_it():
+    with Pool(FUNCTION, 1, 5.0, MEMORY) as pool:
+        first, second, *others = (o.value for o in pool.map([("leave_thread",), ("leave_child", 86_418.25), ("pid",), ("pid",)]))
+        assert len({first, second, others[0]}) == 3 and others[0] == others[1]
+        wait_until_none(86_418.25)
+        assert not psutil.pid_exists(first) and not psutil.pid_exists(second)
+
+
+def test_processes_of_an_item_are_limited_in_number(pool):
+    outcomes = pool.map([("ok", 1), ("many_children", 86_419.25), ("ok", 2)])
+    assert [outcome.value for outcome in outcomes] == [1, None, 2]
+    assert outcomes[1].failure == "crash" and "processes of its own, more than 64" in outcomes[1].detail
+    wait_until_none(86_419.25)
+
+
+def test_processes_of_an_item_share_its_memory():
+    with Pool(FUNCTION, 1, 20.0, MEMORY) as pool:
+        outcomes = pool.map([("children_eat", MEMORY * 2**20 // 2), ("ok", 1)])
+    assert outcomes[0].failure == "memory" and "processes" in outcomes[0].detail
+    assert outcomes[1].value == 1
+
+
+def test_an_item_ends_its_own_processes_and_no_others(pool):
+    refused, group, own = pool.map([("signal", 0), ("signal", -1), ("end_own_child",)])
+    assert refused.failure == group.failure == "error" and "ends no processes but its own" in refused.detail
+    assert own.value == "ended"
 
 
 def test_nothing_is_left_after_the_block():
