@@ -27,17 +27,20 @@ class Endpoints:
         retries: int,
         concurrency: int,
         pause: Callable[[float], None] = time.sleep,
+        key: str = "execution.server.urls",
     ) -> None:
-        """`urls`: base addresses such as http://127.0.0.1:8000/v1. `timeout`: seconds for one answer."""
+        """`urls`: base addresses such as http://127.0.0.1:8000/v1. `timeout`: seconds for one answer. `key`: the parameter
+        that holds the addresses, for messages.
+        """
         import httpx
 
         self.urls = tuple(url.rstrip("/") for url in urls)
-        self._retries, self._pause = retries, pause
+        self._retries, self._pause, self._timeout, self._key = retries, pause, timeout, key
         self._next = itertools.count()
-        key = os.environ.get(api_key_variable)
+        secret = os.environ.get(api_key_variable)
         limits = httpx.Limits(max_connections=concurrency, max_keepalive_connections=concurrency)
         self._client = httpx.Client(
-            headers={"Authorization": f"Bearer {key}"} if key else {},
+            headers={"Authorization": f"Bearer {secret}"} if secret else {},
             timeout=httpx.Timeout(timeout, connect=min(timeout, 20.0)),
             limits=limits,
             trust_env=False,  # a proxy of the environment is not meant for one's own servers
@@ -54,7 +57,7 @@ class Endpoints:
                 self._pause(min(FIRST_PAUSE * 2 ** (attempt - 1), LONGEST_PAUSE))
             base = url or self.urls[(start + attempt) % len(self.urls)]
             try:
-                response = self._client.request(method, base + path, json=body)
+                response = self._request(method, base + path, body)
             except httpx.HTTPError as error:
                 last = f"{base}{path}: {type(error).__name__}: {error}"
                 continue
@@ -71,8 +74,21 @@ class Endpoints:
                 ) from error
         raise EngineError(
             f"{last}; gave up after {self._retries + 1} tries: check that the server runs and that "
-            "execution.server.urls are right"
+            f"{self._key} are right"
         )
+
+    def _request(self, method: str, address: str, body: Mapping[str, Any] | None) -> Any:
+        """The whole answer. httpx's time-out is for each read: a server that sends byte by byte would never exceed it."""
+        import httpx
+
+        deadline = time.monotonic() + self._timeout
+        with self._client.stream(method, address, json=body) as response:
+            parts = []
+            for part in response.iter_bytes():
+                parts.append(part)
+                if time.monotonic() > deadline:
+                    raise httpx.ReadTimeout(f"the answer is not complete after {self._timeout:g} s")
+        return httpx.Response(response.status_code, content=b"".join(parts))
 
     def close(self) -> None:
         self._client.close()

@@ -18,8 +18,11 @@ REASONS: dict[str, str] = {
     "memory": "no verdict within verification.memory_mib",
     "crash": "the verifier's process died",
     "error": "the verifier raised an exception",
+    "judge_unreachable": "the judge could not be asked: its endpoint is down, slow, refuses, or answers what is no chat completion",
+    "judge_unparseable": "the judge's reply is neither clearly True nor clearly False",
+    "judge_unreadable": "the judge cannot be shown the case: its prompt would be longer than max_prompt_tokens",
 }
-"""Every reason that is written into the record, and what it means. Judges of later methods add theirs."""
+"""Every reason that is written into the record, and what it means. The last ones are those of judges of appeals."""
 
 
 class VerifierError(ValueError):
