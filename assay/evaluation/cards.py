@@ -13,6 +13,7 @@ import pyarrow.compute as pc
 from assay.evaluation import definitions
 from assay.evaluation.breakdown import Grid, interval, verifiers
 from assay.evaluation.metrics import Lookup, write_text
+from assay.evaluation.noise import judged
 from assay.evaluation.record import RunRecord
 from assay.params import Params
 from assay.trajectories import content_hash
@@ -64,7 +65,7 @@ def model_card(record: RunRecord, evaluations: pa.Table, params: Params, policy:
         "tasks": task_counts(record.tasks),
         "verifiers": markdown(verifiers(record.verdicts)),
         "noise": [noise_sentence(row) for row in noise_rows(record.noise_estimates, policy)],
-        "noise_meaning": definitions.NOISE,
+        "noise_meaning": definitions.noise_meaning(judged(record.noise_estimates)),
         "evaluation": markdown(evaluation_grid(table, policy)),
         "metrics": {
             name: definitions.METRICS[name]
@@ -115,7 +116,7 @@ def dataset_card(record: RunRecord, params: Params) -> str:
         "verifiers": markdown(verifiers(record.verdicts)),
         "verdicts": markdown(verdict_grid(record.verdicts)),
         "noise": [noise_sentence(row) for row in noise_rows(record.noise_estimates, None)],
-        "noise_meaning": definitions.NOISE,
+        "noise_meaning": definitions.noise_meaning(judged(record.noise_estimates)),
         "environment": params.environment,
         "scale": params.scale,
         "seed": params.seed,
@@ -151,11 +152,13 @@ def verdict_grid(verdicts: pa.Table) -> Grid:
 
 
 def noise_rows(noise: pa.Table | None, policy: int | None) -> list[Mapping[str, Any]]:
-    """Estimates of one iteration, of the last one before it where it has none (the last policy has), or all (None)."""
+    """Estimates of one iteration, of the last one before it where it has none (the last policy has), or all (None). Of an
+    iteration's rounds the last one's."""
     if noise is None or not len(noise):
         return []
     keys = [(name, "ascending") for name in ("iteration", "round", "environment", "verifier", "against")]
     rows = noise.filter(pc.is_valid(noise["false_negative_rate"])).sort_by(keys).to_pylist()
+    rows = list({(r["iteration"], r["environment"], r["verifier"], r["against"]): r for r in rows}.values())
     if policy is None:
         return rows
     latest = max((row["iteration"] for row in rows if row["iteration"] <= policy), default=None)
@@ -169,8 +172,15 @@ def noise_sentence(row: Mapping[str, Any]) -> str:
     )
     truth = row["true_false_negative_rate"]
     known = "" if truth is None else f"; true rate, by the oracle, {truth:.3f}"
-    where = f"{row['verifier']} on {row['environment']}, against {row['against']}, iteration {row['iteration']}"
-    return f"{where}: {estimate} ({row['n']:,} samples){known}"
+    against = f"judge {_cell(row['judge'])}" if row["judge"] is not None else row["against"]
+    moment = f"iteration {row['iteration']}" + (f", round {row['round']}" if row["round"] else "")
+    where = f"{row['verifier']} on {row['environment']}, against {against}, {moment}"
+    if row["judge"] is None:
+        return f"{where}: {estimate} ({row['n']:,} samples){known}"
+    examined = f"{row['examined_negatives']:,} of {row['rule_negatives']:,} rejected samples examined"
+    average = "" if row["smoothed_rate"] is None else f"; smoothed {row['smoothed_rate']:.3f}"
+    amiss = "" if row["warning"] is None else f"; warning: {_cell(row['warning'])}"
+    return f"{where}: {estimate} ({examined}){average}{known}{amiss}"
 
 
 def task_counts(tasks: pa.Table) -> str:

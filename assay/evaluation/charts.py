@@ -13,6 +13,8 @@ WIDTH, HEIGHT = 400, 236
 LEFT, RIGHT, TOP, BOTTOM = 40, 10, 26, 36
 MAX_POINTS = 800
 """Longer lines are drawn from the means of equal bins."""
+FEW = 40
+"""Up to so many separate estimates have a dot and a whisker each."""
 
 Number = float | None
 
@@ -30,6 +32,8 @@ class Line:
     high: Sequence[Number] | None = None
     dashed: bool = False
     dots: bool = True
+    points: bool = False
+    """Separate estimates: few of them are dots with whiskers and no line; many are a thin line in a band."""
 
 
 @dataclass(frozen=True)
@@ -159,18 +163,19 @@ def curve(line: Line, x_axis: Axis, y_axis: Axis) -> str:
             continue
         path.append(f"{pen}{number(x_axis.place(x))} {number(y_axis.place(y or 0.0))}")
         pen = "L"
-    style = f'class="line s{line.color}{" dashed" if line.dashed else ""}"'
-    drawn = f'<path {style} d="{"".join(path)}"/>' if path else ""
+    apart = line.points and len(points) <= FEW
+    style = f'class="line s{line.color}{" dashed" if line.dashed else ""}{" thin" if line.points else ""}"'
+    drawn = f'<path {style} d="{"".join(path)}"/>' if path and not apart else ""
     if line.dots and len(points) <= 60:
         for x, y in points:
             place = f'cx="{number(x_axis.place(x))}" cy="{number(y_axis.place(y or 0.0))}"'
             title = f"{escape(line.name)}: {short(y or 0.0)} at {short(x)}"
-            drawn += f'<circle class="dot f{line.color}" {place} r="2.6"><title>{title}</title></circle>'
+            drawn += f'<circle class="dot f{line.color}" {place} r="{3.4 if apart else 2.6}"><title>{title}</title></circle>'
     return drawn
 
 
 def band(line: Line, x_axis: Axis, y_axis: Axis) -> str:
-    """Area between low and high; a single point becomes a whisker."""
+    """Area between low and high; whiskers for a single point, and for a few separate ones."""
     low, high = line.low or (), line.high or ()
     ends = [
         (x, a, b)
@@ -181,8 +186,9 @@ def band(line: Line, x_axis: Axis, y_axis: Axis) -> str:
         return ""
     upper = [f"{number(x_axis.place(x))} {number(y_axis.place(b))}" for x, _, b in ends]
     lower = [f"{number(x_axis.place(x))} {number(y_axis.place(a))}" for x, a, _ in reversed(ends)]
-    if len(ends) == 1:
-        return f'<path class="whisker s{line.color}" d="M{upper[0]}L{lower[0]}"/>'
+    if len(ends) == 1 or (line.points and len(ends) <= FEW):
+        pairs = zip(upper, reversed(lower), strict=True)
+        return f'<path class="whisker s{line.color}" d="{"".join(f"M{a}L{b}" for a, b in pairs)}"/>'
     return f'<path class="band f{line.color}" d="M{"L".join([*upper, *lower])}Z"/>'
 
 
@@ -213,9 +219,9 @@ def nice_ticks(low: float, high: float, about: int, whole: bool = False) -> list
     return [round(i * step, 12) + 0.0 for i in range(first, floor(high / step + 1e-9) + 1)]
 
 
-def thinned(line: Line) -> Line:
-    """At most MAX_POINTS points: means of equal bins."""
-    size = ceil(len(line.x) / MAX_POINTS)
+def thinned(line: Line, limit: int = MAX_POINTS) -> Line:
+    """At most `limit` points: means of equal bins."""
+    size = ceil(len(line.x) / limit)
     if size <= 1:
         return line
 
@@ -233,6 +239,7 @@ def thinned(line: Line) -> Line:
         bins(line.high) if line.high else None,
         line.dashed,
         line.dots,
+        line.points,
     )
 
 

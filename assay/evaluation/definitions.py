@@ -64,17 +64,39 @@ NOISE = (
 )
 
 
+APPEALS = (
+    "With appeals, a random share q of the training samples that the rule rejects is put before a judge, and each that it "
+    "accepts stands for 1/q right answers (Horvitz and Thompson 1952); the judge's own errors, where their rates are given "
+    "or measured, are taken out. The false-positive rate comes from audits of accepted samples in the same way; without "
+    "them it is a parameter, shown as assumed. The intervals are for the realised rates of each batch."
+)
+
+
+def noise_meaning(appeals: bool) -> str:
+    """What the estimates of the rule's errors are. appeals: whether a judge was asked."""
+    return f"{NOISE} {APPEALS}" if appeals else NOISE
+
+
 def meaning(metric: str) -> str:
     """Definition of a metric of the `evaluations` table. Raises KeyError for an unknown one."""
     return METRICS[re.sub(r"@\d+", "@k", metric)]
 
 
-def queries(environment: str, role: str, split: str, policy: int) -> dict[str, str]:
-    """Queries for `assay sql`, by the question that they answer, about one environment of this run."""
+def queries(environment: str, role: str, split: str, policy: int, appeals: bool = False) -> dict[str, str]:
+    """Queries for `assay sql`, by the question that they answer, about one environment of this run. appeals: whether a
+    judge was asked."""
     name = environment.replace("'", "''")
     rows = f"""FROM trajectories AS t JOIN tasks USING (task_id) JOIN verdicts AS v USING (trajectory_id)
 WHERE t.kind = 'evaluation' AND t.iteration = {policy} AND split = '{split}'
   AND environment = '{name}' AND role = '{role}'"""
+    appealed = {
+        "Rejected by the rule, accepted by the judge: what the estimate rests on, by form of the answer": """\
+SELECT environment, v.answer_format, count(*) AS appealed, count(*) FILTER (v.upheld) AS upheld,
+       min_by(gold, v.trajectory_id) FILTER (v.upheld) AS gold, min_by(v.answer, v.trajectory_id) FILTER (v.upheld) AS answer
+FROM verdicts AS v JOIN trajectories AS t USING (trajectory_id) JOIN tasks USING (task_id)
+WHERE v.role = 'rule' AND v.appealed
+GROUP BY ALL ORDER BY upheld DESC, environment, v.answer_format"""
+    }
     return {
         f"pass@1 of policy {policy} on {environment}, from single samples": f"""\
 SELECT avg(share) AS pass_at_1, count(*) AS tasks FROM (
@@ -92,6 +114,7 @@ JOIN trajectories AS t USING (trajectory_id) JOIN tasks USING (task_id)
 WHERE rule.role = 'rule' AND rule.verdict = 'wrong'
   AND oracle.role = 'oracle' AND oracle.verdict = 'correct'
 GROUP BY ALL ORDER BY samples DESC, answer_format""",
+        **(appealed if appeals else {}),
         "One sample down to its tokens (put its id in)": """\
 SELECT unnest(completion_ids) AS token, unnest(sampled_logprobs) AS logprob
 FROM trajectories WHERE trajectory_id = 'ID'""",

@@ -2,9 +2,6 @@
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
-from typing import Any
-
-import pyarrow as pa
 
 from assay.evaluation.charts import Line, line_chart, short
 from assay.evaluation.evaluate import ALL
@@ -82,8 +79,8 @@ def result_figures(table: Lookup, split: str, entropy_lines: Sequence[Line] = ()
     return [figure for figure in figures if figure.svg]
 
 
-def verifier_figures(table: Lookup, split: str, noise: pa.Table | None) -> list[Figure]:
-    """How right the verifiers are: environments that several verifiers judge, with an oracle first; then the noise."""
+def verifier_figures(table: Lookup, split: str) -> list[Figure]:
+    """How right the verifiers are: environments that several verifiers judge, with an oracle first."""
     found = []
     for name in table.environments:
         lines = [
@@ -101,7 +98,7 @@ def verifier_figures(table: Lookup, split: str, noise: pa.Table | None) -> list[
         chart(f"Accuracy by verifier: {name}", note, lines, "policy", "share of samples", unit=True)
         for _, name, lines in sorted(found, key=lambda f: f[:2])
     ]
-    return [figure for figure in accuracy[:MAX_FIGURES] + _noise_figures(noise) if figure.svg]
+    return [figure for figure in accuracy[:MAX_FIGURES] if figure.svg]
 
 
 def metric_line(table: Lookup, split: str, metric: str, name: str, color: int, environment: str = ALL) -> Line:
@@ -189,40 +186,3 @@ def moments(keys: Iterable[tuple[int, int]]) -> tuple[dict[tuple[int, int], int]
     if all(round_ == 0 for _, round_ in ordered):
         return {key: key[0] for key in ordered}, "iteration"
     return {key: index for index, key in enumerate(ordered)}, "round"
-
-
-def _noise_figures(noise: pa.Table | None) -> list[Figure]:
-    """One picture for each (environment, rule), those with the most rows first."""
-    groups: dict[tuple[str, str], list[dict[str, Any]]] = {}
-    found = [] if noise is None else noise.to_pylist()
-    places, unit = moments((row["iteration"], row["round"]) for row in found)
-    for row in found:
-        groups.setdefault((row["environment"], row["verifier"]), []).append(row)
-    largest = sorted(groups, key=lambda key: (-sum(r["n"] for r in groups[key]), key))[:MAX_FIGURES]
-    figures = []
-    for environment, verifier in largest:
-        rows = sorted(groups[environment, verifier], key=lambda r: (r["iteration"], r["round"], r["against"]))
-        lines = []
-        for color, against in zip((1, 4, 6), sorted({r["against"] for r in rows}), strict=False):
-            mine = [r for r in rows if r["against"] == against]
-            low, high = [r["false_negative_low"] for r in mine], [r["false_negative_high"] for r in mine]
-            lines.append(
-                Line(
-                    f"estimate against {against}",
-                    [places[r["iteration"], r["round"]] for r in mine],
-                    [r["false_negative_rate"] for r in mine],
-                    color,
-                    low,
-                    high,
-                )
-            )
-        truth = {
-            places[r["iteration"], r["round"]]: r["true_false_negative_rate"] for r in rows if r["true_false_negative_rate"] is not None
-        }
-        if truth:
-            lines.append(Line("truth, by the oracle", list(truth), list(truth.values()), 2, dashed=True))
-        note = f"Right answers that {verifier} rejects, as a share of the right ones."
-        figures.append(
-            chart(f"False negatives of the rule: {environment}", note, lines, unit, "false-negative rate")
-        )
-    return figures

@@ -18,7 +18,7 @@ def training_figures(batches: pa.Table | None, updates: pa.Table | None) -> list
     if batches is not None and len(batches):
         figures += [_dropped(batches), _reward(batches)]
     if updates is not None and len(updates):
-        figures += _learning(updates)
+        figures += _learning(updates) + _audit(updates)
     return [figure for figure in figures if figure.svg]
 
 
@@ -68,19 +68,44 @@ def _reward(batches: pa.Table) -> Figure:
     )
 
 
+class _Steps:
+    """Pictures over optimizer steps."""
+
+    def __init__(self, updates: pa.Table) -> None:
+        self.rows = updates.sort_by("global_step")
+        self.steps = [float(s) for s in self.rows["global_step"].to_pylist()]
+        iterations = self.rows["iteration"].to_pylist()
+        starts = [self.steps[i] - 0.5 for i in range(1, len(self.steps)) if iterations[i] != iterations[i - 1]]
+        self.boundaries = starts if len(starts) <= 40 else []
+
+    def line(self, column: str, name: str, color: int) -> Line:
+        return Line(name, self.steps, self.rows[column].to_pylist(), color, dots=False)
+
+    def picture(self, title: str, note: str, y_label: str, lines: Sequence[Line], unit: bool = False) -> Figure:
+        return chart(title, note, lines, "optimizer step", y_label, boundaries=self.boundaries, unit=unit)
+
+
+def _audit(updates: pa.Table) -> list[Figure]:
+    """How far the advantages of a corrected run are from those of its matched control (paper, B.10); nothing for other runs."""
+    over = _Steps(updates)
+    cosines = [value for value in over.rows["audit_cosine"].to_pylist() if value is not None]
+    if not cosines:
+        return []
+    difference = over.picture(
+        "Corrected advantages against the matched control",
+        "Absolute difference per token, same rows, same noise. Zero throughout would mean that the correction corrects nothing.",
+        "difference",
+        [over.line("audit_mean_difference", "mean", 1), over.line("audit_max_difference", "largest", 5)],
+    )
+    note = "1: the correction changes their scale alone, as the backward one does with a leave-one-out baseline."
+    lines = [over.line("audit_cosine", "cosine", 4)]
+    direction = over.picture("Cosine of corrected advantages and matched control", note, "cosine", lines, unit=min(cosines) >= 0)
+    return [difference, direction]
+
+
 def _learning(updates: pa.Table) -> list[Figure]:
-    rows = updates.sort_by("global_step")
-    steps = [float(s) for s in rows["global_step"].to_pylist()]
-    iterations = rows["iteration"].to_pylist()
-    starts = [steps[i] - 0.5 for i in range(1, len(steps)) if iterations[i] != iterations[i - 1]]
-    boundaries = starts if len(starts) <= 40 else []
-
-    def line(column: str, name: str, color: int) -> Line:
-        return Line(name, steps, rows[column].to_pylist(), color, dots=False)
-
-    def picture(title: str, note: str, y_label: str, lines: Sequence[Line]) -> Figure:
-        return chart(title, note, lines, "optimizer step", y_label, boundaries=boundaries)
-
+    over = _Steps(updates)
+    rows, line, picture = over.rows, over.line, over.picture
     found = [
         picture(
             "Loss",

@@ -174,6 +174,10 @@ HEADERS: dict[str, tuple[str, ...]] = {
         "false_positive_low",
         "false_positive_high",
         "true_false_positive_rate",
+        "round",
+        "smoothed_rate",
+        "smoothed_false_positive_rate",
+        "false_positive_source",
     ),
 }
 

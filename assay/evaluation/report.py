@@ -22,8 +22,10 @@ from assay.evaluation.breakdown import interval
 from assay.evaluation.console import gain_sentence
 from assay.evaluation.entropy import entropy_lines
 from assay.evaluation.figures import result_figures, verifier_figures
+from assay.evaluation.figures_noise import noise_figures
 from assay.evaluation.figures_training import training_figures
 from assay.evaluation.metrics import Lookup, write_text
+from assay.evaluation.noise import judged, left_out, noise_grid, noise_sentences, warning_lines
 from assay.evaluation.record import RunRecord
 from assay.evaluation.samples import Samples, gather
 from assay.evaluation.selection import CATEGORIES, Renderer, choose, clip, shown, visible
@@ -75,6 +77,8 @@ def context(
     split = table.splits[0]
     first, last = table.iterations[0], table.iterations[-1]
     name = min(samples.environments, key=lambda e: (samples.headline_role[e] != "oracle", e))
+    estimates = [] if record.noise_estimates is None else record.noise_estimates.to_pylist()
+    appeals = judged(record.noise_estimates)
     return {
         "title": f"{params.method} on {params.environment}",
         "facts": facts(record, table, params),
@@ -88,7 +92,10 @@ def context(
         "reason_grid": breakdown.reasons(samples),
         "verifier_grid": breakdown.verifiers(record.verdicts),
         "result_figures": result_figures(table, split, entropy_lines(record, table, split, params)),
-        "verifier_figures": verifier_figures(table, split, record.noise_estimates),
+        "verifier_figures": verifier_figures(table, split) + noise_figures(record.noise_estimates),
+        "noise_warnings": warning_lines(estimates),
+        "noise_sentences": noise_sentences(estimates) + left_out(estimates),
+        "noise_grid": noise_grid(estimates),
         "training_figures": training_figures(record.batches, record.updates),
         "categories": CATEGORIES,
         "iterations": table.iterations,
@@ -101,8 +108,8 @@ def context(
         "interval_rule": definitions.INTERVALS.replace(
             "Wilson score interval", f"{params.evaluation.confidence:.0%} Wilson score interval"
         ),
-        "noise_rule": definitions.NOISE,
-        "queries": definitions.queries(name, samples.headline_role[name], split, last),
+        "noise_rule": definitions.noise_meaning(appeals),
+        "queries": definitions.queries(name, samples.headline_role[name], split, last, appeals),
         "parameters": json.dumps(stage_view(params, "evaluate"), indent=2),
         "first": first,
         "last": last,

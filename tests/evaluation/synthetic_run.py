@@ -33,6 +33,10 @@ class Shape:
     solve: tuple[float, ...] = (0.35, 0.45, 0.55, 0.6)
     oracle: bool = True
     seed: int = 0
+    appeals: bool = False
+    """Rule negatives are put before a judge, accepted answers audited; advantages are corrected."""
+    rounds: int = 1
+    """Noise estimates of an iteration, where there are appeals."""
     hostile: str | None = None
     """Text that replaces the first completion of every policy."""
 
@@ -103,10 +107,17 @@ def verdicts_of(trajectory: dict, task: dict, right: bool, shape: Shape, random:
         )
 
     same = answer == task["gold"]
+    appeal = {}
+    if shape.appeals and not timeout and trajectory["kind"] == "solution":
+        drawn = int(content_hash("appeal", trajectory["trajectory_id"])[:8], 16) / 16**8
+        asked = drawn < 0.3
+        appeal = {
+            "appealed": asked and not same, "audited": asked and same, "upheld": right if asked else None, "appeal_draw": drawn,
+        }  # fmt: skip
     found = [
         row("rule", task["verifier"], None, "timeout")
         if timeout
-        else row("rule", task["verifier"], same, "equal" if same else "different")
+        else row("rule", task["verifier"], same, "equal" if same else "different") | appeal
     ]
     found.append(row("reference", "math_verify", right, "equal" if right else "different"))
     if shape.oracle and task["environment"] == "rational":
@@ -193,9 +204,12 @@ def batch_rows(trajectories: list[dict], verdicts: list[dict]) -> list[dict]:
     return rows
 
 
-def update_rows(k: int, random: np.random.Generator) -> list[dict]:
+def update_rows(k: int, shape: Shape, random: np.random.Generator) -> list[dict]:
     return [
         {
+            "audit_mean_difference": 0.4 + 0.01 * s if shape.appeals else None,
+            "audit_max_difference": 0.8 if shape.appeals else None,
+            "audit_cosine": 0.9 - 0.01 * k if shape.appeals else None,
             "iteration": k,
             "round": 0,
             "step": s,
@@ -219,7 +233,48 @@ def update_rows(k: int, random: np.random.Generator) -> list[dict]:
     ]
 
 
+def appeal_rows(k: int, shape: Shape) -> list[dict]:
+    """Estimates as appeals give them: q = 0.3 of the rejected and of the accepted, before a judge that is never wrong. chain_sum
+    has neither oracle nor audit, and its rate drifts at the end."""
+    found, smoothed = [], {"rational": 0.3, "chain_sum": 0.1}
+    for round_ in range(shape.rounds):
+        random = np.random.default_rng([shape.seed, k, round_])
+        for environment, verifier, rate in (("rational", "string_match", 0.3 + 0.04 * k), ("chain_sum", "reasoning_gym", 0.1)):
+            audited = environment == "rational"
+            right, wrong = 120, 130
+            missed, accepted = int(random.binomial(right, rate)), int(random.binomial(wrong, 0.06 if audited else 0.0))
+            negatives, positives = missed + wrong - accepted, right - missed + accepted
+            upheld = int(random.hypergeometric(missed, negatives - missed, examined := round(0.3 * negatives)))
+            refused = int(random.hypergeometric(accepted, positives - accepted, looked := round(0.3 * positives)))
+            estimates = {}
+            for kind, part, among in (("false_negative", upheld / 0.3, right), ("false_positive", refused / 0.3, wrong)):
+                share, half = part / among, 1.96 * float(np.sqrt(max(part, 1) * 0.7 / 0.3)) / among
+                estimates |= {f"{kind}_rate": share, f"{kind}_low": max(share - half, 0.0), f"{kind}_high": min(share + half, 1.0)}
+            if not audited:
+                estimates |= {"false_positive_rate": 0.0, "false_positive_low": None, "false_positive_high": None}
+            carried = smoothed[environment]
+            smoothed[environment] = 0.9 * carried + 0.1 * estimates["false_negative_rate"]
+            drifts = not audited and (k, round_) == (shape.iterations - 1, shape.rounds - 1)
+            row = dict.fromkeys(schema("noise_estimates").names) | estimates
+            found.append(row | {
+                "iteration": k, "round": round_, "environment": environment, "verifier": verifier, "against": "judge",
+                "n": examined + looked if audited else examined, "rule_positives": positives, "rule_negatives": negatives,
+                "examined_negatives": examined, "upheld_negatives": upheld, "false_negatives": upheld / 0.3,
+                "smoothed_rate": smoothed[environment], "carried_rate": carried, "appeal_probability": 0.3,
+                "false_positive_source": "audit" if audited else "assumed",
+                "smoothed_false_positive_rate": 0.06 if audited else 0.0,
+                "examined_positives": looked if audited else 0, "refused_positives": refused if audited else 0,
+                "judge": "math_verify", "judge_calls": examined, "judge_tokens": 100 * examined, "judge_abstentions": 2,
+                "enough": True, "warning": "the false-negative rate is <far> away from the average" if drifts else None,
+                "true_false_negative_rate": missed / right if shape.oracle and audited else None,
+                "true_false_positive_rate": accepted / wrong if shape.oracle and audited else None,
+            })  # fmt: skip
+    return found
+
+
 def noise_rows(k: int, shape: Shape) -> list[dict]:
+    if shape.appeals:
+        return appeal_rows(k, shape)
     rate = 0.3 - 0.02 * k
     row = dict.fromkeys(schema("noise_estimates").names)
     row |= {
@@ -256,7 +311,7 @@ def write_run(folder: Path, shape: Shape) -> None:
         write_shard(folder / "verify" / str(k) / "noise_estimates.parquet", "noise_estimates", noise_rows(k, shape))
         batch = batch_rows(trajectories, verdicts)
         write_shard(folder / "filter" / str(k) / "batches.parquet", "batches", batch)
-        write_shard(folder / "update" / str(k) / "updates.parquet", "updates", update_rows(k, random))
+        write_shard(folder / "update" / str(k) / "updates.parquet", "updates", update_rows(k, shape, random))
         statistics = [
             {
                 "trajectory_id": t["trajectory_id"],
