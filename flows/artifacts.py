@@ -89,22 +89,74 @@ def interval(row: Row | None, value: str = "value", low: str = "low", high: str 
 
 
 def noise_table(rows: Iterable[Row]) -> str:
-    """Markdown from rows of `noise_estimates`: each verifier's error rates with intervals, and true ones if known."""
-    lines = [
-        "| iteration | environment | verifier | against | false negatives | true | false positives | true | n |",
-        "| ---: | --- | --- | --- | --- | ---: | --- | ---: | ---: |",
+    """Markdown from rows of `noise_estimates`: each verifier's error rates with intervals, and true ones if known. Of an
+    iteration's rounds the last; judge, smoothed rate and coverage of the truth where answers were appealed."""
+    groups: dict[tuple[str, str, str, int], list[Row]] = {}
+    for row in sorted(rows, key=lambda row: (row["environment"], row["verifier"], row["against"], row["iteration"], row["round"])):
+        groups.setdefault((row["environment"], row["verifier"], row["against"], row["iteration"]), []).append(row)
+    fused = any(own[-1]["round"] for own in groups.values())
+    judged = any(own[-1]["judge"] is not None for own in groups.values())
+    columns = (("iteration", "---:"), *([("last round", "---:")] if fused else []), ("environment", "---"), ("verifier", "---"))
+    columns += (("against", "---"), ("false negatives", "---"), *([("smoothed", "---:")] if judged else []), ("true", "---:"))
+    columns += (*([("covered", "---:")] if judged else []), ("false positives", "---"), ("true", "---:"), ("n", "---:"))
+    lines = [[name for name, _ in columns], [mark for _, mark in columns], *(_noise_cells(own, fused, judged) for own in groups.values())]
+    return "\n".join(f"| {' | '.join(cells)} |" for cells in lines)
+
+
+def _noise_cells(rounds: Sequence[Row], fused: bool, judged: bool) -> list[str]:
+    from assay.evaluation.noise import coverage
+
+    row = rounds[-1]
+    held, known = coverage(rounds)
+    positives = interval(row, "false_positive_rate", "false_positive_low", "false_positive_high")
+    return [
+        str(row["iteration"]),
+        *([str(row["round"])] if fused else []),
+        row["environment"],
+        row["verifier"],
+        row["against"] if row["judge"] is None else f"judge {in_cell(row['judge'])}",
+        interval(row, "false_negative_rate", "false_negative_low", "false_negative_high"),
+        *([_rate(row["smoothed_rate"])] if judged else []),
+        _rate(row["true_false_negative_rate"]),
+        *([f"{held} of {known}" if known else "–"] if judged else []),
+        positives + (", assumed" if row["false_positive_source"] == "assumed" else ""),
+        _rate(row["true_false_positive_rate"]),
+        str(row["n"]),
     ]
-    names = ("iteration", "environment", "verifier", "against")
-    for row in sorted(rows, key=lambda row: (row["environment"], row["verifier"], row["against"], row["iteration"])):
-        cells = [str(row[name]) for name in names]
-        for kind in ("false_negative", "false_positive"):
-            true = row[f"true_{kind}_rate"]
-            cells += [
-                interval(row, f"{kind}_rate", f"{kind}_low", f"{kind}_high"),
-                "–" if true is None else f"{true:.3f}",
-            ]
-        lines.append(f"| {' | '.join(cells)} | {row['n']} |")
-    return "\n".join(lines)
+
+
+def noise_text(rows: Sequence[Row]) -> str:
+    """What the artifact `verifier-noise` says: warnings, then the table."""
+    from assay.evaluation.noise import noise_sentences
+
+    warnings = [f"* {in_cell(text)}" for text in noise_warnings(rows)]
+    judged = any(row["judge"] is not None for row in rows)
+    parts = ["\n".join(["**Warnings**\n", *warnings])] if warnings else []
+    parts += ["How often the verifiers are wrong, with intervals.", noise_table(rows)]
+    return "\n\n".join([*parts, *(noise_sentences(rows) if judged else ())])
+
+
+def noise_warnings(rows: Iterable[Row]) -> list[str]:
+    """One line for each iteration, environment and verifier whose estimates came with a warning."""
+    from assay.evaluation.noise import noise_warnings as found
+
+    return [f"iteration {k}, {verifier} on {environment}: {' '.join(text.split())}" for k, environment, verifier, text in found(rows)]
+
+
+def stage_warnings(root: Path, stage: str) -> list[str]:
+    """Warnings in what a stage that verifies has written; of other stages none. Raises ShardError."""
+    name, _, iteration = stage.rpartition(":")[2].partition("@")
+    folder = pipeline_of([stage]).verdicts
+    return noise_warnings(read_rows("noise_estimates", root / folder / iteration)) if iteration and name == folder.name else []
+
+
+def in_cell(text: str) -> str:
+    """Text of others, within one cell or line of Markdown."""
+    return " ".join(text.replace("|", "\\|").replace("<", "&lt;").split())
+
+
+def _rate(value: float | None) -> str:
+    return "–" if value is None else f"{value:.3f}"
 
 
 def read_rows(table: str, *folders: Path) -> list[Row]:
@@ -131,8 +183,7 @@ def publish_results(root: Path, iterations: Iterable[int], places: Places) -> No
         create_markdown_artifact(key="evaluation", markdown=f"Accuracy of each policy, with intervals.\n\n{text}")
     # Named one by one: iterations that were taken out of params.yaml may still lie there.
     if estimates := read_rows("noise_estimates", *(root / places.verdicts / str(k) for k in iterations)):
-        text = f"How often the verifiers are wrong, with intervals.\n\n{noise_table(estimates)}"
-        create_markdown_artifact(key="verifier-noise", markdown=text)
+        create_markdown_artifact(key="verifier-noise", markdown=noise_text(estimates))
     if (report := (root / places.report).resolve()).is_file():
         create_link_artifact(
             key="report", link=f"file://{quote(str(report))}", link_text="report", description=str(report)

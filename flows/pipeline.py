@@ -120,6 +120,8 @@ def pipeline(
                 if not last.is_completed():
                     artifacts.publish_stages(list(rows.values()), time.monotonic() - began)
                     return Failed(name=last.name, message=f"{stage}: {last.message}")
+                for text in artifacts.stage_warnings(folder, stage):
+                    logger.warning("verifier noise, %s", text)
             if sync:
                 sync_warehouse(runner, return_state=True)
             artifacts.publish_stages(list(rows.values()), time.monotonic() - began)
