@@ -115,14 +115,17 @@ def run_evaluation(params: Params, model: Path, tasks: Path, out: Path) -> dict[
     from assay.environments import tasks_from_table
     from assay.evaluation import evaluate
     from assay.params import load_execution
-    from assay.rounds import open_sampler, plan_samples, sample_into, verify
+    from assay.rounds import open_bench, open_sampler, plan_samples, sample_into, verify
     from assay.trajectories import read_table
+    from assay.verifiers import NoiseState
 
     plan = plan_samples(tasks / "tasks.parquet", params, 0, ("evaluation",))
     with open_sampler(params, model, load_execution(), plan) as sampler:
         sample_into(sampler, plan, params, out / "samples")
     table, rows = read_table("tasks", tasks / "tasks.parquet"), read_table("trajectories", out / "samples")
-    verdicts, _ = verify(tasks_from_table(table), rows, params, 2)
+    known, execution = tasks_from_table(table), load_execution()
+    with open_bench(known, params, execution, appeals=False) as bench:
+        verdicts = verify(known, rows, params, execution, bench, NoiseState()).verdicts
     wanted = {"environment": "all", "split": "eval", "metric": "pass@1"}
     for row in evaluate(table, rows, verdicts, params.evaluation).to_pylist():
         if all(row[key] == value for key, value in wanted.items()):

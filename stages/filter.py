@@ -13,6 +13,7 @@ def main() -> None:
         read_table("tasks", TASKS / "tasks.parquet"),
         read_table("trajectories", Path(f"data/rollout/{k}")),
         read_table("verdicts", Path(f"data/verify/{k}")),
+        read_table("noise_estimates", Path(f"data/verify/{k}")),
         stage_params("filter"),
         policy=Path(f"models/{k}/policy"),
         reference=Path("models/0/policy"),

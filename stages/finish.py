@@ -3,8 +3,9 @@
 
 from assay.environments import tasks_from_table
 from assay.params import load_execution
-from assay.rounds import describe, open_sampler, plan_samples, sample_into, scratch_folder, verify
+from assay.rounds import describe, open_bench, open_sampler, plan_samples, sample_into, scratch_folder, verify
 from assay.trajectories import publish_folder, read_table, write_shard
+from assay.verifiers import NoiseState
 from stages import CONFIG, SCRATCH, TASKS, data_folder, iteration_argument, policy_folder, stage, stage_name, stage_params
 
 
@@ -17,11 +18,13 @@ def main() -> None:
         with open_sampler(params, policy, execution, plan) as sampler:
             sample_into(sampler, plan, params, draft)
         trajectories = read_table("trajectories", draft)
-        verdicts, estimates = verify(tasks_from_table(read_table("tasks", tasks)), trajectories, params, execution.verifier_workers)
-        write_shard(draft / "verdicts.parquet", "verdicts", verdicts)
-        write_shard(draft / "noise_estimates.parquet", "noise_estimates", estimates)
+        known = tasks_from_table(read_table("tasks", tasks))
+        with open_bench(known, params, execution, appeals=False) as bench:
+            done = verify(known, trajectories, params, execution, bench, NoiseState())
+        write_shard(draft / "verdicts.parquet", "verdicts", done.verdicts)
+        write_shard(draft / "noise_estimates.parquet", "noise_estimates", done.noise_estimates)
         publish_folder(draft, data_folder() / "finish")
-        print(describe(verdicts, estimates))
+        print(describe(done.verdicts, done.noise_estimates))
 
 
 if __name__ == "__main__":

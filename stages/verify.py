@@ -1,12 +1,14 @@
-"""Verdicts of rule, reference and oracle over the trajectories of iteration k, and the estimate of the rule's noise."""
+"""Verdicts over the trajectories of iteration k, appeals, and the estimate of the rule's noise."""
 
 from pathlib import Path
 
 from assay.environments import tasks_from_table
 from assay.params import load_execution
-from assay.rounds import describe, verify
+from assay.rounds import describe, open_bench, verify
 from assay.trajectories import read_table, write_shard
-from stages import TASKS, iteration_argument, stage, stage_params
+from assay.verifiers import NoiseState
+from assay.verifiers.noise_state import FILE
+from stages import TASKS, iteration_argument, policy_folder, stage, stage_params
 
 
 def main() -> None:
@@ -14,10 +16,13 @@ def main() -> None:
     out = Path(f"data/verify/{k}")
     tasks = tasks_from_table(read_table("tasks", TASKS / "tasks.parquet"))
     trajectories = read_table("trajectories", Path(f"data/rollout/{k}"))
-    verdicts, estimates = verify(tasks, trajectories, stage_params("verify"), load_execution().verifier_workers)
-    write_shard(out / "verdicts.parquet", "verdicts", verdicts)
-    write_shard(out / "noise_estimates.parquet", "noise_estimates", estimates)
-    print(describe(verdicts, estimates))
+    params, execution = stage_params("verify"), load_execution()
+    with open_bench(tasks, params, execution) as bench:
+        done = verify(tasks, trajectories, params, execution, bench, NoiseState.read(policy_folder(k) / FILE))
+    write_shard(out / "verdicts.parquet", "verdicts", done.verdicts)
+    write_shard(out / "noise_estimates.parquet", "noise_estimates", done.noise_estimates)
+    done.state.write(out / "noise_state.json")
+    print(describe(done.verdicts, done.noise_estimates))
 
 
 if __name__ == "__main__":

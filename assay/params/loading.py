@@ -10,6 +10,7 @@ from pydantic import ValidationError
 
 from assay.params.base import ParameterError
 from assay.params.execution import ExecutionParams
+from assay.params.functions import with_source
 from assay.params.schema import PARTIAL, STAGE_SECTIONS, Params
 
 PRESETS = ("scale", "environment", "method")  # later wins
@@ -73,7 +74,7 @@ def load_params(root: Path = Path()) -> Params:
     if params.last_policy is None:
         expected = len(params.iterations)
         raise ParameterError(f"{file}: last_policy is missing; set it to {expected}, the `next` of the last of the iterations")
-    return with_template(params, root, file)
+    return with_functions(with_template(params, root, file), root, file)
 
 
 def with_template(params: Params, root: Path, file: Path) -> Params:
@@ -86,6 +87,14 @@ def with_template(params: Params, root: Path, file: Path) -> Params:
     except (OSError, UnicodeDecodeError) as error:
         raise ParameterError(f"{file}: policy.chat_template is {name!r}, which cannot be read ({error}); name a file of text") from error
     return params.model_copy(update={"policy": params.policy.model_copy(update={"chat_template": None, "chat_template_text": text})})
+
+
+def with_functions(params: Params, root: Path, file: Path) -> Params:
+    """The same parameters with the text of the reward functions that they name."""
+    if not params.verification.functions:
+        return params
+    functions = with_source(params.verification.functions, root, file)
+    return params.model_copy(update={"verification": params.verification.model_copy(update={"functions": functions})})
 
 
 def explain(error: ValidationError, merged: Mapping[str, Any], origins: Origins, file: Path) -> str:

@@ -8,7 +8,6 @@ from assay.params.base import Section
 
 Rate = Annotated[float, Field(ge=0, lt=1)]
 AnswerFormat = Literal["integer", "decimal", "fraction", "latex", "text", "empty"]
-RuleName = Literal["task", "string_match", "numeric", "math_verify", "reasoning_gym"]
 
 
 def check_rates(false_positive: float, false_negative: float, keys: str) -> None:

@@ -6,9 +6,10 @@ from assay.params.base import Section
 from assay.params.data import EnvironmentParams, TasksParams
 from assay.params.execution import ExecutionParams
 from assay.params.fused import FusedParams
+from assay.params.noise import SimulatedJudge, SymbolicJudge
 from assay.params.policy import PolicyParams, WarmStartParams
 from assay.params.sampling import EvaluationParams, SamplingParams, ServerEngine
-from assay.params.training import TrainingParams
+from assay.params.training import Corrected, TrainingParams
 from assay.params.verification import FilterParams, VerificationParams
 
 
@@ -63,7 +64,8 @@ class Params(Section):
         if info.context == PARTIAL:
             return self  # sections that a stage does not see have their defaults, which say nothing about the run
         training, sampling = self.training, self.sampling
-        if training.advantage.type in ("group_zscore", "leave_one_out") and sampling.group_size < 2:
+        _check_noise(self)
+        if training.advantage.type in ("group_zscore", "leave_one_out", "backward_zscored", "forward_zscored") and sampling.group_size < 2:
             raise ValueError(
                 f"sampling.group_size is {sampling.group_size}, but training.advantage.type {training.advantage.type} compares "
                 "the completions of one task with each other: use at least 2, or training.advantage.type reinforce_plus_plus"
@@ -107,6 +109,34 @@ class Params(Section):
         return self
 
 
+def _check_noise(params: "Params") -> None:
+    """Raises ValueError for corrections and appeals that could not mean anything."""
+    appeals, advantage, oracle = params.verification.appeals, params.training.advantage, params.verification.oracle
+    if isinstance(advantage, Corrected):
+        rates = {name: getattr(advantage, name) for name in ("false_positive_rate", "false_negative_rate")}
+        estimated = [name for name, rate in rates.items() if rate == "estimated"]
+        if estimated and not appeals.enabled:
+            raise ValueError(
+                f"training.advantage.{estimated[0]} is estimated, but verification.appeals.enabled is false, so that nothing estimates "
+                "it: enable appeals, or give the rate as a number"
+            )
+        if advantage.lag and appeals.enabled and appeals.recover:
+            raise ValueError(
+                "training.advantage.lag is 1 and verification.appeals.recover is true: what noise remains after recovery is known for "
+                "the batch itself only; set one of them otherwise"
+            )
+    if not appeals.enabled:
+        return
+    judge = appeals.judge
+    if isinstance(judge, SymbolicJudge) and judge.verifier == params.verification.rule:
+        raise ValueError(
+            f"verification.appeals.judge.verifier is {judge.verifier}, the rule itself, which would uphold no appeal: choose another judge"
+        )
+    if not oracle and (isinstance(judge, SimulatedJudge) or appeals.judge_rates == "measured"):
+        what = "judge.type is simulated" if isinstance(judge, SimulatedJudge) else "judge_rates is measured"
+        raise ValueError(f"verification.appeals.{what}, which needs the oracle's verdicts, but verification.oracle is false: set it true")
+
+
 def round_params(params: "Params") -> "Params":
     """The parameters of one fused round: those of an iteration, with the sizes that `fused` gives a round."""
     fused = params.fused
@@ -126,7 +156,7 @@ STAGE_SECTIONS: dict[str, tuple[str, ...]] = {
     "generate": ("seed", "environments", "tasks", "policy", "verification"),
     "warm_start": ("seed", "policy", "warm_start", "sampling"),
     "rollout": ("seed", "policy", "sampling", "evaluation"),
-    "verify": ("verification",),
+    "verify": ("seed", "verification"),
     "filter": ("seed", "sampling", "verification", "filter", "training"),
     "update": ("seed", "sampling", "training"),
     "train": ("seed", "policy", "sampling", "evaluation", "verification", "filter", "training", "fused"),

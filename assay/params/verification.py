@@ -2,21 +2,23 @@
 
 from typing import Literal
 
-from pydantic import Field
+from pydantic import Field, ValidationInfo, field_validator
+from pydantic_core import PydanticCustomError
 
 from assay.params.base import Section
-from assay.params.noise import AppealsParams, NoiseParams, NoNoise, RuleName
-
-ReferenceName = Literal[RuleName, "none"]
+from assay.params.functions import BUILT_IN, FunctionName, RewardFunction
+from assay.params.noise import AppealsParams, NoiseParams, NoNoise
 
 
 class VerificationParams(Section):
     """The rule gives the reward; the reference is a stronger rule; the oracle, where an environment has one, decides exactly."""
 
-    rule: RuleName = "task"
-    """`task`: the verifier that each task names."""
-    reference: ReferenceName = "math_verify"
-    """Ignored (abstains, reason not_applicable) for tasks whose answers it cannot compare."""
+    functions: dict[FunctionName, RewardFunction] = {}
+    """Reward functions of your own, by the names that `rule` and `reference` may then have."""
+    rule: str = "task"
+    """`task`: the verifier that each task names; string_match, numeric, math_verify, reasoning_gym, or one of `functions`."""
+    reference: str = "math_verify"
+    """The same, or `none`. Ignored (abstains, reason not_applicable) for tasks whose answers it cannot compare."""
     oracle: bool = True
     """Store the environment's exact verdict where there is one."""
     timeout: float = Field(5.0, gt=0)
@@ -30,6 +32,26 @@ class VerificationParams(Section):
     appeals: AppealsParams = AppealsParams()
     abstain_limit: float = Field(0.05, ge=0, le=1)
     """Largest share of abstained verdicts of the rule before the gate stops the pipeline."""
+
+    @field_validator("functions")
+    @classmethod
+    def _names_of_their_own(cls, functions: dict[str, RewardFunction]) -> dict[str, RewardFunction]:
+        taken = [name for name in functions if name in (*BUILT_IN, "none")]
+        if taken:
+            raise PydanticCustomError("taken", "{name} is the name of a verifier already; choose another", {"name": taken[0]})
+        return functions
+
+    @field_validator("rule", "reference")
+    @classmethod
+    def _is_known(cls, name: str, info: ValidationInfo) -> str:
+        functions = info.data.get("functions")
+        if functions is None:
+            return name  # what is wrong with them is reported
+        known = (*BUILT_IN, *(() if info.field_name == "rule" else ("none",)), *functions)
+        if name not in known:
+            offered = ", ".join(known)
+            raise PydanticCustomError("unknown", "expected one of {known} (verification.functions adds to them)", {"known": offered})
+        return name
 
 
 class FilterParams(Section):

@@ -7,9 +7,9 @@ from assay.rounds.record import FUSED, STAGED, read_record
 from assay.rounds.sample import Sampler, open_sampler, plan_samples, sample, sample_into
 from assay.rounds.scratch import scratch_folder
 from assay.rounds.update import update
-from assay.rounds.verify import describe, verify
+from assay.rounds.verify import Bench, Verified, describe, open_bench, verify
 
 __all__ = [
-    "FUSED", "STAGED", "Sampler", "assemble", "describe", "first_policy", "generate_tasks", "make_tasks", "open_sampler", "plan_samples",
-    "read_record", "sample", "sample_into", "scratch_folder", "update", "verify",
+    "FUSED", "STAGED", "Bench", "Sampler", "Verified", "assemble", "describe", "first_policy", "generate_tasks", "make_tasks",
+    "open_bench", "open_sampler", "plan_samples", "read_record", "sample", "sample_into", "scratch_folder", "update", "verify",
 ]  # fmt: skip

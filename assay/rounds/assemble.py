@@ -13,24 +13,29 @@ def assemble(
     tasks: pa.Table,
     trajectories: pa.Table,
     verdicts: pa.Table,
+    estimates: pa.Table,
     params: Params,
     *,
     policy: Path,
     reference: Path,
     gates: Path | None,
 ) -> pa.Table:
-    """Table `batches`. policy, reference: folders of the policy that sampled and of policy 0, read only where an option needs them.
+    """Table `batches`. estimates: `noise_estimates` of the verdicts, which corrections may use. policy, reference: folders of the policy that sampled and of policy 0, read only where an option needs them.
 
     gates: folder for data docs; None runs no gate. Raises GateError before anything can be trained on data that fails one.
     """
     from assay.training.assemble import assemble_batch, describe
+    from assay.training.corrected import Noise
 
     sampling = params.sampling
     limits = Limits(abstain=params.verification.abstain_limit, group_size=sampling.group_size, steps=params.training.steps_per_iteration)
     if gates is not None:
         print(run_gate("trajectories", {"trajectories": trajectories, "tasks": tasks}, gates / "trajectories", limits), flush=True)
         print(run_gate("verdicts", {"verdicts": verdicts, "trajectories": trajectories}, gates / "verdicts", limits), flush=True)
-    batches = assemble_batch(trajectories, verdicts, params, policy=policy, reference=reference)
+    environment_of = dict(zip(tasks["task_id"].to_pylist(), tasks["environment"].to_pylist(), strict=True))
+    noise = Noise(environment_of, estimates)
+    say = (lambda line: None) if gates is None else (lambda line: print(line, flush=True))
+    batches = assemble_batch(trajectories, verdicts, params, noise=noise, policy=policy, reference=reference, progress=say)
     if gates is not None:
         print(run_gate("batch", {"batches": batches, "trajectories": trajectories}, gates / "batch", limits), flush=True)
         print(describe(batches), flush=True)

@@ -19,7 +19,6 @@ from typing import Any
 import pyarrow as pa
 
 from assay.environments import Task, tasks_from_table
-from assay.isolation import Pool
 from assay.params import Params, round_params
 from assay.params.execution import ExecutionParams
 from assay.rollouts import PlanRow, make_plan, sample_rows, split_shards
@@ -27,9 +26,10 @@ from assay.rounds.assemble import assemble, check_whole
 from assay.rounds.journal import TABLES, Journal
 from assay.rounds.round_report import RoundReport
 from assay.rounds.sample import Sampler, open_sampler
-from assay.rounds.verify import verify
+from assay.rounds.verify import Bench, open_bench, verify
 from assay.trajectories import publish_folder, read_table, write_shard
-from assay.verifiers import pool_for
+from assay.verifiers import NoiseState
+from assay.verifiers.noise_state import FILE
 
 Watch = Callable[[RoundReport], None]
 KEPT_KERNELS = "128"
@@ -100,15 +100,16 @@ class _Run:
         from assay.training.session import UpdateSession
 
         self.params, self.k, self.places, self.journal = round_params(params), k, places, journal
-        self.workers = execution.verifier_workers
+        self.execution = execution
         self.start = journal.state(done - 1) if done else places.model
         table = read_table("tasks", places.tasks)
         self.tasks: Mapping[str, Task] = tasks_from_table(table)
         self.table = table
         self.sampler_round = self._sampler_round(done)
         policy = self._policy_of(self.sampler_round)
-        self.pool: Pool = stack.enter_context(pool_for(self.tasks, params.verification, self.workers))
-        self.pool.start()  # warms up while the engine starts
+        self.bench: Bench = stack.enter_context(open_bench(self.tasks, params, execution))
+        self.bench.pool.start()  # warms up while the engine starts
+        self.noise = NoiseState.read(self.start / FILE)
         # The engine first: vLLM seeds torch's global state when it starts.
         first = self._plan(done)
         self.sampler: Sampler = stack.enter_context(open_sampler(self.params, policy, execution, first, shares_device=True))
@@ -133,11 +134,12 @@ class _Run:
             trajectories = self._sample(plan)
             self.sampler.engine.pause()
         with clock.part("verify"):
-            verdicts, estimates = verify(self.tasks, trajectories, self.params, self.workers, self.pool)
+            verified = verify(self.tasks, trajectories, self.params, self.execution, self.bench, self.noise)
+            verdicts, estimates, self.noise = verified.verdicts, verified.noise_estimates, verified.state
         with clock.part("assemble"):
             gates = self.places.gates / "first" if self.places.gates is not None and number == 0 else None
             batches = assemble(
-                self.table, trajectories, verdicts, self.params, policy=self._policy_of(self.sampler_round),
+                self.table, trajectories, verdicts, estimates, self.params, policy=self._policy_of(self.sampler_round),
                 reference=self.places.reference, gates=gates,
             )  # fmt: skip
         # Written while the update runs: neither waits for the other.
@@ -148,7 +150,7 @@ class _Run:
             result = self.session.run(batches)
         with clock.part("write"):
             pending += self._write(draft, {"updates": result.updates, "token_statistics": result.token_statistics})
-            self.session.publish(draft / "state")
+            self.session.publish(draft / "state", {str(FILE): self.noise.to_json()})
             for future in pending:
                 future.result()
             self.journal.commit(number, draft, keep=self.start)

@@ -1,24 +1,61 @@
-"""Verdicts over trajectories and the estimate of the rule's noise. The body of the stage `verify`, and of a fused round."""
+"""Verdicts over trajectories, what training sees of them, and the estimate of the rule's noise. The body of the stage `verify`, and of
+a fused round."""
 
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field
 
 import pyarrow as pa
 
 from assay.environments import Task
 from assay.isolation import Pool
 from assay.params import Params
+from assay.params.execution import ExecutionParams
 from assay.rounds.lines import lines
-from assay.verifiers import estimate_noise, verify_trajectories
+from assay.verifiers import NoiseState, estimate_appeals, observe, open_judge, pool_for, verify_trajectories
+from assay.verifiers.judges import AppealJudge
+
+
+@dataclass(frozen=True)
+class Verified:
+    """What verification gives."""
+
+    verdicts: pa.Table
+    noise_estimates: pa.Table
+    state: NoiseState = field(default_factory=NoiseState)
+    """For the next iteration or round."""
+
+
+@dataclass(frozen=True)
+class Bench:
+    """Who decides: workers for verifiers, and a judge where answers are appealed. Opened once, used for many tables."""
+
+    pool: Pool
+    judge: AppealJudge | None
+
+
+@contextmanager
+def open_bench(tasks: Mapping[str, Task], params: Params, execution: ExecutionParams, *, appeals: bool = True) -> Iterator[Bench]:
+    """Workers and judge of these parameters, closed at the end of the block. appeals: whether samples that train will be verified."""
+    with pool_for(tasks, params.verification, execution.verifier_workers) as pool:
+        if not (appeals and params.verification.appeals.enabled):
+            yield Bench(pool, None)
+            return
+        with open_judge(params.verification.appeals, params.verification, execution, pool, params.seed) as judge:
+            yield Bench(pool, judge)
 
 
 def verify(
-    tasks: Mapping[str, Task], trajectories: pa.Table, params: Params, workers: int, pool: Pool | None = None
-) -> tuple[pa.Table, pa.Table]:
-    """Tables `verdicts` and `noise_estimates` of the given trajectories. `pool`: of `pool_for`, kept open by the caller."""
+    tasks: Mapping[str, Task], trajectories: pa.Table, params: Params, execution: ExecutionParams, bench: Bench, state: NoiseState
+) -> Verified:
+    """Tables `verdicts` and `noise_estimates` of the given trajectories, and the state of the estimates after `state`."""
     say = lines("verdicts that need a worker")
-    verdicts = verify_trajectories(tasks, trajectories, params.verification, workers, say, pool)
-    return verdicts, estimate_noise(verdicts, tasks, trajectories)
+    options = params.verification
+    verdicts = verify_trajectories(tasks, trajectories, options, execution.verifier_workers, say, bench.pool)
+    verdicts, asked = observe(verdicts, tasks, trajectories, options, params.seed, bench.judge)
+    estimates, after = estimate_appeals(verdicts, tasks, trajectories, options.appeals, state, asked)
+    return Verified(verdicts, estimates, after)
 
 
 def describe(verdicts: pa.Table, estimates: pa.Table) -> str:
@@ -26,11 +63,26 @@ def describe(verdicts: pa.Table, estimates: pa.Table) -> str:
     rule = Counter(verdict for verdict, role in zip(*_columns(verdicts, "verdict", "role"), strict=True) if role == "rule")
     total = max(rule.total(), 1)
     lines = [f"rule: {rule.total():,} verdicts, " + ", ".join(f"{rule[v] / total:.1%} {v}" for v in ("correct", "wrong", "abstain"))]
+    if flips := sum(verdicts["flipped"].to_pylist()):
+        lines.append(f"injected noise turned {flips:,} of them round")
     for row in estimates.to_pylist():
         rate, low, high = (row[f"false_negative_{name}"] for name in ("rate", "low", "high"))
         known = "nothing right to measure it on" if rate is None else f"{rate:.3f} [{low:.3f}, {high:.3f}]"
-        lines.append(f"{row['environment']}: false-negative rate of {row['verifier']} against {row['against']}: {known}")
+        lines.append(f"{row['environment']}: false-negative rate of {row['verifier']} against {row['against']}: {known}{_appeals(row)}")
+        if row["warning"]:
+            lines.append(f"warning: {row['environment']}: {row['warning']}")
     return "\n".join(lines)
+
+
+def _appeals(row: dict) -> str:
+    if row["judge"] is None:
+        return ""
+    smoothed = "none yet" if row["smoothed_rate"] is None else f"{row['smoothed_rate']:.3f}"
+    true = "" if row["true_false_negative_rate"] is None else f", true {row['true_false_negative_rate']:.3f}"
+    return (
+        f"{true}; average {smoothed}; {row['judge']} accepts {row['upheld_negatives']} of {row['examined_negatives']} appeals "
+        f"among {row['rule_negatives']:,} rejected"
+    )
 
 
 def _columns(table: pa.Table, *names: str) -> list[list[str]]:

@@ -13,8 +13,10 @@ import pyarrow as pa
 import pyarrow.compute
 
 from assay.objectives.advantages import group_zscore, leave_one_out, whiten
+from assay.objectives.corrections import direct
 from assay.params import Params
-from assay.params.training import GroupZScore, LeaveOneOut
+from assay.params.training import Corrected, Direct, Forward, GroupZScore, LeaveOneOut
+from assay.training.corrected import Noise, Rates, corrected_advantages, rates_for
 from assay.training.filters import KEPT, REASONS, drop_reasons, mean_mismatch, without_variance
 from assay.training.ragged import Ragged, Streams
 from assay.trajectories import schema, to_table
@@ -32,24 +34,30 @@ def assemble_batch(
     verdicts: pa.Table,
     params: Params,
     *,
+    noise: Noise | None = None,
     policy: Path | None = None,
     reference: Path | None = None,
     progress: Callable[[str], None] = lambda line: None,
 ) -> pa.Table:
     """Table `batches`, one row for each trajectory that could train, in the order given (that of the plan).
 
-    trajectories: of one iteration. verdicts: of these trajectories; only those with role `rule` are read. policy: the
+    trajectories: of one iteration. verdicts: of these trajectories; only those with role `rule` are read. noise: what is
+    known of the rule's errors, needed where training.advantage corrects with estimated rates. policy: the
     folder of the policy that sampled, needed where filter.max_mismatch is set. reference: the folder of policy 0,
     needed where training.divergence.coefficient is above 0. Raises AssembleError: a trajectory without a rule verdict,
     lists of different lengths, a temperature other than sampling.temperature, a missing folder, or no row kept at all.
     """
     rows = _trained(trajectories)
-    rewards = _rewards(rows, verdicts)
+    rewards, verifiers = _rewards(rows, verdicts)
     streams = Streams.from_table(rows)
     _check(rows, streams, params)
     # Numbered in the order of the plan.
     groups = rows["group_id"].combine_chunks().dictionary_encode().indices.to_numpy()
-    advantages, per_token = _advantages(rewards, groups, streams.mask, params)
+    rates = None
+    if isinstance(params.training.advantage, Corrected):
+        task_ids = rows["task_id"].to_pylist()
+        rates = rates_for(params.training.advantage, noise or Noise(), task_ids, verifiers)
+    advantages, control, per_token = _advantages(rewards, groups, streams.mask, params, rates, progress)
     truncated = np.asarray(rows["finish_reason"].to_pylist()) == "length"
     dropped = drop_reasons(
         rewards, groups, truncated, streams, params, lambda: mean_mismatch(policy, streams, params, progress)
@@ -66,6 +74,7 @@ def assemble_batch(
         "drop_reason": pa.array(REASONS).take(pa.array(dropped, mask=kept)),
         "reward": pa.array(rewards.astype(np.float32), mask=np.isnan(rewards)),
         "advantage": pa.array(advantages.astype(np.float32), mask=np.isnan(rewards)),
+        "control_advantage": pa.array(control.astype(np.float32), mask=np.isnan(control)),
         "step": pa.array(step, pa.int32(), mask=~kept),
         "prompt_ids": streams.prompts.column(types["prompt_ids"]),
         "completion_ids": streams.completions.column(types["completion_ids"]),
@@ -99,29 +108,29 @@ def _trained(trajectories: pa.Table) -> pa.Table:
     return rows
 
 
-def _rewards(rows: pa.Table, verdicts: pa.Table) -> np.ndarray:
-    """(rows,) float64, NaN where the rule abstained."""
+def _rewards(rows: pa.Table, verdicts: pa.Table) -> tuple[np.ndarray, list[str]]:
+    """(rows,) float64, NaN where the rule abstained; and the verifier of each row."""
     rule = verdicts.filter(pa.compute.equal(verdicts["role"], "rule"))
     names = rule["trajectory_id"].to_pylist()
     observed = dict(
-        zip(names, zip(rule["verdict"].to_pylist(), rule["observed_reward"].to_pylist(), strict=True), strict=True)
+        zip(names, zip(*(rule[name].to_pylist() for name in ("verdict", "observed_reward", "verifier")), strict=True), strict=True)
     )
     twice = [name for name, count in Counter(names).items() if count > 1]
     if twice:
         raise AssembleError(
             f"trajectory {twice[0]} has several verdicts of role rule: give those of one verifier at one version"
         )
-    rewards = np.full(len(rows), np.nan)
+    rewards, verifiers = np.full(len(rows), np.nan), [""] * len(rows)
     for index, name in enumerate(rows["trajectory_id"].to_pylist()):
         if name not in observed:
             raise AssembleError(f"trajectory {name} has no verdict of role rule: run the verify stage of its iteration")
-        verdict, reward = observed[name]
+        verdict, reward, verifiers[index] = observed[name]
         if verdict == "abstain":
             continue
         if reward is None:
             raise AssembleError(f"trajectory {name} was judged {verdict}, but its observed_reward is null")
         rewards[index] = reward
-    return rewards
+    return rewards, verifiers
 
 
 def _check(rows: pa.Table, streams: Streams, params: Params) -> None:
@@ -154,12 +163,29 @@ def _check(rows: pa.Table, streams: Streams, params: Params) -> None:
 
 
 def _advantages(
-    rewards: np.ndarray, groups: np.ndarray, mask: Ragged, params: Params
-) -> tuple[np.ndarray, Ragged | None]:
-    """Advantage of each row (NaN where abstained), and of each token where a discount makes them differ."""
+    rewards: np.ndarray,
+    groups: np.ndarray,
+    mask: Ragged,
+    params: Params,
+    rates: Rates | None,
+    say: Callable[[str], None],
+) -> tuple[np.ndarray, np.ndarray, Ragged | None]:
+    """Advantage of each row (NaN where abstained), that of its matched control where a noise correction is on (else NaN), and the
+    advantage of each token where a discount makes them differ."""
     seen = ~np.isnan(rewards)
-    advantages = np.full(len(rewards), np.nan)
+    advantages, control = np.full(len(rewards), np.nan), np.full(len(rewards), np.nan)
     option = params.training.advantage
+    if isinstance(option, Corrected):
+        assert rates is not None
+        found = corrected_advantages(option, rewards[seen], groups[seen], rates.of(seen), say)
+        advantages[seen], control[seen] = found
+        if not isinstance(option, Forward) and params.sampling.group_size > 1:
+            for values in (advantages, control):
+                values[seen & without_variance(rewards, groups)] = 0.0  # as below
+        return advantages, control, None
+    if isinstance(option, Direct):
+        advantages[seen] = direct(rewards[seen], scale=option.scale)
+        return advantages, control, None
     if isinstance(option, GroupZScore):
         advantages[seen] = group_zscore(
             rewards[seen], groups[seen], epsilon=option.epsilon, divide_by_std=option.divide_by_std
@@ -167,10 +193,11 @@ def _advantages(
     elif isinstance(option, LeaveOneOut):
         advantages[seen] = leave_one_out(rewards[seen], groups[seen])
     else:
-        return _whitened_returns(rewards, mask, option.gamma)
+        advantages, per_token = _whitened_returns(rewards, mask, option.gamma)
+        return advantages, control, per_token
     # A group that abstentions reduced to one row has nothing that it could be compared with.
     advantages[seen & without_variance(rewards, groups)] = 0.0
-    return advantages, None
+    return advantages, control, None
 
 
 def _whitened_returns(rewards: np.ndarray, mask: Ragged, gamma: float) -> tuple[np.ndarray, Ragged | None]:

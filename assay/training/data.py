@@ -9,6 +9,7 @@ import pyarrow as pa
 import torch
 from torch.utils.data import DataLoader, Dataset
 
+from assay.objectives.corrections import audit
 from assay.training.batching import Tokens, divide, pack, padded
 from assay.training.ragged import Ragged, Streams, from_column
 from assay.training.terms import StepTotals
@@ -84,6 +85,17 @@ class StoredBatch:
             denominator_tokens=self.table["denominator_tokens"][int(rows[0])].as_py(),
             max_tokens=self.max_tokens,
         )
+
+    def audit(self, step: int) -> dict[str, float | None]:
+        """How far the advantages of an optimizer step are from those of the matched control (columns audit_ of `updates`), over
+        tokens that bear loss; nothing where there is no control."""
+        names = ("audit_mean_difference", "audit_max_difference", "audit_cosine")
+        column, rows = self.table["control_advantage"], self.rows(step)
+        if column.null_count:
+            return dict.fromkeys(names)
+        values = (source.to_numpy()[rows].astype(np.float64) for source in (column, self.table["advantage"]))
+        found = audit(*values, weights=self.loss_tokens[rows])
+        return dict(zip(names, (found.mean_difference, found.max_difference, found.cosine), strict=True))
 
     def micro_batches(self, step: int) -> list[MicroBatch]:
         """This process's part of an optimizer step, on the CPU."""

@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 
 from assay.params import Params
-from assay.params.training import GroupZScore, LeaveOneOut
+from assay.params.training import Backward, BackwardZScored, ForwardZScored, GroupZScore, LeaveOneOut
 from assay.training.ragged import Ragged, Streams
 
 REASONS = ("abstained", "truncated", "zero_variance", "duplicate", "mismatch")
@@ -60,8 +60,9 @@ def _only_advantages_bear_gradient(params: Params) -> bool:
     row, and dropping the solved tasks would lift the tether to policy 0 exactly where the policy has become certain.
     """
     training = params.training
-    group_baseline = isinstance(training.advantage, GroupZScore | LeaveOneOut)
-    return group_baseline and training.divergence.coefficient == 0 and training.entropy_bonus == 0
+    group_baseline = isinstance(training.advantage, GroupZScore | LeaveOneOut | Backward | BackwardZScored | ForwardZScored)
+    alone = params.sampling.group_size == 1  # then nothing is subtracted
+    return group_baseline and not alone and training.divergence.coefficient == 0 and training.entropy_bonus == 0
 
 
 def without_variance(rewards: np.ndarray, groups: np.ndarray) -> np.ndarray:

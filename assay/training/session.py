@@ -2,7 +2,7 @@
 
 import os
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -115,8 +115,9 @@ class UpdateSession:
         trainer.position += len(trainer.batch)
         return result
 
-    def publish(self, out: Path) -> None:
-        """Replace the folder `out` by policy and trainer state as they are now, whole or not at all."""
+    def publish(self, out: Path, beside: Mapping[str, str] | None = None) -> None:
+        """Replace the folder `out` by policy and trainer state as they are now, whole or not at all. `beside`: further texts, by
+        their path in `out`."""
         trainer = self.trainer
         accelerator = trainer.accelerator
         lora = self.params.training.lora is not None
@@ -132,6 +133,9 @@ class UpdateSession:
         trainer.save_optimizer(draft / "trainer")
         if self.main:
             self._write_state(architecture, weights, draft)
+            for name, text in (beside or {}).items():
+                (draft / name).parent.mkdir(parents=True, exist_ok=True)
+                (draft / name).write_text(text, encoding="utf-8")
             publish_folder(draft, out)
         accelerator.wait_for_everyone()
 
@@ -184,6 +188,7 @@ class UpdateSession:
             row = {column: entry.get(names.get(column, column)) for column in schema("updates").names}
             rows.append({
                 **row,
+                **batch.audit(entry["step_of_iteration"]),
                 "iteration": batch.table["iteration"][0].as_py(),
                 "round": batch.table["round"][0].as_py(),
                 "global_step": self.trainer.position + len(rows),

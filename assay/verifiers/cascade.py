@@ -4,19 +4,24 @@ Order of the steps: length, the verifier's quick step (exact match, numeric comp
 worker.
 """
 
+import ast
 import json
 import re
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
+from functools import lru_cache
 from typing import NamedTuple
 
+from assay.environments import Task
 from assay.isolation import Outcome, Pool
 from assay.isolation.pool import Progress
+from assay.params.functions import top_level_imports
 from assay.params.verification import VerificationParams
+from assay.verifiers.functions import address
 from assay.verifiers.spec import spec_of
-from assay.verifiers.verdicts import Finding, abstain, wrong
+from assay.verifiers.verdicts import Finding, VerifierError, abstain, wrong
 
-__all__ = ["Question", "as_not_applicable", "ask", "open_pool", "settle"]
+__all__ = ["Question", "as_not_applicable", "ask", "meta_for", "open_pool", "resolve", "settle", "subject"]
 
 _ADDRESS = re.compile(r"0x[0-9a-fA-F]+")
 
@@ -28,12 +33,42 @@ class Question(NamedTuple):
     answer: str
     gold: str
     meta: str = "{}"
-    """JSON of the task's meta; `{}` for verifiers that do not read it."""
+    """JSON of the task's meta, with the prompt for verifiers of whole texts; `{}` for verifiers that read neither."""
+
+
+def resolve(name: str, params: VerificationParams) -> str:
+    """A verifier's name as everything here takes it: that of a reward function of the user becomes its address."""
+    function = params.functions.get(name)
+    if function is None:
+        return name
+    if function.source is None or function.name is None:
+        raise VerifierError(f"verification.functions.{name} has no source; read the parameters with `load_params`, which fills it in")
+    return _address(name, function.name, function.source, function.correct_at, function.format)
+
+
+@lru_cache(maxsize=64)
+def _address(name: str, function: str, source: str, correct_at: float, form: str) -> str:
+    """The same string object for the same function, so that thousands of questions hold its source once."""
+    return address(name, function, source, correct_at, form, top_level_imports(ast.parse(source)))
+
+
+def meta_for(verifier: str, task: Task) -> str:
+    """What `ask` takes as meta: JSON of what the verifier reads of a task beside its gold."""
+    spec = spec_of(verifier)
+    if spec.whole_text:
+        return json.dumps({"prompt": list(task.prompt), "meta": task.meta}, sort_keys=True)
+    return json.dumps(task.meta, sort_keys=True) if spec.needs else "{}"
+
+
+def subject(verifier: str, text: str, answer: str) -> str:
+    """What `ask` takes as answer: the completion for verifiers of whole texts, the answer in it for all others."""
+    return text if spec_of(verifier).whole_text else answer
 
 
 def ask(verifier: str, answer: str, gold: str, meta: str) -> Question:
     """A question without what its verifier does not look at, so that equal ones are seen to be equal."""
-    return Question(verifier, answer, gold, meta if spec_of(verifier).needs else "{}")
+    spec = spec_of(verifier)
+    return Question(verifier, answer, gold, meta if spec.needs or spec.whole_text else "{}")
 
 
 def settle(
@@ -58,9 +93,10 @@ def settle(
 
 
 def _quickly(question: Question, limit: int) -> Finding | None:
-    if len(question.answer) > limit:
+    spec = spec_of(question.verifier)
+    if len(question.answer) > limit and not spec.whole_text:
         return wrong("too_long")
-    return spec_of(question.verifier).quick(question.answer, question.gold)
+    return spec.quick(question.answer, question.gold)
 
 
 def _finding(outcome: Outcome) -> Finding:

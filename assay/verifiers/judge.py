@@ -1,6 +1,5 @@
 """Single verdicts, for those who cannot wait for a table: golds at generation, pass@1 while policy 0 is trained."""
 
-import json
 from collections.abc import Sequence
 from contextlib import ExitStack
 
@@ -8,7 +7,7 @@ from assay.environments import Task
 from assay.isolation import Pool
 from assay.isolation.pool import Progress
 from assay.params.verification import VerificationParams
-from assay.verifiers.cascade import ask, open_pool, settle
+from assay.verifiers.cascade import ask, meta_for, open_pool, resolve, settle, subject
 from assay.verifiers.extract import answer_format, extract_answer
 from assay.verifiers.spec import spec_of
 from assay.verifiers.verdicts import Finding, Verdict, abstain, wrong
@@ -34,10 +33,10 @@ class Judge:
     def verdict(self, task: Task, text: str, verifier: str | None = None) -> Verdict:
         """What a verifier (by default the task's rule) says of a text. Raises VerifierError where it does not fit the
         task."""
-        name = verifier or verifier_name("rule", task, self.params)
+        name = resolve(verifier, self.params) if verifier else verifier_name("rule", task, self.params)
         assert name is not None
         answer = extract_answer(text)
-        question = ask(name, answer, task.gold, json.dumps(task.meta, sort_keys=True))
+        question = ask(name, subject(name, text, answer), task.gold, meta_for(name, task))
         found = settle([question], self._pool(name), self.params.max_answer_characters)[question]
         form = answer_format(answer)
         return Verdict(found.verdict, found.reason, found.score, answer, form, found.components)
@@ -49,25 +48,28 @@ class Judge:
 
     def gold_problems(self, tasks: Sequence[Task], progress: Progress | None = None) -> list[str | None]:
         """What keeps each task's rule from accepting the task's own gold; None where it does accept it. `progress` is
-        called with (settled, all) golds that need a worker."""
+        called with (settled, all) golds that need a worker.
+
+        A reward function of the user may want more than a bare gold, a format say: it only has to give a verdict."""
         problems: list[str | None] = [None] * len(tasks)
         by_worker: dict[str, list[int]] = {}
         for position, task in enumerate(tasks):
             name = verifier_name("rule", task, self.params)
             assert name is not None
-            answer = extract_answer(task.gold)
-            if len(answer) > self.params.max_answer_characters:
+            answer = subject(name, task.gold, extract_answer(task.gold))
+            if len(answer) > self.params.max_answer_characters and not spec_of(name).whole_text:
                 problems[position] = _complaint(name, wrong("too_long"))
             elif spec_of(name).slow is not None and not (spec_of(name).vouches and spec_of(name).quick(answer, task.gold)):
                 by_worker.setdefault(name, []).append(position)
             elif (finding := spec_of(name).quick(answer, task.gold)) is None or finding.verdict != "correct":
                 problems[position] = _complaint(name, finding or abstain("error"))
         for name, positions in by_worker.items():
-            items = [(name, extract_answer(t.gold), t.gold, json.dumps(t.meta, sort_keys=True)) for t in map(tasks.__getitem__, positions)]
+            golds = [(tasks[position], tasks[position].gold) for position in positions]
+            items = [(name, subject(name, gold, extract_answer(gold)), gold, meta_for(name, task)) for task, gold in golds]
             for position, outcome in zip(positions, self._pool(name).map(items, progress), strict=True):
                 if outcome.failure is not None:
-                    problems[position] = f"{name} fails on it ({outcome.failure}: {outcome.detail[:200]})"
-                elif outcome.value.verdict != "correct":
+                    problems[position] = f"{spec_of(name).name} fails on it ({outcome.failure}: {outcome.detail[:200]})"
+                elif outcome.value.verdict != "correct" and not spec_of(name).whole_text:
                     problems[position] = _complaint(name, outcome.value)
         return problems
 

@@ -2,19 +2,25 @@
 
 import math
 from collections import defaultdict
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from statistics import NormalDist
-from typing import Any
+from typing import Any, NamedTuple
 
 import pyarrow as pa
 
 from assay.environments import Task
-from assay.trajectories import to_table
+from assay.trajectories import schema, to_table
 
 MEASURED = ("solution", "episode")
 """Kinds of trajectory whose verdicts are rewards. Where there are none of them, every kind but critiques is
 measured."""
+
+
+def measured_kinds(present: Iterable[str] = (), *, strict: bool = False) -> list[str]:
+    """Kinds whose verdicts are rewards; without `strict`, what stands in for them where none is present."""
+    kinds = set(present)
+    return sorted(set(MEASURED) if strict or kinds & set(MEASURED) else kinds - {"critique"})
 
 
 @dataclass(frozen=True)
@@ -59,26 +65,44 @@ def wilson(successes: int, trials: int, confidence: float = 0.95) -> tuple[float
     return (0.0 if successes == 0 else low, 1.0 if successes == trials else high)
 
 
+class Said(NamedTuple):
+    """What is known of one trajectory. Right, wrong, or nothing."""
+
+    rule: bool | None
+    """As training saw it before any appeal: injected noise included."""
+    reference: bool | None = None
+    oracle: bool | None = None
+    appealed: bool = False
+    audited: bool = False
+    upheld: bool | None = None
+    reward: float | None = None
+
+
+Key = tuple[int, int, str, str]
+"""(iteration, round, environment, rule)."""
+
+
 def estimate_noise(verdicts: pa.Table, tasks: Mapping[str, Task], trajectories: pa.Table) -> pa.Table:
     """`noise_estimates`: one row per (iteration, round, environment, rule).
 
     The rule is measured against the oracle where the environment has one that decided, else against the reference;
     rows on which either abstained do not count. Without any such row the rates are null. `true_` columns come from
-    the oracle alone.
+    the oracle alone. Injected noise counts as the rule's.
     """
-    groups = _grouped(verdicts, tasks, trajectories)
-    rows = []
-    for (iteration, round_, environment, verifier), says in sorted(groups.items()):
-        oracle = Confusion.of([(rule, truth) for rule, _, truth in says if rule is not None and truth is not None])
-        reference = Confusion.of([(rule, other) for rule, other, _ in says if rule is not None and other is not None])
-        knows = any(truth is not None for _, _, truth in says)
-        row = {"iteration": iteration, "round": round_, "environment": environment, "verifier": verifier}
-        row |= _estimate(oracle if knows else reference, "oracle" if knows else "reference")
-        row["smoothed_rate"] = None
-        row["true_false_negative_rate"] = oracle.false_negative_rate
-        row["true_false_positive_rate"] = oracle.false_positive_rate
-        rows.append(row)
-    return to_table("noise_estimates", rows)
+    return to_table("noise_estimates", [base_row(*item) for item in sorted(grouped(verdicts, tasks, trajectories).items())])
+
+
+def base_row(key: Key, says: list[Said]) -> dict[str, Any]:
+    """A row without appeals."""
+    oracle = Confusion.of([(one.rule, one.oracle) for one in says if one.rule is not None and one.oracle is not None])
+    reference = Confusion.of([(one.rule, one.reference) for one in says if one.rule is not None and one.reference is not None])
+    against = "oracle" if any(one.oracle is not None for one in says) else "reference"
+    row: dict[str, Any] = dict.fromkeys(schema("noise_estimates").names)
+    row |= dict(zip(("iteration", "round", "environment", "verifier"), key, strict=True))
+    row |= _estimate(oracle if against == "oracle" else reference, against)
+    row["true_false_negative_rate"] = oracle.false_negative_rate
+    row["true_false_positive_rate"] = oracle.false_positive_rate
+    return row
 
 
 def _estimate(confusion: Confusion, against: str) -> dict[str, Any]:
@@ -89,6 +113,7 @@ def _estimate(confusion: Confusion, against: str) -> dict[str, Any]:
     false_low, false_high = wilson(confusion.false_positives, wrong) or (None, None)
     return {
         "against": against,
+        "false_positive_source": against if wrong else None,
         "n": right + wrong,
         "rule_positives": right + wrong - rejected,
         "rule_negatives": rejected,
@@ -103,33 +128,31 @@ def _estimate(confusion: Confusion, against: str) -> dict[str, Any]:
     }
 
 
-Said = tuple[bool | None, bool | None, bool | None]
-"""What rule, reference and oracle say of one trajectory: right, wrong, or nothing."""
-
-
-def _grouped(
-    verdicts: pa.Table, tasks: Mapping[str, Task], trajectories: pa.Table
-) -> dict[tuple[int, int, str, str], list[Said]]:
-    """Verdicts of the measured trajectories by (iteration, round, environment, rule)."""
+def grouped(verdicts: pa.Table, tasks: Mapping[str, Task], trajectories: pa.Table) -> dict[Key, list[Said]]:
+    """What is known of the measured trajectories, by (iteration, round, environment, rule)."""
     kinds = trajectories.column("kind").to_pylist()
-    measured = set(MEASURED) if set(MEASURED) & set(kinds) else set(kinds) - {"critique"}
+    measured = set(measured_kinds(kinds))
     ids, of_task = trajectories.column("trajectory_id").to_pylist(), trajectories.column("task_id").to_pylist()
     environment = {
         name: tasks[task].environment for name, task, kind in zip(ids, of_task, kinds, strict=True) if kind in measured
     }
-    says: dict[str, dict[str, bool | None]] = defaultdict(dict)
-    where: dict[str, tuple[int, int, str, str]] = {}
-    wanted = ("trajectory_id", "role", "verdict", "iteration", "round", "verifier")
+    says: dict[str, dict[str, Any]] = defaultdict(dict)
+    where: dict[str, Key] = {}
+    wanted = (
+        "trajectory_id", "role", "verdict", "iteration", "round", "verifier", "flipped", "appealed", "audited", "upheld",
+        "observed_reward",
+    )  # fmt: skip
     columns = (verdicts.column(column).to_pylist() for column in wanted)
-    for name, role, verdict, iteration, round_, verifier in zip(*columns, strict=True):
-        if name not in environment:
+    for name, role, verdict, iteration, round_, verifier, flipped, *appeal in zip(*columns, strict=True):
+        if name not in environment or role not in ("rule", "reference", "oracle"):
             continue
-        says[name][role] = None if verdict == "abstain" else verdict == "correct"
+        says[name][role] = None if verdict == "abstain" else (verdict == "correct") != flipped
         if role == "rule":
             where[name] = (iteration, round_, environment[name], verifier)
-    groups: dict[tuple[int, int, str, str], list[Said]] = defaultdict(list)
+            says[name] |= dict(zip(("appealed", "audited", "upheld", "reward"), appeal, strict=True))
+    groups: dict[Key, list[Said]] = defaultdict(list)
     for name, key in where.items():
-        groups[key].append((says[name].get("rule"), says[name].get("reference"), says[name].get("oracle")))
+        groups[key].append(Said(**says[name]))
     return groups
 
 

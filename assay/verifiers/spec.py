@@ -10,7 +10,7 @@ from functools import lru_cache, partial
 from importlib import metadata
 from typing import Any
 
-from assay.verifiers import math_verify, numeric, string_match
+from assay.verifiers import functions, math_verify, numeric, string_match
 from assay.verifiers.verdicts import Finding, VerifierError, abstain, correct, wrong
 
 Meta = dict[str, Any]
@@ -34,6 +34,8 @@ class VerifierSpec:
     any."""
     vouches: bool = True
     """Whether `quick` may say that a gold is sound; otherwise only `slow` may."""
+    whole_text: bool = False
+    """It reads the completion instead of the answer in it, of any length, and needs the task's prompt."""
 
 
 def version_of(revision: int, *libraries: str) -> str:
@@ -97,8 +99,7 @@ VERIFIERS: dict[str, VerifierSpec] = {
         ),
     )
 }
-"""By the names that params.yaml and tasks use. A user's reward function becomes a VerifierSpec too, with `slow`
-alone."""
+"""By the names that params.yaml and tasks use. A user's reward function becomes one too: `function_spec`."""
 
 ORACLE_VERSION = "1"
 BOUNDED_ORACLES = frozenset({"rational"})
@@ -116,11 +117,22 @@ def oracle_spec(name: str) -> VerifierSpec:
     return VerifierSpec(f"oracle:{name}", ORACLE_VERSION, pass_on, ask_oracle, needs=("oracle",))
 
 
+def function_spec(address: str) -> VerifierSpec:
+    """The reward function of the user that an address holds, as a verifier. It has no quick step: it runs in workers alone."""
+    definition = functions.definition_of(address)
+    return VerifierSpec(
+        definition["name"], functions.version_of(definition), pass_on, partial(functions.score, definition),
+        preload=tuple(definition["imports"]), vouches=False, whole_text=True,
+    )  # fmt: skip
+
+
 @lru_cache(maxsize=256)
 def spec_of(name: str) -> VerifierSpec:
-    """A verifier or oracle by name. Raises VerifierError for an unknown one."""
+    """A verifier or oracle by name, a reward function by its address. Raises VerifierError for an unknown one."""
     if name.startswith("oracle:"):
         return oracle_spec(name.removeprefix("oracle:"))
+    if name.startswith(functions.ADDRESS):
+        return function_spec(name)
     if name not in VERIFIERS:
         raise VerifierError(f"there is no verifier {name!r}; there are {', '.join(sorted(VERIFIERS))}")
     return VERIFIERS[name]

@@ -10,6 +10,7 @@ import pyarrow as pa
 from assay.environments import Task
 from assay.isolation import Pool
 from assay.isolation.pool import Progress
+from assay.params.noise import SymbolicJudge
 from assay.params.verification import VerificationParams
 from assay.trajectories import to_table
 from assay.verifiers.cascade import Question, as_not_applicable, ask, open_pool, settle
@@ -63,6 +64,8 @@ def verify_trajectories(
 def pool_for(tasks: Mapping[str, Task], params: VerificationParams, workers: int) -> Pool:
     """A pool for everything that verifying trajectories of these tasks can need. A context manager; not started yet."""
     names = {verifier_name(role, task, params) for role in roles(params) for task in tasks.values()}
+    if params.appeals.enabled and isinstance(params.appeals.judge, SymbolicJudge):
+        names.add(params.appeals.judge.verifier)
     return open_pool(params, workers, sorted(name for name in names if name is not None))
 
 
@@ -167,8 +170,11 @@ def _rows(
         "answer_format": pa.array([answer_format(text) for text in texts], pa.string()).take(spoken),
         "components": column([finding.components for _, finding in distinct], pa.string()),
         "appealed": pa.array([False] * count, pa.bool_()),
+        "audited": pa.array([False] * count, pa.bool_()),
         "upheld": pa.nulls(count, pa.bool_()),
         "flipped": pa.array([False] * count, pa.bool_()),
+        "noise_draw": pa.nulls(count, pa.float64()),
+        "appeal_draw": pa.nulls(count, pa.float64()),
         "observed_reward": column(rewards, pa.float32()),
     }))  # fmt: skip
 

@@ -1,0 +1,243 @@
+"""The rule's error rates from appeals: some of what it rejects (and, as an audit, accepts) was put before a judge.
+
+Paper "Reinforcement Learning with Verifiable yet Noisy Rewards", B.9 and E.4: a Horvitz-Thompson count of false negatives, u / q, and the
+rate (FN + alpha) / (FN + TP + alpha + beta). Beyond the paper: the judge's own errors are taken out, false positives are measured or
+assumed instead of ignored, and both rates have an interval, for the rates realised in this batch (see count_posterior).
+benchmarks/appeals_coverage.py shows how often it holds. Pure: equal counts, rates and seed give equal results.
+"""
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from typing import Any, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from assay.verifiers.count_posterior import CountPosterior, Floats, count_posterior, ends
+
+Array = NDArray[Any]
+"""Counts, or numbers made of them."""
+
+
+@dataclass(frozen=True)
+class JudgeErrors:
+    """How often the judge accepts right and wrong answers. Raises ValueError where that does not tell them apart."""
+
+    true_positive: float = 1.0
+    false_positive: float = 0.0
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.false_positive < self.true_positive <= 1:
+            raise ValueError(
+                f"the judge accepts {self.true_positive:g} of right and {self.false_positive:g} of wrong answers: expected shares between "
+                "0 and 1, that of right ones the larger; any other judge measures nothing: use a better one, or give its true rates"
+            )
+
+
+@dataclass(frozen=True)
+class AppealCounts:
+    """What one batch says. Abstentions are taken to have nothing to do with whether the answer is right."""
+
+    rule_positives: int
+    rule_negatives: int
+    probability: float
+    """q: of each rule negative to be appealed."""
+    appealed: int
+    """Appeals that the judge decided."""
+    upheld: int
+    """Of those, the ones he accepted."""
+    abstained: int = 0
+    """Appeals that he did not decide."""
+    audit_probability: float = 0.0
+    """Of each rule positive to be audited."""
+    audited: int = 0
+    refused: int = 0
+    """Audited rows that he did not accept."""
+    audit_abstained: int = 0
+
+    def __post_init__(self) -> None:
+        """Raises ValueError for counts that no batch can have."""
+        if not 0 < self.probability <= 1:
+            raise ValueError(f"probability of appeal is {self.probability:g}, expected above 0 and at most 1: counts are divided by it")
+        if not 0 <= self.audit_probability <= 1 or (self.audited and not self.audit_probability):
+            raise ValueError(
+                f"audit_probability is {self.audit_probability:g} with {self.audited} audited rows: expected 0 to 1, above 0 for any"
+            )
+        _nested("upheld", self.upheld, "appealed", self.appealed)
+        _nested("appealed and abstained", self.appealed + self.abstained, "rule_negatives", self.rule_negatives)
+        _nested("refused", self.refused, "audited", self.audited)
+        _nested("audited and audit_abstained", self.audited + self.audit_abstained, "rule_positives", self.rule_positives)
+        _nested("abstentions", 0, "each of them", min(self.abstained, self.audit_abstained))
+
+
+def _nested(part: str, few: int, whole: str, many: int) -> None:
+    if not 0 <= few <= many:
+        raise ValueError(f"{part}: {few}, {whole}: {many}; expected 0 <= {part} <= {whole}")
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """None: nothing was judged that would tell. Each rate lies within its interval."""
+
+    false_negatives: float | None
+    """Horvitz-Thompson count. It may contradict what the examined rows prove (their number varies); the rate then uses the nearest
+    end of the count's interval instead."""
+    false_negative_rate: float | None
+    false_negative_low: float | None
+    false_negative_high: float | None
+    false_positives: float | None
+    false_positive_rate: float | None
+    false_positive_low: float | None
+    """None also where the rate is assumed: an assumption has no interval."""
+    false_positive_high: float | None
+    false_positive_source: Literal["audit", "assumed"]
+
+
+@dataclass(frozen=True)
+class AppealsEstimator:
+    alpha: float = 1e-5
+    """Pseudo-count of false negatives."""
+    beta: float = 1e-5
+    """Pseudo-count of accepted right answers."""
+    confidence: float = 0.95
+    assumed_false_positive_rate: float = 0.0
+    """P(rule accepts | wrong) where no audit measures it."""
+    draws: int = 8000
+    """Of the posterior. At 8000 another seed moves an end of the interval by less than a hundredth of its width."""
+    cells: int = 1024
+    """Of the grid of the share's posterior."""
+
+    def estimate(self, counts: AppealCounts, judge: JudgeErrors | None = None, seed: int = 0) -> Estimate:
+        """Both rates of one batch. `judge`: the judge's own errors, as far as known (None: it makes none)."""
+        arrays = {name: np.asarray([value]) for name, value in asdict(counts).items()}
+        found = self.estimate_batches(arrays, judge or JudgeErrors(), np.random.default_rng(seed))
+        values = {name: None if np.isnan(value[0]) else float(value[0]) for name, value in found.items()}
+        return Estimate(**values, false_positive_source="audit" if counts.audited else "assumed")
+
+    def estimate_batches(self, counts: Mapping[str, Array], judge: JudgeErrors, generator: np.random.Generator) -> dict[str, Floats]:
+        """The same for many batches at once, as simulations need it.
+
+        counts: the fields of AppealCounts as arrays, (batches,), not checked. Returns the numbers of Estimate, (batches,), nan for None.
+        """
+        positives, negatives, audited = counts["rule_positives"], counts["rule_negatives"], counts["audited"] > 0
+        refusing = JudgeErrors(1 - judge.false_positive, 1 - judge.true_positive)
+        rejected = self._count(negatives, counts["appealed"], counts["upheld"], judge, generator)
+        missed = horvitz_thompson(counts["upheld"], counts["appealed"], counts["abstained"], counts["probability"], judge)
+        passed = horvitz_thompson(counts["refused"], counts["audited"], counts["audit_abstained"], counts["audit_probability"], refusing)
+
+        odds = self.assumed_false_positive_rate / (1 - self.assumed_false_positive_rate)
+        false_negatives = np.clip(missed, *rejected.interval())
+        assumed = np.minimum((negatives - false_negatives) * odds, positives)
+        accepted = self._assumed(rejected, positives, negatives, odds, generator)
+        if audited.any():
+            accepted = _choose(audited, self._count(positives, counts["audited"], counts["refused"], refusing, generator), accepted)
+        false_positives = np.where(audited, np.clip(passed, *accepted.interval()), assumed)
+
+        rate = _ratio(false_negatives + self.alpha, false_negatives + positives - false_positives + self.alpha + self.beta, np.nan)
+        other = _ratio(false_positives, false_positives + negatives - false_negatives, self.assumed_false_positive_rate)
+        low, high = _interval(rejected, accepted, positives)
+        other_low, other_high = _interval(accepted, rejected, negatives)
+        known = (counts["appealed"] > 0) | ((negatives == 0) & (positives > 0))
+        where = {
+            "false_negatives": (missed, known),
+            "false_negative_rate": (rate, known),
+            "false_negative_low": (np.fmin(low, rate), known),
+            "false_negative_high": (np.fmax(high, rate), known),
+            "false_positives": (np.where(audited, passed, assumed), audited | known),
+            "false_positive_rate": (other, known),
+            "false_positive_low": (np.fmin(other_low, other), audited & known),
+            "false_positive_high": (np.fmax(other_high, other), audited & known),
+        }
+        return {name: np.where(told, values, np.nan) for name, (values, told) in where.items()}
+
+    def _count(
+        self, population: Array, examined: Array, found: Array, judge: JudgeErrors, generator: np.random.Generator
+    ) -> CountPosterior:
+        hit, false_alarm = judge.true_positive, judge.false_positive
+        return count_posterior(population, examined, found, hit, false_alarm, self.confidence, generator, self.draws, self.cells)
+
+    def _assumed(
+        self, rejected: CountPosterior, positives: Array, negatives: Array, odds: float, generator: np.random.Generator
+    ) -> CountPosterior:
+        """Without an audit: as many false positives as the assumed rate makes of the wrong answers that the rule has rejected (negative
+        binomial)."""
+        wrong = negatives[:, None] - rejected.draws
+        made = np.minimum(generator.poisson(generator.standard_gamma(wrong) * odds), positives[:, None]) if odds else np.zeros_like(wrong)
+        half, none = np.full(len(positives), (1 - self.confidence) / 2), np.zeros_like(positives)
+        return CountPosterior(made, half, half, none, positives if odds else none)
+
+
+def _choose(where: Array, first: CountPosterior, second: CountPosterior) -> CountPosterior:
+    """Batch by batch."""
+    return CountPosterior(
+        np.where(where[:, None], first.draws, second.draws),
+        np.where(where, first.below, second.below), np.where(where, first.above, second.above),
+        np.where(where, first.least, second.least), np.where(where, first.most, second.most),
+    )  # fmt: skip
+
+
+def horvitz_thompson(said: Array, decided: Array, abstained: Array, probability: Array, judge: JudgeErrors) -> Floats:
+    """Count of right answers among all that might have been asked about: those among the decided, (u - fpr m) / (tpr - fpr), which is
+    u for a judge without errors, over the probability of being decided, q m / (m + abstained). 0 where none was decided."""
+    share = probability * _ratio(decided, decided + abstained, 0.0)
+    right = np.clip((said - judge.false_positive * decided) / (judge.true_positive - judge.false_positive), 0, decided)
+    return _ratio(right, share, 0.0)
+
+
+def _interval(part: CountPosterior, rival: CountPosterior, others: Array) -> tuple[Floats, Floats]:
+    """(batches,) interval of part / (part + others - rival), the rate of part among all rows of its kind.
+
+    What is left out is divided between below and above as for part and rival each, in the measure in which they make the rate uncertain.
+    Where all of a kind may be missing, the rate may be anything.
+    """
+    if not rival.draws.any():
+        low, high = part.interval()
+        return _ratio(low, low + others, 0.0), _ratio(high, high + others, 1.0)
+    kept = others[:, None] - rival.draws
+    own = part.draws.var(axis=1) * kept.mean(axis=1) ** 2
+    foreign = rival.draws.var(axis=1) * part.draws.mean(axis=1) ** 2
+    weight = _ratio(own, own + foreign, 0.5)
+    below = weight * part.below + (1 - weight) * rival.below
+    above = weight * part.above + (1 - weight) * rival.above
+    low, _ = ends(_ratio(part.draws, part.draws + kept, 0.0), below, above)
+    _, high = ends(_ratio(part.draws, part.draws + kept, 1.0), below, above)
+    least = _ratio(part.least, part.least + others - rival.least, 0.0)
+    most = _ratio(part.most, part.most + others - rival.most, 1.0)
+    return np.where(below > 0, low, least), np.where(above > 0, high, most)
+
+
+def _ratio(part: Array, whole: Array, otherwise: float) -> Floats:
+    """part / whole, or `otherwise` where whole is 0."""
+    empty = np.broadcast_to(otherwise, np.broadcast_shapes(np.shape(part), np.shape(whole))).astype(np.float64)
+    return np.divide(part, whole, out=empty, where=np.asarray(whole) > 0)
+
+
+def smooth(previous: float | None, value: float, decay: float) -> float:
+    """Moving average, decay x previous + (1 - decay) x value (lambda in B.9); the first value begins it."""
+    return value if previous is None else decay * previous + (1 - decay) * value
+
+
+def residual_rates(false_negative_rate: float, false_positive_rate: float, probability: float, judge: JudgeErrors) -> tuple[float, float]:
+    """Rates of the reward after upheld appeals, each taken with the given probability, have become right: (false-negative, false-positive).
+
+    (1 - q) x the false-negative rate for a judge without errors; one with errors also makes wrong answers right."""
+    negative = false_negative_rate * (1 - probability * judge.true_positive)
+    return negative, false_positive_rate + (1 - false_positive_rate) * probability * judge.false_positive
+
+
+def measured_judge_errors(
+    right_accepted: int, right_judged: int, wrong_accepted: int, wrong_judged: int, minimum: int = 20
+) -> JudgeErrors | None:
+    """The judge's errors on answers that an oracle decides too: the shares he accepts of right and of wrong ones.
+
+    A class with fewer than `minimum` judged answers keeps the value of a judge without errors, as it would unmeasured; None where both
+    have fewer. That the shares are measured, not known, does not widen any interval. Raises ValueError (JudgeErrors) where they do not
+    tell right from wrong.
+    """
+    _nested("right_accepted", right_accepted, "right_judged", right_judged)
+    _nested("wrong_accepted", wrong_accepted, "wrong_judged", wrong_judged)
+    if max(right_judged, wrong_judged) < minimum:
+        return None
+    right = right_accepted / right_judged if right_judged >= minimum else 1.0
+    wrong = wrong_accepted / wrong_judged if wrong_judged >= minimum else 0.0
+    return JudgeErrors(right, wrong)
