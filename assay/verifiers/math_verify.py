@@ -11,7 +11,7 @@ import re
 from functools import lru_cache
 from typing import Any
 
-from assay.verifiers.complexity import is_explosive, nesting
+from assay.verifiers.complexity import MAX_TOKENS, is_explosive, nesting, tokens
 from assay.verifiers.numeric import agree, read, read_sum
 from assay.verifiers.verdicts import Finding, abstain, correct, wrong
 
@@ -33,7 +33,7 @@ _PLAIN_WORDS = re.compile(r"[A-Za-z]+(?:[\s,.'-]+[A-Za-z]+)*[.!?]?")
 
 def judge(answer: str, gold: str) -> Finding:
     """Correct, wrong or an abstention. Slow, and may hang: for the pool only."""
-    if max(nesting(gold), nesting(answer)) > MAX_DEPTH:
+    if max(nesting(gold), nesting(answer)) > MAX_DEPTH or max(tokens(gold), tokens(answer)) > MAX_TOKENS:
         return abstain("too_complex")
     golds = _expressions(gold)
     if not golds:

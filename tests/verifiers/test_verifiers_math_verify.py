@@ -2,7 +2,7 @@
 
 import pytest
 
-from assay.verifiers.complexity import MAX_BITS, bits, nesting
+from assay.verifiers.complexity import MAX_BITS, MAX_EXPANSION, MAX_TERMS, bits, nesting, terms, tokens
 from assay.verifiers.math_verify import MAX_DEPTH, is_broken, is_prose, is_words, judge, quick
 
 
@@ -85,6 +85,15 @@ def test_gold_that_cannot_be_read_is_never_a_verdict_even_for_an_equal_answer(go
         "(" * 10_000 + "1" + ")" * 10_000,
         r"\frac{1}{" * 500 + "2" + "}" * 500,
         "(2^{10^5})^{10^5}",
+        "(x+y+z+w)^{60}",
+        "(x+1)^{90}(y+1)^{90}",
+        r"\sum_{k=1}^{10^9} k^k",
+        r"\prod_{k=1}^{10^8} k",
+        r"\Gamma(10^7)",
+        r"\sinh(10^8)",
+        r"\sqrt{" + "7" * 3000 + "}",
+        "x_{1}" * 600,
+        "(" + ",".join(["x^2+1"] * 400) + ")",
     ],
 )
 @pytest.mark.timeout(60)
@@ -92,6 +101,23 @@ def test_what_would_explode_is_not_evaluated(answer):
     """Unless it is evaluated this is a matter of milliseconds; evaluated it would take minutes, or all memory."""
     finding = judge(answer, "3/4")
     assert (finding.verdict, finding.reason) == ("abstain", "too_complex")
+
+
+@pytest.mark.parametrize(
+    ("gold", "answer"),
+    [
+        ("5050", r"\sum_{k=1}^{100} k"),
+        ("500000000500000000", r"\sum_{k=1}^{10^9} k"),
+        ("3628800", r"\prod_{k=1}^{10} k"),
+        ("24", r"\Gamma(5)"),
+        (r"\frac{5}{2}", r"\frac{1}{" * 14 + r"\frac{5}{2}" + "}" * 14),
+        ("(x+1)^2", r"(x+1)^{30} \cdot (x+1)^{-28}"),
+        ("2", r"\sqrt{\sqrt{\sqrt{\sqrt{65536}}}}"),
+        ("x^2+2xy+y^2", "(x+y)^2"),
+    ],
+)
+def test_what_only_looks_large_is_evaluated(gold, answer):
+    assert judge(answer, gold).verdict == "correct"
 
 
 @pytest.mark.parametrize("text", ["2^{2020}", "100!", "(x+1)^{1000}", "9^{9^{9}}"])
@@ -115,7 +141,19 @@ def test_bits_bound_the_evaluated_number():
         assert max(int(value.p).bit_length(), int(value.q).bit_length()) <= bits(expression) < MAX_BITS
 
 
+def test_terms_bound_what_an_expanded_formula_has():
+    from sympy import expand, symbols
+
+    x, y, z = symbols("x y z")
+    for formula in ((x + 1) ** 20, (x + y + z) ** 9, (x + 1) ** 5 * (y + z) ** 4, (x + y) ** 3 + z, x * y):
+        parts = expand(formula).as_ordered_terms()
+        assert len(parts) <= terms(formula) <= MAX_TERMS
+    assert terms((x + 1) ** (MAX_EXPANSION + 1)) == float("inf")
+    assert terms((x + y + z) ** 70) > MAX_TERMS
+
+
 def test_looks_of_texts():
+    assert tokens(r"\frac{12}{x} + answer, ab") == len([r"\frac", "{", "12", "}", "{", "x", "}", "+", ","])
     assert nesting("((1)+[2{3}])") == 3
     assert nesting(")(") == 1
     assert nesting("(" * (MAX_DEPTH + 1)) > MAX_DEPTH

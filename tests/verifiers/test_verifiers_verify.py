@@ -88,8 +88,8 @@ HOSTILE = [
     ("9^{9^{9^{9}}}", "too_complex"),
     ("100000000!", "too_complex"),
     ("(" * 10_000 + "1" + ")" * 10_000, "too_complex"),
-    (r"\sum_{k=1}^{10^9} k^k", "timeout"),
-    (r"\prod_{k=1}^{10^8} k", "timeout"),
+    (r"\sum_{k=1}^{10^9} k^k", "too_complex"),
+    (r"\prod_{k=1}^{10^8} k", "too_complex"),
     (r"\int_0^1 e^{x^x} \sin(x^x) dx", "timeout"),
 ]
 
