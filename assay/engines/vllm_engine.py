@@ -47,6 +47,12 @@ _OWNED = (
 )
 
 
+_OPEN: set[int] = set()
+_CLOSED: list[Any] = []
+"""Engines of this process. An engine that shuts down takes vLLM's process groups with it, which are shared by all (a judge may stand
+beside a policy): so all are shut down with the last."""
+
+
 class VllmInProcess:
     """Engine protocol over `vllm.LLM`."""
 
@@ -95,6 +101,7 @@ class VllmInProcess:
                 self._llm: Any = vllm.LLM(**arguments)
         except Exception as error:  # vLLM raises anything, from TypeError to RuntimeError
             raise EngineError(_start_failure(error, policy, params, execution, self._on_gpu)) from error
+        _OPEN.add(id(self))
 
     def generate(self, requests: Sequence[Request], progress: Progress | None = None) -> list[Completion]:
         check_requests(requests, self._max_model_tokens)
@@ -152,12 +159,17 @@ class VllmInProcess:
         llm, self._llm = getattr(self, "_llm", None), None
         if llm is None:
             return
+        _OPEN.discard(id(self))
+        _CLOSED.append(llm)
+        del llm
+        if _OPEN:
+            return
         import gc
 
         from vllm.distributed import cleanup_dist_env_and_memory
 
-        llm.llm_engine.engine_core.shutdown()
-        del llm
+        while _CLOSED:
+            _CLOSED.pop().llm_engine.engine_core.shutdown()
         gc.collect()
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")

@@ -56,7 +56,9 @@ def noise_sentences(rows: Sequence[Row]) -> list[str]:
 def left_out(rows: Sequence[Row]) -> list[str]:
     """What `noise_grid` does not show, as a sentence; empty where it shows all."""
     shown = len(_spread(rows))
-    return [f"Shown are {shown:,} of {len(rows):,} estimates, of evenly spread moments; noise_estimates has all."] if shown < len(rows) else []
+    if shown == len(rows):
+        return []
+    return [f"Shown are {shown:,} of {len(rows):,} estimates, of evenly spread moments; noise_estimates has all."]
 
 
 def noise_warnings(rows: Iterable[Row]) -> list[tuple[int, str, str, str]]:

@@ -72,7 +72,8 @@ def rates_for(option: Corrected, noise: Noise, task_ids: Sequence[str], verifier
             notes.append(f"{key[0]}: 1 - both rates is {c:.3f}, raised to minimum_determinant {option.minimum_determinant:g}")
     table = np.asarray([[np.nan if value is None else value for value in per_key[key]] for key in keys], dtype=np.float64)
     known = ~np.isnan(table[:, :2]).any(axis=1)
-    rates = np.where(known[:, None], table[:, :2], 0.0)
+    # An estimate may come out at 1 where the rule has accepted nothing; corrections take rates below 1.
+    rates = np.minimum(np.where(known[:, None], table[:, :2], 0.0), 1 - 1e-9)
     return Rates(rates[:, 0], rates[:, 1], known, table[:, 2], tuple(notes))
 
 

@@ -67,7 +67,8 @@ class AppealCounts:
         _nested("appealed and abstained", self.appealed + self.abstained, "rule_negatives", self.rule_negatives)
         _nested("refused", self.refused, "audited", self.audited)
         _nested("audited and audit_abstained", self.audited + self.audit_abstained, "rule_positives", self.rule_positives)
-        _nested("abstentions", 0, "each of them", min(self.abstained, self.audit_abstained))
+        if min(self.abstained, self.audit_abstained) < 0:
+            raise ValueError(f"abstained is {self.abstained}, audit_abstained {self.audit_abstained}: expected 0 or more")
 
 
 def _nested(part: str, few: int, whole: str, many: int) -> None:
@@ -138,11 +139,12 @@ class AppealsEstimator:
         low, high = _interval(rejected, accepted, positives)
         other_low, other_high = _interval(accepted, rejected, negatives)
         known = (counts["appealed"] > 0) | ((negatives == 0) & (positives > 0))
+        defined = known & np.isfinite(rate)  # without pseudo-counts there may be nothing right
         where = {
             "false_negatives": (missed, known),
-            "false_negative_rate": (rate, known),
-            "false_negative_low": (np.fmin(low, rate), known),
-            "false_negative_high": (np.fmax(high, rate), known),
+            "false_negative_rate": (rate, defined),
+            "false_negative_low": (np.fmin(low, rate), defined),
+            "false_negative_high": (np.fmax(high, rate), defined),
             "false_positives": (np.where(audited, passed, assumed), audited | known),
             "false_positive_rate": (other, known),
             "false_positive_low": (np.fmin(other_low, other), audited & known),

@@ -103,13 +103,15 @@ def _put_before(
     by_environment: dict[str, list[int]] = {}
     for row in chosen.tolist():
         by_environment.setdefault(tasks[task_ids[row]].environment, []).append(row)
-    upheld, asked, found = np.full(count, -1, dtype=np.int8), Asked(judge.name), {}
+    upheld, found = np.full(count, -1, dtype=np.int8), {}
+    calls, tokens = {}, {}
     for environment, rows in sorted(by_environment.items()):
         cases = [case_of(ids[row], tasks[task_ids[row]], answers[row], truth.get(ids[row])) for row in rows]
         for row, finding in zip(rows, judge.decide(cases), strict=True):
             found[row] = finding
             upheld[row] = {"correct": 1, "wrong": 0, "abstain": -1}[finding.verdict]
-        asked.calls[environment], asked.tokens[environment] = judge.cost.calls, judge.cost.tokens
+        calls[environment], tokens[environment] = judge.cost.calls, judge.cost.tokens
+    asked = Asked(judge.name, calls, tokens)  # an endpoint that was down knows its model's name only now
     return upheld, _judge_rows(judge, [found[row] for row in chosen.tolist()], rule.take(pa.array(chosen))), asked
 
 

@@ -111,6 +111,17 @@ def test_an_interrupted_batch_leaves_an_idle_engine(vllm_engine, completions, re
     assert vllm_engine.generate(requests_mixed) == completions
 
 
+def test_an_engine_outlives_another_one_of_the_same_process(vllm_engine, completions, requests_mixed, other_policy):
+    """A judge that is a model beside the policy: what vLLM keeps for the process goes with the last engine alone."""
+    from assay.engines import open_engine
+
+    execution = ExecutionParams(vllm_memory_gib=0.1)
+    judge = open_engine(VllmEngine(), other_policy, stop_ids=(2,), dtype="float32", max_model_tokens=80, execution=execution)
+    assert largest_difference(make_model(1), requests_mixed, judge.generate(requests_mixed)) < 1e-4
+    judge.close()
+    assert vllm_engine.generate(requests_mixed) == completions
+
+
 def test_progress_counts_every_completion_and_token(vllm_engine, completions, requests_mixed):
     calls = []
     vllm_engine.generate(requests_mixed, lambda *counts: calls.append(counts))

@@ -9,6 +9,11 @@ from assay.trajectories import content_hash, write_shard
 ENVIRONMENTS = ("rational", "chain_sum")
 GROUP = 4
 SPLITS = {"train": 6, "eval": 5, "ood": 3}
+APPEAL, AUDIT = 0.5, 0.3
+"""Probabilities that a rejected answer is appealed, and an accepted one audited."""
+FLIP = {True: 0.25, False: 0.1}
+"""Rates of injected noise, by whether the rule accepts."""
+DETERMINANT = 0.65
 SAMPLING = {"temperature": 1.0, "top_p": 1.0, "max_tokens": 16, "engine": "vllm", "engine_version": "0.32.0"}
 
 
@@ -69,8 +74,11 @@ def verdicts(task_rows: list[dict], rows: list[dict], version: str = "1") -> lis
         if by_id[row["task_id"]]["environment"] == "rational":
             roles["oracle"] = ("fraction", equal)
         crashed = draw.random() < 0.05
+        seen = _observed(row, exact, equal) if row["kind"] == "solution" and not crashed else {}
+        if seen.get("appealed") or seen.get("audited"):
+            roles["judge"] = ("tiny-judge", equal)
         for role, (verifier, right) in roles.items():
-            abstains = crashed and role == "rule"
+            abstains = (crashed and role == "rule") or (role == "judge" and seen["upheld"] is None)
             verdict = "abstain" if abstains else "correct" if right else "wrong"
             score = None if abstains else float(right)
             found.append({
@@ -78,10 +86,24 @@ def verdicts(task_rows: list[dict], rows: list[dict], version: str = "1") -> lis
                 "verifier_version": version, "role": role, "verdict": verdict,
                 "reason": draw.choice(["timeout", "memory"]) if abstains else "equal" if right else "different",
                 "score": score, "answer": row["text"], "answer_format": "fraction" if "/" in row["text"] else "integer",
-                "components": None, "appealed": False, "upheld": None, "flipped": False,
-                "observed_reward": score if role == "rule" else None,
+                "components": None, "appealed": False, "audited": False, "upheld": None, "flipped": False,
+                "observed_reward": score if role == "rule" else None, **(seen if role == "rule" else {}),
             })  # fmt: skip
     return found
+
+
+def _observed(row: dict, exact: bool, equal: bool) -> dict:
+    """What noise, appeals and audits make of a verdict; the judge is never wrong, but silent now and then."""
+    draw = random.Random(f"noise {row['trajectory_id']}")
+    noise, appeal, silent = draw.random(), draw.random(), draw.random() < 0.1
+    flipped = noise < FLIP[exact]
+    passed = exact != flipped
+    appealed, audited = not passed and appeal < APPEAL, passed and appeal < AUDIT
+    return {
+        "appealed": appealed, "audited": audited, "flipped": flipped,
+        "upheld": None if silent or not (appealed or audited) else equal,
+        "noise_draw": noise, "appeal_draw": appeal, "observed_reward": float(passed),
+    }  # fmt: skip
 
 
 def _value(text: str) -> float:
@@ -90,7 +112,7 @@ def _value(text: str) -> float:
 
 
 def batch(rows: list[dict], verdict_rows: list[dict], steps: int = 2) -> list[dict]:
-    rewards = {row["trajectory_id"]: row["score"] for row in verdict_rows if row["role"] == "rule"}
+    rewards = {row["trajectory_id"]: row["observed_reward"] for row in verdict_rows if row["role"] == "rule"}
     groups: dict[str, list[dict]] = {}
     for row in rows:
         if row["kind"] == "solution":
@@ -107,7 +129,9 @@ def batch(rows: list[dict], verdict_rows: list[dict], steps: int = 2) -> list[di
             streams = ("prompt_ids", "completion_ids", "loss_mask", "sampled_logprobs")
             found.append({
                 "trajectory_id": member["trajectory_id"], "iteration": member["iteration"], "round": 0, "group_id": group,
-                "kept": kept, "drop_reason": reason, "reward": reward, "advantage": None if reward is None else reward - mean,
+                "kept": kept, "drop_reason": reason, "reward": reward,
+                "advantage": None if reward is None else (reward - mean) / DETERMINANT,
+                "control_advantage": None if reward is None else reward - mean,
                 "step": number % steps if kept else None, **{name: member[name] if kept else [] for name in streams},
                 "reference_logprobs": None, "token_advantages": None, "rehearsal": False,
             })  # fmt: skip
@@ -135,32 +159,50 @@ def updates(batch_rows: list[dict], k: int, steps: int = 2) -> list[dict]:
     found = []
     for step in range(steps):
         used = [row for row in batch_rows if row["step"] == step]
+        differences = [abs(row["advantage"] - row["control_advantage"]) for row in used for _ in row["completion_ids"]]
         found.append({
             "iteration": k, "round": 0, "step": step, "global_step": k * steps + step, "rows": len(used),
             "tokens": sum(len(row["completion_ids"]) for row in used), **{name: draw.random() / 10 for name in numbers},
+            "audit_mean_difference": sum(differences) / len(differences) if differences else None,
+            "audit_max_difference": max(differences, default=None), "audit_cosine": 1.0 if differences else None,
         })  # fmt: skip
     return found
 
 
 def noise_estimates(task_rows: list[dict], rows: list[dict], verdict_rows: list[dict], k: int) -> list[dict]:
+    """From appeals: each that the judge upholds counts 1 / APPEAL times."""
     by_id = {task["task_id"]: task["environment"] for task in task_rows}
-    own = {row["trajectory_id"]: by_id[row["task_id"]] for row in rows}
+    own = {row["trajectory_id"]: by_id[row["task_id"]] for row in rows if row["kind"] == "solution"}
+    right = {row["trajectory_id"]: row["verdict"] == "correct" for row in verdict_rows if row["role"] == "reference"}
     found = []
     for environment in ENVIRONMENTS:
-        pairs: dict[str, dict[str, str]] = {}
-        for row in verdict_rows:
-            if own[row["trajectory_id"]] == environment:
-                pairs.setdefault(row["trajectory_id"], {})[row["role"]] = row["verdict"]
-        decided = [pair for pair in pairs.values() if pair["rule"] != "abstain"]
-        right = [pair for pair in decided if pair["reference"] == "correct"]
-        missed = sum(pair["rule"] == "wrong" for pair in right)
-        positives = sum(pair["rule"] == "correct" for pair in decided)
-        rate = missed / len(right) if right else None
+        decided = [
+            row for row in verdict_rows
+            if row["role"] == "rule" and row["verdict"] != "abstain" and own.get(row["trajectory_id"]) == environment
+        ]  # fmt: skip
+        positives = [row for row in decided if row["observed_reward"] == 1]
+        negatives = [row for row in decided if row["observed_reward"] == 0]
+        asked = [row for row in decided if (row["appealed"] or row["audited"])]
+        examined = [row["upheld"] for row in negatives if row["appealed"] and row["upheld"] is not None]
+        looked = [row["upheld"] for row in positives if row["audited"] and row["upheld"] is not None]
+        estimate = examined.count(True) / APPEAL
+        missed, good = sum(right[row["trajectory_id"]] for row in negatives), sum(right[row["trajectory_id"]] for row in decided)
+        rate = estimate / (estimate + len(positives)) if estimate + len(positives) else None
+        refused = looked.count(False) / len(looked) if looked else 0.0
+        known = environment == "rational"
         found.append({
-            "iteration": k, "round": 0, "environment": environment, "verifier": "string_match", "against": "reference",
-            "n": len(decided), "rule_positives": positives, "rule_negatives": len(decided) - positives,
-            "examined_negatives": len(decided) - positives, "false_negatives": float(missed), "false_negative_rate": rate,
-            "true_false_negative_rate": rate if environment == "rational" else None,
+            "iteration": k, "round": 0, "environment": environment, "verifier": "string_match", "against": "judge",
+            "n": len(examined) + len(looked), "rule_positives": len(positives), "rule_negatives": len(negatives),
+            "examined_negatives": len(examined), "upheld_negatives": examined.count(True), "false_negatives": estimate,
+            "false_negative_rate": rate, "false_negative_low": None if rate is None else max(rate - 0.2, 0.0),
+            "false_negative_high": None if rate is None else min(rate + 0.2, 1.0),
+            "smoothed_rate": 0.3 if rate is None else 0.9 * 0.3 + 0.1 * rate, "carried_rate": 0.3,
+            "false_positive_rate": refused, "false_positive_source": "audit", "smoothed_false_positive_rate": refused,
+            "appeal_probability": APPEAL, "examined_positives": len(looked), "refused_positives": looked.count(False),
+            "judge": "tiny-judge", "judge_calls": len(asked), "judge_tokens": 50 * len(asked),
+            "judge_abstentions": len(asked) - len(examined) - len(looked), "enough": True,
+            "warning": "away from the average" if known and k else None,
+            "true_false_negative_rate": missed / good if known and good else None,
         })  # fmt: skip
     return found
 

@@ -1,0 +1,60 @@
+"""Noise, appeals and corrections in params.yaml: what the theory or plain sense forbids is refused, with the reason."""
+
+import pytest
+import yaml
+
+from assay.params import ParameterError, load_params
+
+ESTIMATED = {"type": "forward"}
+APPEALS = {"enabled": True}
+
+
+def load(tmp_path, verification=None, advantage=None, **more):
+    for kind in ("scale", "environment", "method"):
+        (tmp_path / "conf" / kind).mkdir(parents=True, exist_ok=True)
+        (tmp_path / "conf" / kind / "p.yaml").write_text("{}")
+    own = {
+        "scale": "p", "environment": "p", "method": "p", "iterations": [{"k": 0, "next": 1}], "last_policy": 1,
+        "verification": verification or {}, "training": {"advantage": advantage or {"type": "group_zscore"}}, **more,
+    }  # fmt: skip
+    (tmp_path / "params.yaml").write_text(yaml.safe_dump(own))
+    return load_params(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("verification", "advantage", "fragments"),
+    [
+        ({"noise": {"type": "independent", "false_positive_rate": 0.5, "false_negative_rate": 0.5}}, None,
+         ["verification.noise: false_positive_rate and false_negative_rate are 0.5 and 0.5, whose sum is not below 1", "no correction exists"]),
+        ({"noise": {"type": "format", "high_false_negative_rate": 0.9}}, None, ["high_false_negative_rate are 0.2 and 0.9"]),
+        ({}, {"type": "backward", "false_positive_rate": 0.6, "false_negative_rate": 0.4}, ["training.advantage", "are 0.6 and 0.4"]),
+        ({"appeals": {"probability": 0}}, None, ["verification.appeals.probability is 0", "greater than 0"]),
+        ({"appeals": {"probability": 1.5}}, None, ["verification.appeals.probability is 1.5", "less than or equal to 1"]),
+        ({}, ESTIMATED, ["training.advantage.false_negative_rate is estimated, but verification.appeals.enabled is false"]),
+        ({"appeals": APPEALS | {"recover": True}}, ESTIMATED | {"lag": 1}, ["training.advantage.lag is 1 and verification.appeals.recover"]),
+        ({"rule": "math_verify", "appeals": APPEALS}, None, ["judge.verifier is math_verify, the rule itself, which would uphold no appeal"]),
+        ({"oracle": False, "appeals": APPEALS | {"judge_rates": "measured"}}, None, ["judge_rates is measured, which needs the oracle"]),
+        ({"oracle": False, "appeals": APPEALS | {"judge": {"type": "simulated"}}}, None, ["judge.type is simulated, which needs the oracle"]),
+        ({"appeals": {"judge_rates": {"true_positive": 0.3, "false_positive": 0.4}}}, None, ["a judge that accepts wrong answers"]),
+        ({}, {"type": "backward", "scale": 0}, ["scale is 0, expected a number above 0 or ema"]),
+        ({}, {"type": "forward", "scale": "group"}, ["training.advantage.scale"]),
+        ({}, {"type": "forward", "divide_by_std": True}, ["unknown parameter training.advantage.divide_by_std"]),
+    ],
+)  # fmt: skip
+def test_what_could_not_mean_anything_is_refused(tmp_path, verification, advantage, fragments):
+    with pytest.raises(ParameterError) as refusal:
+        load(tmp_path, verification, advantage)
+    assert all(fragment in str(refusal.value) for fragment in fragments), refusal.value
+
+
+@pytest.mark.parametrize("method", ["backward_zscored", "forward_zscored"])
+def test_older_recipes_need_groups(tmp_path, method):
+    rates = {"false_positive_rate": 0.1, "false_negative_rate": 0.2}
+    with pytest.raises(ParameterError, match=rf"training\.advantage\.type {method} compares the completions"):
+        load(tmp_path, advantage={"type": method, **rates}, sampling={"group_size": 1})
+
+
+def test_groups_of_one_are_allowed_where_nothing_is_compared(tmp_path):
+    for kind in ("backward", "forward"):
+        rates = {"false_positive_rate": 0.1, "false_negative_rate": 0.2}
+        assert load(tmp_path, advantage={"type": kind, **rates}, sampling={"group_size": 1}).sampling.group_size == 1
