@@ -30,7 +30,9 @@ def test_trl_layout_has_messages_rewards_and_tokens(synced, tmp_path):
     assert len(rows) == query(wanted, synced.root)["n"][0].as_py() > 0
     row = rows[0]
     assert row["prompt"][0]["role"] == "user" and row["completion"][0]["role"] == "assistant"
-    assert {r["reward"] for r in rows} == {1.0}
+    flips = query(wanted.replace("count(*)", "count(*) FILTER (flipped)"), synced.root)["n"][0].as_py()
+    assert sum(r["reward"] == 0.0 for r in rows) == flips > 0  # what training sees, injected noise included
+    assert sum(r["reward"] == 1.0 for r in rows) == len(rows) - flips
     assert all(len(r["completion_ids"]) == len(r["logprobs"]) == len(r["completion_mask"]) for r in rows)
     assert all(r["completion"][0]["content"] == r["solution"] for r in rows)
     assert any(r["advantage"] is not None for r in rows)
