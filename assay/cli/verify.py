@@ -5,9 +5,9 @@ import json
 import os
 from collections import Counter
 from pathlib import Path
-from typing import TYPE_CHECKING, get_args
+from typing import TYPE_CHECKING
 
-from assay.params.verification import ReferenceName, RuleName, VerificationParams
+from assay.params.verification import VerificationParams
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -23,16 +23,18 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     what = parser.add_mutually_exclusive_group(required=True)
     what.add_argument("version", metavar="imported/NAME", nargs="?", help="rollouts that `assay import` has read")
     what.add_argument(
-        "--replay", type=Path, metavar="FOLDER",
-        help="judge the pipeline's stored trajectories again (data/rollout/0, data/fused/train/0) and show what changes",
+        "--replay", metavar="FOLDER|VERSION[:ITERATION,...]",
+        help="judge stored trajectories again, of a folder (data/rollout/0, data/fused/train/0) or a version, and show what changes",
     )  # fmt: skip
-    parser.add_argument("--rule", choices=get_args(RuleName), help="instead of verification.rule of params.yaml")
-    parser.add_argument("--reference", choices=get_args(ReferenceName), help="instead of verification.reference")
+    parser.add_argument("--rule", help="instead of verification.rule of params.yaml; verification.functions may add to the built-in ones")
+    parser.add_argument("--reference", help="instead of verification.reference")
+    parser.add_argument("--name", help="of a replay: keep the rule's new verdicts beside the stored ones, as version replay/NAME")
+    parser.add_argument("--replace", action="store_true", help="in place of a replay of this name")
     parser.add_argument("--root", type=Path, default=Path(), help="project folder (default: here)")
 
 
 def run(arguments: argparse.Namespace) -> int:
-    from assay.cli.replay import replay
+    from assay.cli.replay import ReplayFailure
     from assay.cli.sql import catch_up
     from assay.environments.task import tasks_from_table
     from assay.params import load_execution, load_params
@@ -41,12 +43,11 @@ def run(arguments: argparse.Namespace) -> int:
     from assay.trajectories import read_table, write_shard
     from assay.verifiers import estimate_noise, verify_trajectories
 
-    params = load_params(arguments.root).verification
-    given = {"rule": arguments.rule, "reference": arguments.reference}
-    chosen = params.model_copy(update={key: value for key, value in given.items() if value is not None})
+    chosen = choose(load_params(arguments.root).verification, arguments.rule, arguments.reference)
     if arguments.replay is not None:
-        print(replay(arguments.replay, arguments.root, chosen, load_execution(arguments.root).verifier_workers))
-        return 0
+        return run_replay(arguments, chosen, load_execution(arguments.root).verifier_workers)
+    if arguments.name is not None or arguments.replace:
+        raise ReplayFailure("--name and --replace are for --replay; verdicts on an import replace those of an earlier call")
     folder = folder_of(arguments.version, arguments.root)
     tasks = tasks_from_table(read_table("tasks", folder))
     trajectories = read_table("trajectories", folder, columns=COLUMNS)
@@ -60,6 +61,45 @@ def run(arguments: argparse.Namespace) -> int:
     print(describe(verdicts, noise))
     catch_up(arguments.root)
     print(f'ask with: assay sql --version {arguments.version} "SELECT role, verdict, count(*) FROM verdicts GROUP BY ALL"')
+    return 0
+
+
+def choose(params: VerificationParams, rule: str | None, reference: str | None) -> VerificationParams:
+    """The parameters with another rule or reference. Raises ParameterError for one that is not there."""
+    from pydantic import ValidationError
+
+    from assay.params import ParameterError
+
+    given = {key: value for key, value in (("rule", rule), ("reference", reference)) if value is not None}
+    try:
+        return VerificationParams.model_validate(params.model_dump() | given)
+    except ValidationError as error:
+        (first, *_) = error.errors()
+        raise ParameterError(f"--{first['loc'][-1]} {first['input']}: {first['msg']}") from error
+
+
+def run_replay(arguments: argparse.Namespace, chosen: VerificationParams, workers: int) -> int:
+    """Print what a second verification says; with a name, keep it."""
+    from assay.cli.replay import ReplayFailure, replay, store_replay
+    from assay.cli.sql import catch_up
+
+    what, name = arguments.replay, arguments.name
+    if name is None:
+        if arguments.replace:
+            raise ReplayFailure("--replace needs --name, the replay to be replaced")
+        if not Path(what).is_dir():
+            catch_up(arguments.root)
+        print(replay(what, arguments.root, chosen, workers))
+        return 0
+    if arguments.reference is not None:
+        raise ReplayFailure("a replay with --name keeps what one verifier says: give --rule, and leave --reference out")
+    catch_up(arguments.root)
+    print(store_replay(what, name, arguments.root, chosen, workers, replace=arguments.replace))
+    catch_up(arguments.root)
+    print(
+        f"ask with: assay sql --version replay/{name} \"SELECT o.verdict, n.verdict AS replayed, count(*) FROM verdicts AS o JOIN verdicts "
+        "AS n USING (trajectory_id) WHERE o.role = 'rule' AND n.role = 'replayed' GROUP BY ALL\""
+    )
     return 0
 
 

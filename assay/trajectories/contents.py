@@ -16,6 +16,12 @@ IMPORT_NOTE = "import.json"
 """File of such a folder that says where the rollouts came from."""
 VERIFICATION_NOTE = "verification.json"
 """File of such a folder with the parameters that its verdicts were given by."""
+REPLAYS = Path("data/replays")
+"""Verdicts of other verifiers on stored trajectories, one folder per name; each is a version replay/NAME."""
+REPLAY_NOTE = "replay.json"
+"""File of such a folder: the version that was judged again, its shards, and the parameters."""
+REPLAYED = "replayed"
+"""Role of verdicts that a replay gave."""
 
 
 @dataclass
@@ -106,10 +112,19 @@ def flatten(values: Mapping[str, Any], prefix: str = "") -> Iterable[tuple[str, 
 
 
 def imported(root: Path) -> dict[str, Path]:
-    """Folders of imported rollouts by version name. Names with a dot in front are imports that are being written."""
-    base = root / IMPORTED
+    """Folders of imported rollouts by version name."""
+    return _folders(root / IMPORTED, "imported")
+
+
+def replays(root: Path) -> dict[str, Path]:
+    """Folders of replays by version name."""
+    return {name: folder for name, folder in _folders(root / REPLAYS, "replay").items() if (folder / REPLAY_NOTE).is_file()}
+
+
+def _folders(base: Path, prefix: str) -> dict[str, Path]:
+    """Names with a dot in front are being written."""
     folders = [folder for folder in sorted(base.glob("*")) if folder.is_dir() and not folder.name.startswith(".")]
-    return {f"imported/{folder.name}": folder for folder in folders}
+    return {f"{prefix}/{folder.name}": folder for folder in folders}
 
 
 def shards_of(folder: Path) -> list[Path]:
@@ -131,3 +146,19 @@ def imported_contents(root: Path, folder: Path) -> tuple[Contents, str]:
         if isinstance(content, dict):
             found.params |= content if key is None else {key: content}
     return found, content_hash(*(part for shard in found.shards for part in (shard.path, shard.md5)))
+
+
+def replay_contents(root: Path, folder: Path) -> tuple[Contents, str, str]:
+    """Contents of a replay, the version that it judges again, and a hash. They are that version's shards, which are named by hash and
+    not copied, and the new verdicts beside them."""
+    note = _json(folder / REPLAY_NOTE)
+    note = note if isinstance(note, dict) else {}
+    found = Contents(params={key: note[key] for key in ("replay", "verification") if key in note})
+    found.shards = [Shard(*(str(shard[key]) for key in ("table", "stage", "path", "md5"))) for shard in note.get("shards", [])]
+    for file in shards_of(folder):
+        path = file.relative_to(root).as_posix()
+        table = table_of(path)
+        if table is not None:
+            found.shards.append(Shard(table, "replay", path, md5(file)))
+    judged = str(note.get("replay", {}).get("of", ""))
+    return found, judged, content_hash(judged, *(part for shard in found.shards for part in (shard.path, shard.md5)))

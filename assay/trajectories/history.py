@@ -20,7 +20,7 @@ class Version:
     name: str
     pipeline: str
     kind: str
-    """commit, experiment, workspace or import."""
+    """commit, experiment, workspace, import or replay."""
     lock_hash: str
     commit_id: str | None = None
     committed_at: str | None = None

@@ -1,4 +1,5 @@
-"""`assay sync`: bring the warehouse up to date with everything that git, DVC's cache and data/imported hold.
+"""`assay sync`: bring the warehouse up to date with everything that git, DVC's cache, data/imported and data/replays
+hold.
 
 Each shard is stored once and checked against its hash; a version appears when all of its shards that can be found are
 in. Everything happens in transactions: a killed sync leaves whole shards behind, and the next one goes on from them.
@@ -12,7 +13,7 @@ from itertools import count
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from assay.trajectories.contents import IMPORTED, Contents, contents_of, imported, imported_contents
+from assay.trajectories.contents import IMPORTED, Contents, contents_of, imported, imported_contents, replay_contents, replays
 from assay.trajectories.history import History, Version, lock_file, read_history, references
 from assay.trajectories.ingest import (
     add_shards,
@@ -23,8 +24,8 @@ from assay.trajectories.ingest import (
     write_names,
     write_version,
 )
-from assay.trajectories.objects import Objects
-from assay.trajectories.pipelines import PIPELINES, Shard, open_project
+from assay.trajectories.objects import Objects, md5
+from assay.trajectories.pipelines import PIPELINES, PipelineError, Shard, open_project
 from assay.trajectories.shards import ShardError
 from assay.trajectories.warehouse import (
     WAREHOUSE,
@@ -144,7 +145,7 @@ def _fingerprint(root: Path) -> str:
         path = root / name
         digest.update(path.read_bytes() if path.is_file() else b"-")
         digest.update(b"\0")
-    for folder in imported(root).values():
+    for folder in (imported(root) | replays(root)).values():
         for path in sorted(folder.rglob("*")):
             state = path.stat()
             digest.update(f"{path.relative_to(root)} {state.st_size} {state.st_mtime_ns}\n".encode())
@@ -182,7 +183,7 @@ class Found:
     version: Version
     contents: Contents
     objects: Objects | None
-    """DVC's cache; None for imports, which DVC does not hold."""
+    """DVC's cache; None where it is not needed: imports, which DVC does not hold, and replays of what is stored already."""
     in_workspace: bool
     """Whether its files may lie in the workspace."""
 
@@ -202,19 +203,19 @@ class _Sync:
 
     def run(self, fingerprint: str) -> SyncReport:
         history = read_history(self.root)
-        imports = imported(self.root)
+        imports, again = imported(self.root), replays(self.root)
         current = history.current.get("staged") or next(iter(history.current.values()), None)
-        found = [*self._pipelines(history), *self._imports(imports)]
+        found = [*self._pipelines(history), *self._imports(imports), *self._replays(again)]
         self._add_shards(found)
-        keep = {version.name for version in history.versions} | set(imports)
+        keep = {version.name for version in history.versions} | set(imports) | set(again)
         self.connection.begin()
-        passing = "SELECT name FROM versions WHERE kind IN ('workspace', 'import')"
+        passing = "SELECT name FROM versions WHERE kind IN ('workspace', 'import', 'replay')"
         for (name,) in self.connection.execute(passing).fetchall():
             if name not in keep:
                 forget_version(self.connection, name)
         for item in found:
             write_version(self.connection, item.version, item.contents, self.parts)
-        write_names(self.connection, history.names | {name: (name, "version") for name in imports}, current)
+        write_names(self.connection, history.names | {name: (name, "version") for name in (*imports, *again)}, current)
         prune(self.connection)
         lists = {"awaited": self.awaited, "notes": self.report.notes}
         for key, value in {"fingerprint": fingerprint, **{k: json.dumps(v) for k, v in lists.items()}}.items():
@@ -258,6 +259,22 @@ class _Sync:
             contents, digest = imported_contents(self.root, folder)
             yield Found(Version(name, "imported", "import", digest), contents, None, True)
 
+    def _replays(self, folders: dict[str, Path]) -> Iterator[Found]:
+        objects = None
+        for name, folder in folders.items():
+            contents, judged, digest = replay_contents(self.root, folder)
+            if objects is None and any(shard.md5 not in self.parts for shard in contents.shards):
+                objects = self._objects()
+            yield Found(Version(name, "replay", "replay", digest, parents=(judged,)), contents, objects, True)
+
+    def _objects(self) -> Objects | None:
+        """DVC's cache; None in a folder that has only imports."""
+        try:
+            with open_project(self.root) as project:
+                return project.objects
+        except PipelineError:
+            return None
+
     def _add_shards(self, found: Sequence[Found]) -> None:
         """Store what is not stored yet, and say of each version what could not be."""
         wanted: dict[str, tuple[Shard, Path]] = {}
@@ -275,7 +292,9 @@ class _Sync:
             missing = item.contents.missing
             missing |= {shard.path: shard.md5 for shard in item.contents.shards if shard.md5 not in self.parts}
             mine = [faults[shard.md5] for shard in item.contents.shards if shard.md5 in faults]
-            if item.objects is None:
+            if item.version.kind == "replay":
+                self.report.notes += mine
+            elif item.objects is None:
                 self.report.notes += [f"{item.version.name} is incomplete: {fault}; import it again" for fault in mine]
             else:
                 (self.corrupted if item.in_workspace else self.report.notes).extend(mine)
@@ -287,6 +306,8 @@ class _Sync:
         places = [item.objects.path(shard.md5)] if item.objects is not None else []
         if item.in_workspace:
             places.append(self.root / shard.path)
+        if item.version.kind == "replay":  # what lies in the workspace by now may be of a later run
+            places = [place for place in places if place.is_file() and md5(place) == shard.md5]
         return next((place for place in places if place.is_file()), None)
 
 

@@ -141,9 +141,8 @@ def score(completions, answer, **kwargs):
         hoard = [bytearray(8 << 20) for _ in range(10_000)]
     if said == "hang":
         time.sleep(600)
-    if said == "recurse":
-        sys.setrecursionlimit(10**9)
-        (lambda f: f(f))(lambda f: f(f))
+    if said == "abort":
+        os.abort()
     if said == "network":
         socket.create_connection(("127.0.0.1", 9), timeout=1)
     if said == "write":
@@ -161,10 +160,10 @@ def score(completions, answer, **kwargs):
         threading.Thread(target=lambda: time.sleep(600)).start()
     if said == "orphan":
         subprocess.Popen(["sleep", "86427"], start_new_session=True)
-    return [float(said == answer[0])]
+    return [float(said.strip() == answer[0])]
 """
 REASONS = {
-    "exit": "crash", "leave": "error", "segfault": "crash", "eat": "memory", "hang": "timeout", "recurse": "crash",
+    "exit": "crash", "leave": "error", "segfault": "crash", "eat": "memory", "hang": "timeout", "abort": "crash",
     "network": "error", "write": "error", "parent": "error", "everyone": "error", "forks": "crash",
     "thread": "different", "orphan": "different",
 }  # fmt: skip
@@ -174,7 +173,7 @@ REASONS = {
 def test_a_function_that_does_harm_costs_its_own_verdict_and_nobody_else_s(tmp_path):
     file = tmp_path / "written"
     before = set(psutil.Process().children(recursive=True))
-    texts = [text for kind in REASONS for text in (kind, "5", "6")]
+    texts = [text for number, kind in enumerate(REASONS) for text in (kind, "5" + " " * number, "6" + " " * number)]
     rows = verdicts(params(HOSTILE.replace("FILE", repr(str(file))), timeout=1.5), *texts)
     assert [row["verdict"] for row in rows[1::3]] == ["correct"] * len(REASONS)
     assert [row["verdict"] for row in rows[2::3]] == ["wrong"] * len(REASONS)

@@ -71,7 +71,7 @@ def test_single_verdicts(judge):
     assert judge.verdict(task("1/2"), r"so \boxed{1/2}") == Verdict("correct", "equal", 1.0, "1/2", "fraction")
     assert judge.verdict(task("1/2"), "0.5").verdict == "wrong"
     assert judge.verdict(task("1/2"), "0.5", "math_verify").verdict == "correct"
-    assert judge.verdict(task("3", "math_verify"), r"\sum_{k=1}^{10^9} k^k").reason == "timeout"
+    assert judge.verdict(task("3", "math_verify"), r"\int_0^1 e^{x^x} \sin(x^x) dx").reason == "timeout"
 
 
 def test_is_correct_asks_the_oracle_where_there_is_one():
