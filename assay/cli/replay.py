@@ -164,13 +164,13 @@ def _version_of(folder: Path, root: Path) -> str:
 
 
 def _shards(version: str, root: Path) -> list[dict[str, str]]:
-    """Everything that a version consists of."""
+    """Everything that a version consists of; of a replay, what it has judged."""
     from assay.trajectories import query
 
     escaped = version.replace("'", "''")
     rows: list[dict[str, str]] = query(
         "SELECT parts.table_name AS \"table\", v.stage, v.path, md5 FROM version_parts AS v JOIN parts USING (part) "
-        f"WHERE v.version = '{escaped}' ORDER BY v.path", root,
+        f"WHERE v.version = '{escaped}' AND v.stage <> 'replay' ORDER BY v.path", root,
     ).to_pylist()  # fmt: skip
     return rows
 

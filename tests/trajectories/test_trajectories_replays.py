@@ -124,7 +124,7 @@ def test_a_replay_of_uncommitted_work_stays_when_the_work_goes_on(replayed):
     assert not shown & kept, "other tasks by now"
     store_replay("replay/passing:0", "of_replay", root, VerificationParams(rule="string_match"), 1)
     sync(root)
-    assert counted(root, "replay/of_replay", "verdicts", "role = 'replayed' AND verifier = 'string_match'") == sum(before.values())
+    assert counted(root, "replay/of_replay", "verdicts", "role = 'replayed'") == sum(before.values())
 
 
 def test_equal_replays_are_equal_bytes_and_a_name_is_taken_once(replayed):

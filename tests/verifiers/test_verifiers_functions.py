@@ -271,5 +271,5 @@ def test_mistakes_are_one_sentence_that_names_file_and_key(tmp_path, source, ver
 
 def test_parameters_that_were_not_read_by_configure_are_refused():
     options = VerificationParams(functions={"own": RewardFunction(path="x.py")}, rule="own")
-    with pytest.raises(VerifierError, match="functions.own has no source"):
+    with pytest.raises(VerifierError, match=r"functions\.own has no source"):
         verdicts(options, "x")
