@@ -1,7 +1,7 @@
 """How often do the intervals of appeals cover the error rates that a batch really has?
 
-    python -m benchmarks.appeals_coverage                    # about four minutes on one core
-    python -m benchmarks.appeals_coverage --repetitions 300  # half a minute
+    python -m benchmarks.appeals_coverage                    # three to five minutes on one core
+    python -m benchmarks.appeals_coverage --repetitions 300  # a minute
 
 Each cell of the grid is a true false-negative rate, an accuracy of the policy, a number of rows, a probability of appeal and a judge.
 A repetition draws right and wrong answers, the rule's verdicts, which are appealed (or audited) and what the judge says, and asks
@@ -176,7 +176,7 @@ def main() -> int:
             good &= table(outcomes, "positive_covered", "positive_width")
         exact = [o.error for o in outcomes if o.cell.exact]
         if exact:
-            print(f"exact cells: {len(exact)}, largest difference of estimated and realised rate {max(exact):.1e}")
+            print(f"exact cells: {len(exact)}, estimated and realised rate differ by {max(exact):.1e} at most (pseudo-counts)")
         print(f"mean of estimated less realised rate, over all cells: {np.mean([o.bias for o in outcomes]):+.4f}")
         over_covering(outcomes, arguments.listed)
     print(f"\n{time.monotonic() - began:.0f} s; " + ("as it should be" if good else "OUTSIDE the limits"))

@@ -7,7 +7,7 @@ benchmarks/appeals_coverage.py shows how often it holds. Pure: equal counts, rat
 """
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any, Literal
 
 import numpy as np
@@ -131,7 +131,9 @@ class AppealsEstimator:
         assumed = np.minimum((negatives - false_negatives) * odds, positives)
         accepted = self._assumed(rejected, positives, negatives, odds, generator)
         if audited.any():
-            accepted = _choose(audited, self._count(positives, counts["audited"], counts["refused"], refusing, generator), accepted)
+            audit = self._count(positives, counts["audited"], counts["refused"], refusing, generator)
+            audit = replace(audit, draws=generator.permuted(audit.draws, axis=1))  # strata of one count beside any of the other
+            accepted = _choose(audited, audit, accepted)
         false_positives = np.where(audited, np.clip(passed, *accepted.interval()), assumed)
 
         rate = _ratio(false_negatives + self.alpha, false_negatives + positives - false_positives + self.alpha + self.beta, np.nan)

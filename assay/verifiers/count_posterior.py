@@ -6,9 +6,8 @@ not a rate behind it: rows that were examined are known as far as the judge can 
 
 * Prior: Jeffreys' of what is seen, the probability of an objection s: uniform in phi = asin(sqrt(s)), between false_alarm and hit.
 * Interval: where phi's posterior density is highest, so that it becomes one-sided where nothing wrong may be there at all; the shares of
-  probability that it leaves below and above are then taken from the draws of the count. Equal tails fail there: of a batch with next to
-  no wrong rows and a judge with false alarms they leave out the truth in up to a fifth of all cases. For a bounded normal mean the highest
-  density interval covers at least (1 - a) / (1 + a) (Roe and Woodroofe 2000, Physical Review D 63, 013009).
+  probability that it leaves below and above are then taken from the draws of the count. Equal tails fail there: of a batch of 922 with
+  two wrong rows, a tenth of it examined by a judge of .9 and .05, their 95 % interval holds the truth in 87 % of cases, this one in 97 %.
 
 All functions take arrays of batches, (batches,), so that simulations use what runs use.
 """
@@ -27,7 +26,7 @@ _REACH = 7.0
 @dataclass(frozen=True)
 class CountPosterior:
     draws: Ints
-    """(batches, draws) numbers of wrongly decided rows, in an order that says nothing."""
+    """(batches, draws) numbers of wrongly decided rows, those of low shares first."""
     below: Floats
     """(batches,) probability left out below the interval; 0 where it begins with the least possible count."""
     above: Floats
@@ -77,7 +76,7 @@ def count_posterior(
         counts += generator.binomial((examined - found)[:, None], of_passed)
     least = found if false_alarm == 0 else np.zeros_like(found)
     most = population - (examined - found if hit == 1 else 0)
-    return CountPosterior(counts[:, generator.permutation(draws)], below, above, least, most)
+    return CountPosterior(counts, below, above, least, most)
 
 
 def _edges(examined: Ints, found: Ints, hit: float, false_alarm: float, cells: int) -> Floats:
