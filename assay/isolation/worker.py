@@ -108,7 +108,7 @@ def left_behind() -> bool:
 def _serve(stream: socket.socket, function: Callable[..., Any], timeout: float, start: int, limit: int) -> None:
     """Answer until the parent closes the stream, or until this worker has grown too old or too large."""
     frames = Frames(stream)
-    count = 0
+    count, me = 0, os.getpid()
     while not frames.ended:
         frames.fetch()
         for items in frames.pending():
@@ -116,6 +116,8 @@ def _serve(stream: socket.socket, function: Callable[..., Any], timeout: float, 
                 began = time.monotonic()
                 _allow_cpu(timeout)
                 answer = _answer(function, item)
+                if os.getpid() != me:
+                    os._exit(1)  # a child that the item has forked and that came back here: it has nothing to say to the parent
                 slow = time.monotonic() - began > SLOW
                 if slow and answer[0] == DONE and peak_address_space() - start > PEAK_SHARE * limit:
                     answer = (FAILED, "memory", "the limit was reached, and the function went on")
@@ -137,13 +139,21 @@ def _answer(function: Callable[..., Any], item: tuple[Any, ...]) -> tuple[Any, .
     try:
         return (DONE, function(*item))
     except MemoryError as error:
-        return (FAILED, "memory", f"MemoryError: {error}"[:DETAIL])
+        return (FAILED, "memory", _message(error))
     except BaseException as error:  # SystemExit and its like too: nothing that an item raises may end the worker
-        return (FAILED, "error", f"{type(error).__name__}: {error}"[:DETAIL])
+        return (FAILED, "error", _message(error))
+
+
+def _message(error: BaseException) -> str:
+    """What an exception says. Items bring exceptions of their own, whose text may fail, or be too large."""
+    try:
+        return f"{type(error).__name__}: {error}"[:DETAIL]
+    except BaseException:
+        return f"{type(error).__name__}, whose message cannot be read"[:DETAIL]
 
 
 def _packed(answer: tuple[Any, ...]) -> bytes:
     try:
         return pack(answer)
     except Exception as error:  # pickle raises many kinds, and values may raise their own
-        return pack((FAILED, "error", f"the result cannot be sent: {type(error).__name__}: {error}"[:DETAIL]))
+        return pack((FAILED, "error", f"the result cannot be sent: {_message(error)}"[:DETAIL]))

@@ -26,7 +26,7 @@ from assay.isolation.worker import MIB, run_worker
 
 PR_SET_CHILD_SUBREAPER = 36
 CLONE_NEWUSER, CLONE_NEWNET = 0x10000000, 0x40000000
-PATIENCE = 250
+PATIENCE = 100
 """Milliseconds between two looks whether the parent still lives (its end of the socket may survive it in a forked
 child)."""
 CROWDED_PATIENCE = 30

@@ -147,3 +147,24 @@ def do_end_own_child(value: Any) -> str:
     except subprocess.TimeoutExpired:
         return "ended"
     return ""
+
+
+def do_fork(value: Any) -> int:
+    """Both the worker and its child come back from here."""
+    os.fork()
+    return os.getpid()
+
+
+def do_fork_raise(value: Any) -> int:
+    if os.fork() == 0:
+        raise ValueError("in the child")
+    return os.getpid()
+
+
+class Unreadable(Exception):
+    def __str__(self) -> str:
+        raise RuntimeError("no text")
+
+
+def do_unreadable(value: Any) -> None:
+    raise Unreadable

@@ -38,6 +38,7 @@ def below() -> list[psutil.Process]:
         ("raise", "error", "ValueError: xxx"),
         ("leave", "error", "SystemExit: 4"),
         ("unpicklable", "error", "cannot be sent"),
+        ("unreadable", "error", "Unreadable, whose message cannot be read"),
     ],
 )
 def test_a_bad_item_fails_with_its_reason_and_the_others_keep_their_values(pool, kind, failure, detail):
@@ -175,6 +176,14 @@ def test_processes_of_an_item_share_its_memory():
         outcomes = pool.map([("children_eat", MEMORY * 2**20 // 2), ("ok", 1)])
     assert outcomes[0].failure == "memory" and "processes" in outcomes[0].detail
     assert outcomes[1].value == 1
+
+
+@pytest.mark.parametrize("kind", ["fork", "fork_raise"])
+def test_a_forked_child_that_comes_back_answers_nothing(kind):
+    with Pool(FUNCTION, 1, 5.0, MEMORY) as pool:
+        outcomes = pool.map([("ok", number) if number % 2 else (kind,) for number in range(40)])
+        assert [outcome.value for outcome in outcomes[1::2]] == list(range(1, 40, 2))
+        assert [outcome.failure for outcome in outcomes] == [None] * 40
 
 
 def test_an_item_ends_its_own_processes_and_no_others(pool):
