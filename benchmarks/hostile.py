@@ -105,10 +105,10 @@ FORMULAS: dict[str, Answer] = {
 COMPLETIONS = {
     "exit": "crash", "abort": "crash", "segfault": "crash", "close everything": "crash", "many processes": "crash",
     "hang": "timeout", "spin": "timeout", "stop": "timeout",
-    "eat": "memory", "eat and go on": "memory", "eating processes": "memory", "endless list": "memory",
+    "eat": "memory", "eat and go on": "memory", "eating processes": "memory",
     "network": "error", "write": "error", "kill the parent": "error", "signal everyone": "error", "raise": "error", "leave": "error",
     "nothing": "error", "nan": "error", "text": "error", "two": "error", "million": "error", "recursion": "error",
-    "huge exception": "error",
+    "huge exception": "error", "endless list": "error",
     "thread": "different", "busy thread": "different", "orphan": "different", "daemon": "different", "fork": "different",
 }  # fmt: skip
 """Completions on which the reward function does harm, with the reason of their verdicts."""

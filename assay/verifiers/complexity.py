@@ -18,7 +18,7 @@ MAX_TERMS = 2000
 MAX_RADICAND = 2048
 """Bits of the largest number whose root is taken exactly: it is factored for that."""
 MAX_NODES = 4000
-MAX_TOKENS = 1000
+MAX_TOKENS = 600
 """Signs, numbers, commands and lone letters of a text that is parsed: the parser takes milliseconds for each."""
 
 _TOKEN = re.compile(r"\\[A-Za-z]+|(?<![A-Za-z])[A-Za-z](?![A-Za-z])|[0-9]+|[^\sA-Za-z0-9]")

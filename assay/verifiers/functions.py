@@ -13,6 +13,7 @@ import math
 import sys
 from collections.abc import Callable, Iterable, Mapping
 from functools import lru_cache
+from itertools import islice
 from types import ModuleType
 from typing import Any
 
@@ -21,6 +22,8 @@ from assay.verifiers.verdicts import Finding, abstain, correct, wrong
 ADDRESS = "function:"
 ALIASES = ("answer", "solution", "ground_truth")
 """Names under which the gold is passed beside `gold`, unless the task's meta has a column of that name."""
+MANY = 1000
+"""Scores that are counted where one is expected."""
 RESERVED = ("prompts", "completions", "gold")
 """Names that no column of the task's meta takes."""
 
@@ -85,9 +88,9 @@ def only_score(found: Any) -> float | None:
     """The number in a list of one. None: the function does not apply."""
     if isinstance(found, str | bytes | Mapping) or not hasattr(found, "__iter__"):
         raise TypeError(f"it returned {type(found).__name__}, expected a list with one number for the one completion")
-    values = list(found)
+    values = list(islice(found, MANY))
     if len(values) != 1:
-        raise ValueError(f"it returned {len(values)} scores for one completion")
+        raise ValueError(f"it returned {len(values)}{' or more' if len(values) == MANY else ''} scores for one completion")
     value = values[0]
     if value is None:
         return None

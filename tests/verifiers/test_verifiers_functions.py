@@ -42,6 +42,7 @@ def verdicts(options: VerificationParams, *texts: str, of: Task | None = None, *
 
 
 SCORES = """
+import itertools
 def score(completions, **kwargs):
     said = completions[0]
     if said == "raise":
@@ -49,7 +50,7 @@ def score(completions, **kwargs):
     return {
         "one": [1.0], "more": [7], "less": [0.25], "below": [-1], "none": [None], "nan": [float("nan")], "inf": [float("inf")],
         "two": [1, 1], "zero": [], "text": ["1.0"], "bare": 1.0, "string": "1", "true": [True], "tuple": (1.0,), "dict": {"score": 1},
-        "nothing": None,
+        "nothing": None, "endless": itertools.count(),
     }[said]
 """
 
@@ -59,13 +60,16 @@ def test_scores_become_verdicts_and_what_is_no_score_an_abstention():
         "one": ("correct", "equal", 1.0), "more": ("correct", "equal", 7.0), "true": ("correct", "equal", 1.0),
         "tuple": ("correct", "equal", 1.0), "less": ("wrong", "different", 0.25), "below": ("wrong", "different", -1.0),
         "none": ("abstain", "not_applicable", None),
-        **dict.fromkeys(("raise", "nan", "inf", "two", "zero", "text", "bare", "string", "dict", "nothing"), ("abstain", "error", None)),
+        **dict.fromkeys(
+            ("raise", "nan", "inf", "two", "zero", "text", "bare", "string", "dict", "nothing", "endless"), ("abstain", "error", None)
+        ),
     }  # fmt: skip
     rows = verdicts(params(SCORES), *said)
     assert {text: (row["verdict"], row["reason"], row["score"]) for text, row in zip(said, rows, strict=True)} == said
     why = {text: json.loads(row["components"])["error"] for text, row in zip(said, rows, strict=True) if row["reason"] == "error"}
     assert why["raise"] == "KeyError: 'no such thing'"
     assert why["two"] == "ValueError: it returned 2 scores for one completion"
+    assert why["endless"] == "ValueError: it returned 1000 or more scores for one completion"
     assert why["nan"] == "ValueError: its score is nan, expected a finite number, or None where it does not apply"
     assert why["bare"] == "TypeError: it returned float, expected a list with one number for the one completion"
     assert why["text"] == "TypeError: its score is str, expected a number or None"
