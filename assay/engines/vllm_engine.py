@@ -143,6 +143,8 @@ class VllmInProcess:
             raise EngineError(
                 f"{folder}: vLLM could not load these weights in place ({error}); the engine must be opened anew"
             ) from error
+        if not self._on_gpu:
+            self._llm.apply_model(_repack_embeddings)
         self._llm.reset_prefix_cache()
 
     def pause(self) -> None:
@@ -210,6 +212,16 @@ class VllmInProcess:
                 f"need {gib:.2f} GiB: raise it to {gib * 1.02 + 0.01:.2f}, or set max_num_seqs in "
                 f"sampling.engine.arguments below {len(lengths)}"
             )
+
+
+def _repack_embeddings(model: Any) -> None:
+    """vLLM's CPU layers multiply by a packed copy of their weights. Loading in place packs linear layers anew, but not an output layer
+    that shares its weights with the embedding, which would go on with the old ones (vLLM 0.25)."""
+    from vllm.model_executor.layers.vocab_parallel_embedding import VocabParallelEmbedding
+
+    for module in model.modules():
+        if isinstance(module, VocabParallelEmbedding):
+            module.quant_method.process_weights_after_loading(module)
 
 
 def engine_arguments(

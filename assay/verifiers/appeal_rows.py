@@ -71,7 +71,9 @@ def _appealed(row: Row, key: Key, says: Sequence[Said], params: AppealsParams, a
     audit = params.audit_probability > 0
     residual = (None, None)
     if params.recover and after.false_negative is not None:
-        residual = residual_rates(after.false_negative, after.false_positive or 0.0, params.probability, judge)
+        put = counts.appealed + counts.abstained
+        decided = params.probability * (counts.appealed / put if put else 1.0)  # what the judge leaves open is not recovered
+        residual = residual_rates(after.false_negative, after.false_positive or 0.0, decided, judge)
     row |= {
         "against": "judge",
         "n": counts.appealed + counts.audited,

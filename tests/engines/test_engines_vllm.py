@@ -111,14 +111,18 @@ def test_an_interrupted_batch_leaves_an_idle_engine(vllm_engine, completions, re
     assert vllm_engine.generate(requests_mixed) == completions
 
 
-def test_an_engine_outlives_another_one_of_the_same_process(vllm_engine, completions, requests_mixed, other_policy):
-    """A judge that is a model beside the policy: what vLLM keeps for the process goes with the last engine alone."""
+def test_two_engines_live_beside_each_other_and_tied_weights_are_swapped_whole(vllm_engine, completions, requests_mixed, tmp_path):
+    """A judge that is a model beside the policy: what vLLM keeps for the process goes with the last engine alone. And an output layer
+    that shares the embedding's weights, as small models have: the swap reaches both."""
     from assay.engines import open_engine
 
+    folders = [save_policy(tmp_path / str(seed), seed, tied=True) for seed in (1, 2)]
     execution = ExecutionParams(vllm_memory_gib=0.1)
-    judge = open_engine(VllmEngine(), other_policy, stop_ids=(2,), dtype="float32", max_model_tokens=80, execution=execution)
-    assert largest_difference(make_model(1), requests_mixed, judge.generate(requests_mixed)) < 1e-4
-    judge.close()
+    engine = open_engine(VllmEngine(), folders[0], stop_ids=(2,), dtype="float32", max_model_tokens=80, execution=execution)
+    for seed in (2, 1):
+        engine.load_policy(folders[seed - 1])
+        assert largest_difference(make_model(seed, tied=True), requests_mixed, engine.generate(requests_mixed)) < 1e-4
+    engine.close()
     assert vllm_engine.generate(requests_mixed) == completions
 
 

@@ -21,14 +21,14 @@ def make_tokenizer(special: tuple[str, ...] = CHAT, chat_template: str | None = 
     return fast
 
 
-def make_model(seed: int, end_bias: float = 1.0, layers: int = 2):
+def make_model(seed: int, end_bias: float = 1.0, layers: int = 2, tied: bool = False):
     """Qwen3 of width 32. `end_bias` scales the end token's embedding: sampling then ends now and then."""
     import torch
     from transformers import Qwen3Config, Qwen3ForCausalLM
 
     config = Qwen3Config(
         vocab_size=96, hidden_size=32, intermediate_size=64, num_hidden_layers=layers, num_attention_heads=2,
-        num_key_value_heads=2, head_dim=32, max_position_embeddings=256, tie_word_embeddings=False,
+        num_key_value_heads=2, head_dim=32, max_position_embeddings=256, tie_word_embeddings=tied,
         eos_token_id=2, pad_token_id=0, bos_token_id=None,
     )  # fmt: skip
     with torch.random.fork_rng(devices=[]):
