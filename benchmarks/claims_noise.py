@@ -116,16 +116,20 @@ def _mean(values: list[float | None]) -> float | None:
     return float(np.mean(known)) if known else None
 
 
+MATCHED = {
+    "backward": "noise, leave-one-out", "forward": "noise, direct", "appeals": "noise, z-score", "appeals + forward": "noise, direct",
+}  # fmt: skip
+
+
 def language_table(results: list[dict[str, Any]], rounds: int) -> str:
     """Markdown: mean over seeds with a t interval, and the paired difference from oracle and from the matched control."""
     by = {(row["arm"], row["seed"]): row for row in results}
     seeds = sorted({seed for _, seed in by})
-    matched = {"backward": "noise, leave-one-out", "forward": "noise, direct", "appeals": "noise, z-score", "appeals + forward": "noise, direct"}
     lines = [
         f"Rounds: {rounds}, {TASKS_PER_ROUND} tasks x 8 completions each, one optimizer step a round; seeds: {', '.join(map(str, seeds))}.",
         "Noise: false-positive rate 0.1, false-negative rate 0.2, independent. pass@1 by the oracle, last policy, 95 % t intervals.",
         "",
-        "| arm | seeds | pass@1 | minus oracle | minus matched control | advantage audit: cosine, mean difference | coverage of the interval |",
+        "| arm | seeds | pass@1 | minus oracle | minus matched control | audit: cosine, mean difference | coverage of the interval |",
         "|---|---:|---|---|---|---|---|",
     ]
     for arm in ARMS:
@@ -133,11 +137,12 @@ def language_table(results: list[dict[str, Any]], rounds: int) -> str:
         if not own:
             continue
         first = [by[arm, seed] for seed in seeds if (arm, seed) in by]
-        audit = "–" if first[0]["audit_cosine"] is None else f"{_mean([r['audit_cosine'] for r in first]):.3f}, {_mean([r['audit_difference'] for r in first]):.3f}"
+        audits = [_mean([row[name] for row in first]) for name in ("audit_cosine", "audit_difference")]
+        audit = "–" if audits[0] is None else ", ".join(f"{value:.3f}" for value in audits)
         coverage = _mean([row["coverage"] for row in first])
         cells = [
             arm, str(len(own)), interval(own), "–" if arm == "oracle" else paired(by, seeds, arm, "oracle"),
-            paired(by, seeds, arm, matched[arm]) if arm in matched else "–", audit, "–" if coverage is None else f"{coverage:.0%}",
+            paired(by, seeds, arm, MATCHED[arm]) if arm in MATCHED else "–", audit, "–" if coverage is None else f"{coverage:.0%}",
         ]  # fmt: skip
         lines.append(f"| {' | '.join(cells)} |")
     return "\n".join(lines) + "\n"

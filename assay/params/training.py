@@ -59,9 +59,9 @@ class Corrected(Section):
 
     @model_validator(mode="after")
     def _invertible(self) -> "Corrected":
-        rates = (self.false_positive_rate, self.false_negative_rate)
-        if not any(isinstance(rate, str) for rate in rates):
-            check_rates(*map(float, rates), "false_positive_rate and false_negative_rate")
+        false_positive, false_negative = self.false_positive_rate, self.false_negative_rate
+        if not isinstance(false_positive, str) and not isinstance(false_negative, str):
+            check_rates(false_positive, false_negative, "false_positive_rate and false_negative_rate")
         return self
 
 

@@ -20,7 +20,8 @@ def assemble(
     reference: Path,
     gates: Path | None,
 ) -> pa.Table:
-    """Table `batches`. estimates: `noise_estimates` of the verdicts, which corrections may use. policy, reference: folders of the policy that sampled and of policy 0, read only where an option needs them.
+    """Table `batches`. estimates: `noise_estimates` of the verdicts, which corrections may use. policy, reference: folders of the
+    policy that sampled and of policy 0, read only where an option needs them.
 
     gates: folder for data docs; None runs no gate. Raises GateError before anything can be trained on data that fails one.
     """

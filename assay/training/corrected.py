@@ -53,8 +53,8 @@ def rates_for(option: Corrected, noise: Noise, task_ids: Sequence[str], verifier
         isinstance(option, Backward) and option.scale == "ema"
     )
     if not needs:
-        fixed = [np.full(len(task_ids), float(rate)) for rate in (option.false_positive_rate, option.false_negative_rate)]
-        return Rates(*fixed, np.ones(len(task_ids), dtype=bool), np.full(len(task_ids), np.nan), ())
+        fixed = np.tile([float(option.false_positive_rate), float(option.false_negative_rate), np.nan], (len(task_ids), 1))
+        return Rates(fixed[:, 0], fixed[:, 1], np.ones(len(task_ids), dtype=bool), fixed[:, 2], ())
     if noise.estimates is None:
         raise CorrectionInputError("training.advantage uses estimated rates, but no noise_estimates are given: run the verify stage again")
     rows = {(row["environment"], row["verifier"]): row for row in noise.estimates.to_pylist()}
@@ -63,15 +63,15 @@ def rates_for(option: Corrected, noise: Noise, task_ids: Sequence[str], verifier
     for key in dict.fromkeys(keys):
         if key not in rows:
             raise CorrectionInputError(f"noise_estimates has no row for {key[0]}, verifier {key[1]}: run the verify stage again")
-        found = [_rate(option.false_positive_rate, "positive", rows[key], option.lag)]
-        found.append(_rate(option.false_negative_rate, "negative", rows[key], option.lag))
-        per_key[key] = (*found, rows[key]["smoothed_deviation"])
-        if None in found:
+        fpr = _rate(option.false_positive_rate, "positive", rows[key], option.lag)
+        fnr = _rate(option.false_negative_rate, "negative", rows[key], option.lag)
+        per_key[key] = (fpr, fnr, rows[key]["smoothed_deviation"])
+        if fpr is None or fnr is None:
             notes.append(f"{key[0]}: no estimate of {key[1]}'s error rates yet, its rows get the uncorrected control's advantage")
-        elif (c := 1 - found[0] - found[1]) < option.minimum_determinant:
+        elif (c := 1 - fpr - fnr) < option.minimum_determinant:
             notes.append(f"{key[0]}: 1 - both rates is {c:.3f}, raised to minimum_determinant {option.minimum_determinant:g}")
     table = np.asarray([[np.nan if value is None else value for value in per_key[key]] for key in keys], dtype=np.float64)
-    known = ~np.isnan(table[:, :2]).any(axis=1)
+    known: np.ndarray = ~np.isnan(table[:, 0] + table[:, 1])
     # An estimate may come out at 1 where the rule has accepted nothing; corrections take rates below 1.
     rates = np.minimum(np.where(known[:, None], table[:, :2], 0.0), 1 - 1e-9)
     return Rates(rates[:, 0], rates[:, 1], known, table[:, 2], tuple(notes))

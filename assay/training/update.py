@@ -40,9 +40,10 @@ def update(
 
     policy: folder of policy k. trainer_state: the `trainer` folder published with it, None at the first update.
     scratch: where checkpoints lie; a killed update that is called again with the same inputs goes on from the last.
-    live: folder of DVCLive's files. beside: texts that are published with the policy, by their path in `out`. Under `accelerate launch` it is called by every process; only the main one
-    writes. Raises the errors of this room: a batch without kept rows, a folder without model or tokenizer, a state of
-    another policy, a loss that is not finite. UpdateError where there is no room to write.
+    live: folder of DVCLive's files. beside: texts that are published with the policy, by their path in `out`. Under
+    `accelerate launch` it is called by every process; only the main one writes. Raises the errors of this room: a batch
+    without kept rows, a folder without model or tokenizer, a state of another policy, a loss that is not finite.
+    UpdateError where there is no room to write.
     """
     session = UpdateSession(policy, trainer_state, params, scratch=scratch, live=live, progress=progress)
     try:

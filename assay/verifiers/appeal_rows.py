@@ -69,7 +69,7 @@ def _appealed(row: Row, key: Key, says: Sequence[Said], params: AppealsParams, a
     after = _averaged(average, found, params, counts, enough)
     carried = average.false_negative if average.false_negative is not None else params.initial_false_negative_rate
     audit = params.audit_probability > 0
-    residual = (None, None)
+    residual: tuple[float | None, float | None] = (None, None)
     if params.recover and after.false_negative is not None:
         put = counts.appealed + counts.abstained
         decided = params.probability * (counts.appealed / put if put else 1.0)  # what the judge leaves open is not recovered

@@ -99,7 +99,7 @@ def _put_before(
     count = len(trajectories)
     oracle = verdicts.slice(count).filter(pc.equal(verdicts.slice(count)["role"], "oracle"))
     truth = dict(zip(oracle["trajectory_id"].to_pylist(), oracle["verdict"].to_pylist(), strict=True))
-    ids, task_ids, answers = (table[name].to_pylist() for table, name in ((rule, "trajectory_id"), (trajectories, "task_id"), (rule, "answer")))
+    ids, task_ids, answers = rule["trajectory_id"].to_pylist(), trajectories["task_id"].to_pylist(), rule["answer"].to_pylist()
     by_environment: dict[str, list[int]] = {}
     for row in chosen.tolist():
         by_environment.setdefault(tasks[task_ids[row]].environment, []).append(row)

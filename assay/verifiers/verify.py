@@ -1,7 +1,6 @@
 """Verdicts over a table of trajectories, by rule, reference and oracle. Stored trajectories are verified again the
 same way."""
 
-import json
 from collections.abc import Mapping, Sequence
 from contextlib import nullcontext
 
@@ -13,7 +12,7 @@ from assay.isolation.pool import Progress
 from assay.params.noise import SymbolicJudge
 from assay.params.verification import VerificationParams
 from assay.trajectories import to_table
-from assay.verifiers.cascade import Question, as_not_applicable, ask, open_pool, settle
+from assay.verifiers.cascade import Question, as_not_applicable, ask, meta_for, open_pool, resolve, settle, subject
 from assay.verifiers.extract import answer_format, extract_answer
 from assay.verifiers.spec import spec_of
 from assay.verifiers.verdicts import Finding, Role, VerdictName, VerifierError, abstain
@@ -40,15 +39,16 @@ def verify_trajectories(
     `progress` is called with (settled, all) slow questions. Raises VerifierError for trajectories of
     unknown tasks or verifiers that do not fit, IsolationError where workers cannot be had.
     """
-    answers = _answers(trajectories.column("text").to_pylist())
+    texts = trajectories.column("text").to_pylist()
+    answers = _answers(texts)
     task_ids = trajectories.column("task_id").to_pylist()
     _check_tasks(task_ids, tasks, trajectories)
     questions: dict[Role, list[Question | None]] = {}
     for role in roles(params):
         asked = {task_id: _verifier(role, tasks[task_id], params) for task_id in dict.fromkeys(task_ids)}
         questions[role] = [
-            None if (who := asked[task_id]) is None else ask(who[0], answer, tasks[task_id].gold, who[1])
-            for task_id, answer in zip(task_ids, answers, strict=True)
+            None if (who := asked[task_id]) is None else ask(who[0], subject(who[0], text, answer), tasks[task_id].gold, who[1])
+            for task_id, text, answer in zip(task_ids, texts, answers, strict=True)
         ]
     distinct = list(dict.fromkeys(one for of_role in questions.values() for one in of_role if one is not None))
     asked_verifiers = sorted({question.verifier for question in distinct})
@@ -84,7 +84,7 @@ def verifier_name(role: Role, task: Task, params: VerificationParams) -> str | N
     if role == "oracle":
         return f"oracle:{task.meta['oracle']}" if "oracle" in task.meta else None
     configured = params.rule if role == "rule" else params.reference
-    name = task.verifier if configured == "task" else configured
+    name = resolve(task.verifier if configured == "task" else configured, params)
     missing = [key for key in spec_of(name).needs if key not in task.meta]
     if missing and role == "rule":
         source = f"the task names {name}" if configured == "task" else f"verification.rule is {name}"
@@ -100,7 +100,7 @@ def _verifier(role: Role, task: Task, params: VerificationParams) -> tuple[str, 
     name = verifier_name(role, task, params)
     if name is None:
         return None
-    return name, json.dumps(task.meta, sort_keys=True) if spec_of(name).needs else "{}"
+    return name, meta_for(name, task)
 
 
 def _answers(texts: Sequence[str]) -> list[str]:
@@ -149,7 +149,7 @@ def _rows(
     position."""
     kinds = {key: position for position, key in enumerate(dict.fromkeys(found))}
     taken = pa.array([kinds[key] for key in found], pa.int32())
-    distinct = [(_name(question), finding) for question, finding in kinds]
+    distinct = list(kinds)
     texts = {answer: position for position, answer in enumerate(dict.fromkeys(answers))}
     spoken = pa.array([texts[answer] for answer in answers], pa.int32())
     count = len(found)
@@ -160,8 +160,8 @@ def _rows(
     rewards = [_REWARDS[finding.verdict] if role == "rule" else None for _, finding in distinct]
     return to_table("verdicts", pa.table({
         **{name: trajectories.column(name) for name in ("trajectory_id", "iteration", "round")},
-        "verifier": column([name for name, _ in distinct], pa.string()),
-        "verifier_version": column([_version(name) for name, _ in distinct], pa.string()),
+        "verifier": column([_name(question) for question, _ in distinct], pa.string()),
+        "verifier_version": column([_version(question) for question, _ in distinct], pa.string()),
         "role": pa.array([role] * count, pa.string()),
         "verdict": column([finding.verdict for _, finding in distinct], pa.string()),
         "reason": column([finding.reason for _, finding in distinct], pa.string()),
@@ -180,8 +180,8 @@ def _rows(
 
 
 def _name(question: Question | None) -> str:
-    return NOBODY if question is None else question.verifier
+    return NOBODY if question is None else spec_of(question.verifier).name
 
 
-def _version(name: str) -> str:
-    return "0" if name == NOBODY else spec_of(name).version
+def _version(question: Question | None) -> str:
+    return "0" if question is None else spec_of(question.verifier).version

@@ -32,7 +32,8 @@ def tables(*rows):
             }  # fmt: skip
             verdicts.append(rule)
             if truth is not None:
-                verdicts.append(rule | {"role": "oracle", "verifier": "oracle:x", "verdict": "correct" if truth else "wrong", "observed_reward": None})
+                says = {"role": "oracle", "verifier": "oracle:x", "verdict": "correct" if truth else "wrong", "observed_reward": None}
+                verdicts.append(rule | says)
     trajectories = {"trajectory_id": names, "task_id": [TASK.task_id] * number, "kind": ["solution"] * number}
     import pyarrow as pa
 

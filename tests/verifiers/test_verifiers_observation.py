@@ -141,7 +141,8 @@ def test_an_upheld_appeal_is_stored_and_rewarded_only_where_it_is_recovered():
             ("t1", "scripted", "correct"), ("t2", "scripted", "wrong"), ("t3", "scripted", "wrong"),
         ]  # fmt: skip
         assert (asked.calls, asked.tokens) == ({"halves": 3}, {"halves": 30})
-        assert [(case.question, case.gold, case.truth) for case in judge.asked][:2] == [("1/4 + 1/4 = ?", "1/2", True), ("1/4 + 1/4 = ?", "1/2", False)]
+        assert [case.truth for case in judge.asked] == [True, False, False]
+        assert {(case.question, case.gold) for case in judge.asked} == {("1/4 + 1/4 = ?", "1/2")}
 
 
 def test_audits_look_at_what_the_rule_accepts():
