@@ -31,7 +31,7 @@ def load(tmp_path, verification=None, advantage=None, **more):
         ({"appeals": {"probability": 0}}, None, ["verification.appeals.probability is 0", "greater than 0"]),
         ({"appeals": {"probability": 1.5}}, None, ["verification.appeals.probability is 1.5", "less than or equal to 1"]),
         ({}, ESTIMATED, ["training.advantage.false_negative_rate is estimated, but verification.appeals.enabled is false"]),
-        ({"appeals": APPEALS | {"recover": True}}, ESTIMATED | {"lag": 1}, ["training.advantage.lag is 1 and verification.appeals.recover"]),
+        ({"appeals": APPEALS | {"recover": True}}, ESTIMATED | {"lag": 1}, ["training.advantage.lag is 1 and verification.appeals."]),
         ({"rule": "math_verify", "appeals": APPEALS}, None, ["judge.verifier is math_verify, the rule itself, which would"]),
         ({"oracle": False, "appeals": APPEALS | {"judge_rates": "measured"}}, None, ["judge_rates is measured"]),
         ({"oracle": False, "appeals": APPEALS | {"judge": {"type": "simulated"}}}, None, ["judge.type is simulated, which"]),

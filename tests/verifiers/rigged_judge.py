@@ -18,9 +18,9 @@ def case(answer: str, **changes) -> Case:
     return Case(**{"trajectory_id": answer, "question": QUESTION, "gold": GOLD, "answer": answer} | changes)
 
 
-def opened(judge, *, urls=(), seed=0, **execution):
+def opened(judge, *, urls=(), seed=0, concurrency=16, **execution):
     """A judge as verification opens it, without workers of others."""
-    settings = ExecutionParams(judge={"urls": urls}, verifier_workers=1, **execution)
+    settings = ExecutionParams(judge={"urls": urls, "concurrency": concurrency}, verifier_workers=1, **execution)
     return open_judge(AppealsParams(judge=judge), VerificationParams(), settings, None, seed)
 
 

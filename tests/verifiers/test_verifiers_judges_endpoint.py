@@ -39,7 +39,7 @@ def numbered(count):
 def test_replies_come_in_the_order_of_cases_equal_ones_are_asked_once_and_the_cost_is_counted():
     server = serving(says("True"), says("False."), says("who knows"))
     answers = ["0.5", "0.7", "0.5", "maybe", "1/2", "", "0.7", "x" * 5000]
-    with opened(EndpointJudge(model="m"), urls=[server.url]) as judge:
+    with opened(EndpointJudge(model="m"), urls=[server.url], concurrency=1) as judge:
         findings = judge.decide([case(answer) for answer in answers])
         assert [(f.verdict, f.reason) for f in findings] == [
             ("correct", "equal"), ("wrong", "different"), ("correct", "equal"), ("abstain", "judge_unparseable"), ("correct", "equal"),
