@@ -68,7 +68,7 @@ def parameters(arm: str, seed: int, rounds: int) -> dict[str, Any]:
 def prepare(folder: Path, seed: int) -> Workspace:
     """Tasks and policy 0 of a seed; kept, made once."""
     target = (folder / f"seed-{seed}").resolve()
-    if not (target / "models/0/noise").is_dir():
+    if not (target / "models/0/policy").is_dir():
         shutil.rmtree(target, ignore_errors=True)
         workspace = copy_project(target, parameters("oracle", seed, 1))
         workspace.run("dvc", "repro", "warm_start", timeout=3600)

@@ -86,6 +86,11 @@ def data_folder() -> Path:
     return Path("data/fused") if is_fused() else Path("data")
 
 
+def noise_folder(k: int) -> Path:
+    """What this pipeline's iteration k finds of earlier noise estimates."""
+    return data_folder() / "noise" / str(k)
+
+
 def policy_folder(k: int) -> Path:
     """Policy k of this pipeline, with its trainer. (Policy 0 of both is the same.)"""
     return (Path("models/fused") if is_fused() else Path("models")) / str(k)

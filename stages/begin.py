@@ -5,7 +5,9 @@ from pathlib import Path
 
 from assay.rounds import scratch_folder
 from assay.trajectories import publish_folder
-from stages import SCRATCH, policy_folder, stage
+from assay.verifiers import NoiseState
+from assay.verifiers.noise_state import FILE
+from stages import SCRATCH, noise_folder, policy_folder, stage
 
 
 def main() -> None:
@@ -13,6 +15,7 @@ def main() -> None:
     with scratch_folder(SCRATCH, "begin", [source]) as scratch:
         shutil.copytree(source, scratch / "model", dirs_exist_ok=True)
         publish_folder(scratch / "model", policy_folder(0))
+    NoiseState().write(noise_folder(0) / FILE)
 
 
 if __name__ == "__main__":

@@ -7,15 +7,19 @@ from assay.rounds import scratch_folder
 from assay.rounds.journal import Journal
 from assay.rounds.round_report import live_watch
 from assay.rounds.train import Places, train
-from stages import CONFIG, SCRATCH, TASKS, data_folder, iteration_argument, policy_folder, stage, stage_name, stage_params
+from assay.verifiers.noise_state import FILE
+from stages import CONFIG, SCRATCH, TASKS, data_folder, iteration_argument, noise_folder, policy_folder, stage, stage_name, stage_params
 
 
 def main() -> None:
     k = iteration_argument()
     params, tasks, data = stage_params("train"), TASKS / "tasks.parquet", data_folder()
     model, reference = policy_folder(k), Path("models/0/policy")
-    with scratch_folder(SCRATCH, stage_name(), [CONFIG / "train.json", tasks, model, reference]) as scratch:
-        places = Places(tasks, model, reference, data / "train" / str(k), policy_folder(k + 1), scratch, data / "gates" / str(k))
+    with scratch_folder(SCRATCH, stage_name(), [CONFIG / "train.json", tasks, model, reference, noise_folder(k)]) as scratch:
+        places = Places(
+            tasks, model, reference, data / "train" / str(k), policy_folder(k + 1), scratch, data / "gates" / str(k),
+            noise_folder(k) / FILE, noise_folder(k + 1) / FILE,
+        )  # fmt: skip
         done = Journal(scratch).completed()
         if done:
             print(f"going on after round {done} of {params.fused.rounds}", flush=True)

@@ -13,12 +13,10 @@ LAUNCHED = "ASSAY_LAUNCHED"
 def main() -> None:
     k = iteration_argument()
     batch, model = Path(f"data/filter/{k}/batches.parquet"), Path(f"models/{k}")
-    noise = Path(f"data/verify/{k}/noise_state.json")
-    with scratch_folder(SCRATCH, f"update-{k}", [CONFIG / "update.json", batch, model, noise]) as scratch:
+    with scratch_folder(SCRATCH, f"update-{k}", [CONFIG / "update.json", batch, model]) as scratch:
         update(
-            stage_params("update"), batch, model, Path(f"models/{k + 1}"), Path(f"data/update/{k}"), scratch, noise=noise,
-            live=Path(f"data/dvclive/{k}"),
-        )  # fmt: skip
+            stage_params("update"), batch, model, Path(f"models/{k + 1}"), Path(f"data/update/{k}"), scratch, live=Path(f"data/dvclive/{k}")
+        )
 
 
 def launch() -> None:

@@ -8,7 +8,7 @@ from assay.rounds import describe, open_bench, verify
 from assay.trajectories import read_table, write_shard
 from assay.verifiers import NoiseState
 from assay.verifiers.noise_state import FILE
-from stages import TASKS, iteration_argument, policy_folder, stage, stage_params
+from stages import TASKS, iteration_argument, noise_folder, stage, stage_params
 
 
 def main() -> None:
@@ -18,10 +18,10 @@ def main() -> None:
     trajectories = read_table("trajectories", Path(f"data/rollout/{k}"))
     params, execution = stage_params("verify"), load_execution()
     with open_bench(tasks, params, execution) as bench:
-        done = verify(tasks, trajectories, params, execution, bench, NoiseState.read(policy_folder(k) / FILE))
+        done = verify(tasks, trajectories, params, execution, bench, NoiseState.read(noise_folder(k) / FILE))
     write_shard(out / "verdicts.parquet", "verdicts", done.verdicts)
     write_shard(out / "noise_estimates.parquet", "noise_estimates", done.noise_estimates)
-    done.state.write(out / "noise_state.json")
+    done.state.write(noise_folder(k + 1) / FILE)
     print(describe(done.verdicts, done.noise_estimates))
 
 

@@ -3,6 +3,8 @@
 from pathlib import Path
 
 from assay.rounds import first_policy, scratch_folder
+from assay.verifiers import NoiseState
+from assay.verifiers.noise_state import FILE
 from stages import CONFIG, SCRATCH, TASKS, stage, stage_params
 
 
@@ -10,6 +12,7 @@ def main() -> None:
     inputs = [CONFIG / "warm_start.json", TASKS]
     with scratch_folder(SCRATCH, "warm_start", inputs) as scratch:
         first_policy(stage_params("warm_start"), TASKS, Path("models/0"), scratch)
+    NoiseState().write(Path("data/noise/0") / FILE)  # nothing is known of any verifier yet
 
 
 if __name__ == "__main__":

@@ -132,9 +132,16 @@ def _prefixes(parts: list[str]) -> list[str]:
     return [".".join(parts[:end]) for end in range(len(parts), 0, -1)]
 
 
+_TRAINED_ALONE = (("verification", "noise"), ("verification", "appeals"))
+UNSEEN: dict[str, tuple[tuple[str, str], ...]] = {"generate": _TRAINED_ALONE, "finish": _TRAINED_ALONE}
+"""Keys of sections that a stage does read, which say nothing to it: to turn on appeals makes no task and samples nothing anew."""
+
+
 def stage_view(params: Params, stage: str) -> dict[str, Any]:
     """The JSON-able part of the parameters that a stage may read."""
     whole = params.model_dump(mode="json")
+    for section, key in UNSEEN.get(stage, ()):
+        del whole[section][key]
     return {section: whole[section] for section in STAGE_SECTIONS[stage]}
 
 

@@ -19,11 +19,13 @@ def assemble(
     policy: Path,
     reference: Path,
     gates: Path | None,
+    note: Callable[[str], None] = lambda line: print(line, flush=True),
 ) -> pa.Table:
     """Table `batches`. estimates: `noise_estimates` of the verdicts, which corrections may use. policy, reference: folders of the
     policy that sampled and of policy 0, read only where an option needs them.
 
-    gates: folder for data docs; None runs no gate. Raises GateError before anything can be trained on data that fails one.
+    gates: folder for data docs; None runs no gate. note: gets a line where a correction could not do what it should.
+    Raises GateError before anything can be trained on data that fails one.
     """
     from assay.training.assemble import assemble_batch, describe
     from assay.training.corrected import Noise
@@ -35,8 +37,7 @@ def assemble(
         print(run_gate("verdicts", {"verdicts": verdicts, "trajectories": trajectories}, gates / "verdicts", limits), flush=True)
     environment_of = dict(zip(tasks["task_id"].to_pylist(), tasks["environment"].to_pylist(), strict=True))
     noise = Noise(environment_of, estimates)
-    say = (lambda line: None) if gates is None else (lambda line: print(line, flush=True))
-    batches = assemble_batch(trajectories, verdicts, params, noise=noise, policy=policy, reference=reference, progress=say)
+    batches = assemble_batch(trajectories, verdicts, params, noise=noise, policy=policy, reference=reference, note=note)
     if gates is not None:
         print(run_gate("batch", {"batches": batches, "trajectories": trajectories}, gates / "batch", limits), flush=True)
         print(describe(batches), flush=True)

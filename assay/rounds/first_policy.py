@@ -6,18 +6,11 @@ from typing import Any
 from assay.environments import Task
 from assay.params import Params
 from assay.trajectories import read_table
-from assay.verifiers import Judge, NoiseState
-from assay.verifiers.noise_state import FILE
+from assay.verifiers import Judge
 
 
 def first_policy(params: Params, tasks: Path, out: Path, scratch: Path) -> dict[str, Any]:
     """Policy 0 in `out`: trained from scratch on the demonstrations, or taken from `policy.base`. Returns its summary."""
-    summary = _policy(params, tasks, out, scratch)
-    NoiseState().write(out / FILE)  # nothing is known of any verifier yet
-    return summary
-
-
-def _policy(params: Params, tasks: Path, out: Path, scratch: Path) -> dict[str, Any]:
     from assay.training.base import base_policy
     from assay.training.warm_start import warm_start
 

@@ -67,6 +67,10 @@ class Places:
     scratch: Path
     gates: Path | None
     """Data docs; None runs no gate."""
+    noise: Path | None = None
+    """State of noise estimates that the iteration starts from; None: nothing is known yet."""
+    next_noise: Path | None = None
+    """Where it is written after the last round; None: nowhere."""
 
 
 def train(params: Params, k: int, places: Places, execution: ExecutionParams, watch: Watch = lambda report: None) -> None:
@@ -86,6 +90,8 @@ def train(params: Params, k: int, places: Places, execution: ExecutionParams, wa
         tasks = read_table("tasks", places.tasks)
         check_whole(tasks, lambda name: pa.concat_tables(journal.tables(name, rounds)), params, places.gates / "whole")
     journal.publish(rounds, places.out, places.scratch / "draft")
+    if places.next_noise is not None:
+        NoiseState.read(journal.folder(rounds - 1) / FILE).write(places.next_noise)
     shutil.copytree(journal.state(rounds - 1), places.scratch / "model", dirs_exist_ok=True)
     publish_folder(places.scratch / "model", places.next_model)
 
@@ -101,6 +107,7 @@ class _Run:
 
         self.params, self.k, self.places, self.journal = round_params(params), k, places, journal
         self.execution = execution
+        self.noted: set[str] = set()
         self.start = journal.state(done - 1) if done else places.model
         table = read_table("tasks", places.tasks)
         self.tasks: Mapping[str, Task] = tasks_from_table(table)
@@ -109,7 +116,8 @@ class _Run:
         policy = self._policy_of(self.sampler_round)
         self.bench: Bench = stack.enter_context(open_bench(self.tasks, params, execution))
         self.bench.pool.start()  # warms up while the engine starts
-        self.noise = NoiseState.read(self.start / FILE)
+        before = journal.folder(done - 1) / FILE if done else places.noise
+        self.noise = NoiseState() if before is None else NoiseState.read(before)
         # The engine first: vLLM seeds torch's global state when it starts.
         first = self._plan(done)
         self.sampler: Sampler = stack.enter_context(open_sampler(self.params, policy, execution, first, shares_device=True))
@@ -140,7 +148,7 @@ class _Run:
             gates = self.places.gates / "first" if self.places.gates is not None and number == 0 else None
             batches = assemble(
                 self.table, trajectories, verdicts, estimates, self.params, policy=self._policy_of(self.sampler_round),
-                reference=self.places.reference, gates=gates,
+                reference=self.places.reference, gates=gates, note=self._note,
             )  # fmt: skip
         # Written while the update runs: neither waits for the other.
         pending = self._write(draft, {
@@ -150,7 +158,8 @@ class _Run:
             result = self.session.run(batches)
         with clock.part("write"):
             pending += self._write(draft, {"updates": result.updates, "token_statistics": result.token_statistics})
-            self.session.publish(draft / "state", {str(FILE): self.noise.to_json()})
+            self.session.publish(draft / "state")
+            self.noise.write(draft / FILE)
             for future in pending:
                 future.result()
             self.journal.commit(number, draft, keep=self.start)
@@ -159,6 +168,13 @@ class _Run:
         return RoundReport.of(
             self.k, number, self.params.fused.rounds, batches, estimates, result.updates, trajectories, clock.seconds
         )  # fmt: skip
+
+    def _note(self, line: str) -> None:
+        """Say what a correction could not do, once a run and not each round; the batches tell of every row."""
+        kind = line.split(", which is")[0]
+        if kind not in self.noted:
+            self.noted.add(kind)
+            print(line, flush=True)
 
     def _sampler_round(self, number: int) -> int:
         """The round whose policy the engine holds in round `number`: that one, or an older one where staleness is allowed."""

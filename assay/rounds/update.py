@@ -4,16 +4,14 @@ from pathlib import Path
 
 from assay.params import Params
 from assay.trajectories import read_table, write_shard
-from assay.verifiers.noise_state import FILE
 
 
 def update(
-    params: Params, batch: Path, model: Path, next_model: Path, record: Path, scratch: Path, noise: Path, live: Path | None
+    params: Params, batch: Path, model: Path, next_model: Path, record: Path, scratch: Path, live: Path | None
 ) -> None:
     """Train model/policy on the batch, publish next_model (policy, trainer) and the tables `updates`, `token_statistics` in `record`.
 
-    model/trainer, where it exists, carries optimizer, schedule and random state on from the update before. noise: the state of the
-    noise estimates after this iteration, published beside the policy that the next one samples.
+    model/trainer, where it exists, carries optimizer, schedule and random state on from the update before.
     """
     from assay.training.update import update as train
 
@@ -25,7 +23,6 @@ def update(
         params,
         out=next_model,
         scratch=scratch,
-        beside={str(FILE): noise.read_text(encoding="utf-8")},
         live=live,
         progress=lambda line: print(line, flush=True),
     )

@@ -38,13 +38,15 @@ def assemble_batch(
     policy: Path | None = None,
     reference: Path | None = None,
     progress: Callable[[str], None] = lambda line: None,
+    note: Callable[[str], None] = lambda line: None,
 ) -> pa.Table:
     """Table `batches`, one row for each trajectory that could train, in the order given (that of the plan).
 
     trajectories: of one iteration. verdicts: of these trajectories; only those with role `rule` are read. noise: what is
     known of the rule's errors, needed where training.advantage corrects with estimated rates. policy: the
     folder of the policy that sampled, needed where filter.max_mismatch is set. reference: the folder of policy 0,
-    needed where training.divergence.coefficient is above 0. Raises AssembleError: a trajectory without a rule verdict,
+    needed where training.divergence.coefficient is above 0. note: gets a line where a correction could not do what it should.
+    Raises AssembleError: a trajectory without a rule verdict,
     lists of different lengths, a temperature other than sampling.temperature, a missing folder, or no row kept at all.
     """
     rows = _trained(trajectories)
@@ -57,7 +59,9 @@ def assemble_batch(
     if isinstance(params.training.advantage, Corrected):
         task_ids = rows["task_id"].to_pylist()
         rates = rates_for(params.training.advantage, noise or Noise(), task_ids, verifiers)
-    advantages, control, per_token = _advantages(rewards, groups, streams.mask, params, rates, progress)
+        for line in rates.notes:
+            note(line)
+    advantages, control, per_token = _advantages(rewards, groups, streams.mask, params, rates)
     truncated = np.asarray(rows["finish_reason"].to_pylist()) == "length"
     dropped = drop_reasons(
         rewards, groups, truncated, streams, params, lambda: mean_mismatch(policy, streams, params, progress)
@@ -75,6 +79,7 @@ def assemble_batch(
         "reward": pa.array(rewards.astype(np.float32), mask=np.isnan(rewards)),
         "advantage": pa.array(advantages.astype(np.float32), mask=np.isnan(rewards)),
         "control_advantage": pa.array(control.astype(np.float32), mask=np.isnan(control)),
+        **_used(rates, len(rows)),
         "step": pa.array(step, pa.int32(), mask=~kept),
         "prompt_ids": streams.prompts.column(types["prompt_ids"]),
         "completion_ids": streams.completions.column(types["completion_ids"]),
@@ -87,6 +92,15 @@ def assemble_batch(
         "denominator_tokens": pa.array(divide_tokens, pa.int64(), mask=~kept),
     }
     return to_table("batches", pa.table(batch))
+
+
+def _used(rates: Rates | None, count: int) -> dict[str, pa.Array]:
+    """Columns of the rates that each row was corrected with; null where none was."""
+    names = ("used_false_positive_rate", "used_false_negative_rate", "used_determinant")
+    if rates is None:
+        return dict.fromkeys(names, pa.nulls(count, pa.float32()))
+    values = (rates.false_positive, rates.false_negative, rates.determinant)
+    return {name: pa.array(value.astype(np.float32), mask=~rates.known) for name, value in zip(names, values, strict=True)}
 
 
 def describe(batches: pa.Table) -> str:
@@ -168,7 +182,6 @@ def _advantages(
     mask: Ragged,
     params: Params,
     rates: Rates | None,
-    say: Callable[[str], None],
 ) -> tuple[np.ndarray, np.ndarray, Ragged | None]:
     """Advantage of each row (NaN where abstained), that of its matched control where a noise correction is on (else NaN), and the
     advantage of each token where a discount makes them differ."""
@@ -177,7 +190,7 @@ def _advantages(
     option = params.training.advantage
     if isinstance(option, Corrected):
         assert rates is not None
-        found = corrected_advantages(option, rewards[seen], groups[seen], rates.of(seen), say)
+        found = corrected_advantages(option, rewards[seen], groups[seen], rates.of(seen))
         advantages[seen], control[seen] = found
         if not isinstance(option, Forward) and params.sampling.group_size > 1:
             for values in (advantages, control):

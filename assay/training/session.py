@@ -2,7 +2,7 @@
 
 import os
 import shutil
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -115,9 +115,8 @@ class UpdateSession:
         trainer.position += len(trainer.batch)
         return result
 
-    def publish(self, out: Path, beside: Mapping[str, str] | None = None) -> None:
-        """Replace the folder `out` by policy and trainer state as they are now, whole or not at all. `beside`: further texts, by
-        their path in `out`."""
+    def publish(self, out: Path) -> None:
+        """Replace the folder `out` by policy and trainer state as they are now, whole or not at all."""
         trainer = self.trainer
         accelerator = trainer.accelerator
         lora = self.params.training.lora is not None
@@ -133,9 +132,6 @@ class UpdateSession:
         trainer.save_optimizer(draft / "trainer")
         if self.main:
             self._write_state(architecture, weights, draft)
-            for name, text in (beside or {}).items():
-                (draft / name).parent.mkdir(parents=True, exist_ok=True)
-                (draft / name).write_text(text, encoding="utf-8")
             publish_folder(draft, out)
         accelerator.wait_for_everyone()
 

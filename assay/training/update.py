@@ -3,7 +3,6 @@
 import errno
 import re
 import shutil
-from collections.abc import Mapping
 from pathlib import Path
 
 import pyarrow as pa
@@ -33,22 +32,20 @@ def update(
     out: Path,
     scratch: Path,
     live: Path | None = None,
-    beside: Mapping[str, str] | None = None,
     progress: Report = lambda line: None,
 ) -> UpdateResult:
     """Train on the kept rows of `batches` and publish out/policy (complete, adapter merged) and out/trainer.
 
     policy: folder of policy k. trainer_state: the `trainer` folder published with it, None at the first update.
     scratch: where checkpoints lie; a killed update that is called again with the same inputs goes on from the last.
-    live: folder of DVCLive's files. beside: texts that are published with the policy, by their path in `out`. Under
-    `accelerate launch` it is called by every process; only the main one writes. Raises the errors of this room: a batch
-    without kept rows, a folder without model or tokenizer, a state of another policy, a loss that is not finite.
-    UpdateError where there is no room to write.
+    live: folder of DVCLive's files. Under `accelerate launch` it is called by every process; only the main one
+    writes. Raises the errors of this room: a batch without kept rows, a folder without model or tokenizer, a state of
+    another policy, a loss that is not finite. UpdateError where there is no room to write.
     """
     session = UpdateSession(policy, trainer_state, params, scratch=scratch, live=live, progress=progress)
     try:
         result = session.run(batches)
-        session.publish(out, beside)
+        session.publish(out)
     except (OSError, SafetensorError, RuntimeError) as error:
         shutil.rmtree(draft_of(out), ignore_errors=True)
         if not _no_room(error):

@@ -3,8 +3,10 @@
 Everything that a correction reads later stands in the row, so that the batch can be assembled again from the tables alone.
 """
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from statistics import NormalDist
 from typing import Any
 
 import numpy as np
@@ -23,7 +25,7 @@ from assay.verifiers.appeals_estimator import (
     smooth,
 )
 from assay.verifiers.noise import Key, Said, base_row, grouped
-from assay.verifiers.noise_state import Average, NoiseState
+from assay.verifiers.noise_state import Average, Judged, NoiseState
 from assay.verifiers.observation import Asked
 
 Row = dict[str, Any]
@@ -43,6 +45,7 @@ def estimate_appeals(
     for key, says in sorted(grouped(verdicts, tasks, trajectories).items()):
         before = averages.get(key[2:], Average())
         row, after = base_row(key, says), _with_deviation(before, says, params.decay)
+        row["carried_deviation"] = before.deviation
         if asked is not None:
             after = _appealed(row, key, says, params, after, asked)
         row["smoothed_deviation"] = after.deviation
@@ -55,47 +58,58 @@ def _appealed(row: Row, key: Key, says: Sequence[Said], params: AppealsParams, a
     """Put the estimate from appeals into the row; the averages after it."""
     counts = _counts(says, params)
     average = _judged(average, says)
-    judge = _errors(params, average)
+    judge, auditor = _errors(params, average.appealed), _errors(params, average.audited)
     if judge is None:  # worse than none: its verdicts are no evidence
-        judge, counts = JudgeErrors(), replace(
-            counts, appealed=0, upheld=0, abstained=counts.appealed + counts.abstained,
-            audited=0, refused=0, audit_abstained=counts.audited + counts.audit_abstained,
-        )  # fmt: skip
+        counts = replace(counts, appealed=0, upheld=0, abstained=counts.appealed + counts.abstained)
+    if auditor is None:
+        counts = replace(counts, audited=0, refused=0, audit_abstained=counts.audited + counts.audit_abstained)
+    judge, auditor = judge or JudgeErrors(), auditor or JudgeErrors()
     estimator = AppealsEstimator(
         alpha=params.alpha, beta=params.beta, confidence=params.confidence, assumed_false_positive_rate=params.assumed_false_positive_rate
     )  # fmt: skip
-    found = estimator.estimate(counts, judge)
-    enough = _enough(counts, found, params)
-    after = _averaged(average, found, params, counts, enough)
-    carried = average.false_negative if average.false_negative is not None else params.initial_false_negative_rate
+    found = estimator.estimate(counts, judge, auditor=auditor)
     audit = params.audit_probability > 0
-    residual: tuple[float | None, float | None] = (None, None)
-    if params.recover and after.false_negative is not None:
-        put = counts.appealed + counts.abstained
-        decided = params.probability * (counts.appealed / put if put else 1.0)  # what the judge leaves open is not recovered
-        residual = residual_rates(after.false_negative, after.false_positive or 0.0, decided, judge)
+    carried = (
+        params.initial_false_negative_rate if average.false_negative is None else average.false_negative,
+        average.false_positive if audit else params.assumed_false_positive_rate,
+    )
+    enough = _enough(counts, found, params)
+    after = replace(average, false_negative=carried[0], false_positive=carried[1])
+    if enough[0] and found.false_negative_rate is not None:
+        after = replace(after, false_negative=smooth(carried[0], found.false_negative_rate, params.decay))
+    if enough[1] and found.false_positive_rate is not None:
+        after = replace(after, false_positive=smooth(carried[1], found.false_positive_rate, params.decay))
+    residual = _residual(after, counts, params, judge) if params.recover else (None, None)
+    measured = found.false_positive_source == "audit"
     row |= {
         "against": "judge",
         "n": counts.appealed + counts.audited,
         "rule_positives": counts.rule_positives, "rule_negatives": counts.rule_negatives, "examined_negatives": counts.appealed,
-        "false_negatives": found.false_negatives or 0.0,
+        "false_negatives": found.false_negatives,
         "false_negative_rate": found.false_negative_rate,
         "false_negative_low": found.false_negative_low, "false_negative_high": found.false_negative_high,
-        "false_positive_rate": found.false_positive_rate if audit else params.assumed_false_positive_rate,
-        "false_positive_low": found.false_positive_low if audit else None,
-        "false_positive_high": found.false_positive_high if audit else None,
-        "false_positive_source": "audit" if audit else "assumed",
-        "smoothed_rate": after.false_negative, "carried_rate": carried,
-        "smoothed_false_positive_rate": after.false_positive, "carried_false_positive_rate": average.false_positive,
+        "false_positive_rate": found.false_positive_rate if measured else params.assumed_false_positive_rate,
+        "false_positive_low": found.false_positive_low, "false_positive_high": found.false_positive_high,
+        "false_positive_source": found.false_positive_source,
+        "smoothed_rate": after.false_negative, "carried_rate": carried[0],
+        "smoothed_false_positive_rate": after.false_positive, "carried_false_positive_rate": carried[1],
         "appeal_probability": params.probability, "upheld_negatives": counts.upheld, "examined_positives": counts.audited,
         "refused_positives": counts.refused, "judge_abstentions": counts.abstained + counts.audit_abstained, "judge": asked.name,
         "judge_true_positive_rate": judge.true_positive, "judge_false_positive_rate": judge.false_positive,
-        "judge_calls": asked.calls.get(key[2], 0), "judge_tokens": asked.tokens.get(key[2], 0),
+        "judge_calls": asked.calls.get(key[2:], 0), "judge_tokens": asked.tokens.get(key[2:], 0),
         "residual_false_negative_rate": residual[0], "residual_false_positive_rate": residual[1],
-        "enough": enough,
+        "enough": enough[0], "enough_audited": enough[1] if audit else None,
     }  # fmt: skip
-    row["warning"] = warning(row, params.determinant_limit)
+    row["warning"] = warning(row, params)
     return after
+
+
+def _residual(after: Average, counts: AppealCounts, params: AppealsParams, judge: JudgeErrors) -> tuple[float | None, float | None]:
+    """Smoothed rates of the rewards after recovery; what is not known before is not known after."""
+    put = counts.appealed + counts.abstained
+    decided = params.probability * (counts.appealed / put if put else 1.0)  # what the judge leaves open is not recovered
+    negative, positive = residual_rates(after.false_negative or 0.0, after.false_positive or 0.0, decided, judge)
+    return None if after.false_negative is None else negative, None if after.false_positive is None else positive
 
 
 def _counts(says: Sequence[Said], params: AppealsParams) -> AppealCounts:
@@ -117,47 +131,42 @@ def _counts(says: Sequence[Said], params: AppealsParams) -> AppealCounts:
 
 
 def _judged(average: Average, says: Sequence[Said]) -> Average:
-    """With what the oracle says of the judge."""
-    both = [(one.oracle, one.upheld) for one in says if one.oracle is not None and one.upheld is not None]
+    """With what the oracle says of the judge, on appealed and on audited answers."""
+
+    def with_pairs(before: Judged, pairs: list[tuple[bool, bool]]) -> Judged:
+        right, wrong = [accepts for is_right, accepts in pairs if is_right], [accepts for is_right, accepts in pairs if not is_right]
+        return before[0] + sum(right), before[1] + len(right), before[2] + sum(wrong), before[3] + len(wrong)
+
+    both = [(one.appealed, (one.oracle, one.upheld)) for one in says if one.oracle is not None and one.upheld is not None]
     return replace(
         average,
-        right_accepted=average.right_accepted + both.count((True, True)),
-        right_judged=average.right_judged + sum(right for right, _ in both),
-        wrong_accepted=average.wrong_accepted + both.count((False, True)),
-        wrong_judged=average.wrong_judged + sum(not right for right, _ in both),
+        appealed=with_pairs(average.appealed, [pair for appealed, pair in both if appealed]),
+        audited=with_pairs(average.audited, [pair for appealed, pair in both if not appealed]),
     )
 
 
-def _errors(params: AppealsParams, average: Average) -> JudgeErrors | None:
+def _errors(params: AppealsParams, judged: Judged) -> JudgeErrors | None:
     """The judge's error rates that are taken out of the estimate; those of a perfect one until enough is known to measure them. None
     where measured ones show that it does not tell right from wrong."""
     if isinstance(params.judge_rates, JudgeRates):
         return JudgeErrors(params.judge_rates.true_positive, params.judge_rates.false_positive)
-    counts = (average.right_accepted, average.right_judged, average.wrong_accepted, average.wrong_judged)
     try:
-        return measured_judge_errors(*counts, minimum=params.minimum_judged) or JudgeErrors()
+        return measured_judge_errors(*judged, minimum=params.minimum_judged) or JudgeErrors()
     except ValueError:
         return None
 
 
-def _enough(counts: AppealCounts, found: Estimate, params: AppealsParams) -> bool:
-    """Whether the false-negative rate of this batch may move the average: enough were judged, or all there were."""
-    whole = counts.appealed == counts.rule_negatives
-    right = (found.false_negatives or 0.0) + counts.rule_positives
-    return found.false_negative_rate is not None and (whole or counts.appealed >= params.minimum_judged) and right >= params.minimum_right
-
-
-def _averaged(average: Average, found: Estimate, params: AppealsParams, counts: AppealCounts, enough: bool) -> Average:
-    if average.false_negative is None and params.initial_false_negative_rate is not None:
-        average = replace(average, false_negative=params.initial_false_negative_rate)
-    if enough and found.false_negative_rate is not None:
-        average = replace(average, false_negative=smooth(average.false_negative, found.false_negative_rate, params.decay))
-    if params.audit_probability == 0:
-        return replace(average, false_positive=params.assumed_false_positive_rate)
-    whole = counts.audited == counts.rule_positives > 0
-    if found.false_positive_rate is not None and (whole or counts.audited >= params.minimum_judged):
-        average = replace(average, false_positive=smooth(average.false_positive, found.false_positive_rate, params.decay))
-    return average
+def _enough(counts: AppealCounts, found: Estimate, params: AppealsParams) -> tuple[bool, bool]:
+    """Whether this batch may move the averages of the false-negative and of the false-positive rate: enough were judged, or all there
+    were, and enough answers were right, or wrong. The second rests on the appeals too: they tell how many of the rejected are wrong."""
+    missed, passed = found.false_negatives or 0.0, found.false_positives or 0.0
+    appealed = counts.appealed == counts.rule_negatives or counts.appealed >= params.minimum_judged
+    audited = counts.audited > 0 and (counts.audited == counts.rule_positives or counts.audited >= params.minimum_judged)
+    right, wrong = missed + counts.rule_positives - passed, passed + counts.rule_negatives - missed
+    return (
+        found.false_negative_rate is not None and appealed and right >= params.minimum_right,
+        found.false_positive_rate is not None and appealed and audited and wrong >= params.minimum_right,
+    )
 
 
 def _with_deviation(average: Average, says: Sequence[Said], decay: float) -> Average:
@@ -167,7 +176,7 @@ def _with_deviation(average: Average, says: Sequence[Said], decay: float) -> Ave
     return replace(average, deviation=smooth(average.deviation, float(np.std(rewards)), decay))
 
 
-def warning(row: Row, determinant_limit: float) -> str | None:
+def warning(row: Row, params: AppealsParams) -> str | None:
     """What a person should look at, in one sentence; None where nothing is amiss."""
     found = []
     judged = row["examined_negatives"] + row["examined_positives"]
@@ -175,11 +184,21 @@ def warning(row: Row, determinant_limit: float) -> str | None:
         found.append(f"{row['judge']} decided only {judged} of {judged + row['judge_abstentions']} answers that were put before it")
     if not row["enough"] and row["smoothed_rate"] is not None:
         found.append(f"too little evidence ({row['examined_negatives']} judged), so the average of {row['smoothed_rate']:.3f} stands")
-    rate, low, high, carried = (row[name] for name in ("false_negative_rate", "false_negative_low", "false_negative_high", "carried_rate"))
-    if row["enough"] and carried is not None and low is not None and not low <= carried <= high:
-        found.append(f"the false-negative rate is {rate:.3f} [{low:.3f}, {high:.3f}], away from the average of {carried:.3f}")
+    if row["enough"] and row["carried_rate"] is not None and _has_drifted(row, params.confidence):
+        rate, low, high = (row[f"false_negative_{name}"] for name in ("rate", "low", "high"))
+        found.append(f"the false-negative rate is {rate:.3f} [{low:.3f}, {high:.3f}], away from the average of {row['carried_rate']:.3f}")
     if row["smoothed_rate"] is not None:
         determinant = 1 - row["smoothed_rate"] - (row["smoothed_false_positive_rate"] or 0.0)
-        if determinant < determinant_limit:
-            found.append(f"1 - false-positive - false-negative rate is {determinant:.3f}, below {determinant_limit:g}: verdicts say little")
+        if determinant < params.determinant_limit:
+            limit = f"{params.determinant_limit:g}"
+            found.append(f"1 - false-positive - false-negative rate is {determinant:.3f}, below {limit}: verdicts say little")
     return "; ".join(found) or None
+
+
+def _has_drifted(row: Row, confidence: float) -> bool:
+    """Whether the average is further from this batch's interval than chance puts two batches of one rate apart: the interval is for the
+    rate that this batch has realised, and at q = 1 nothing but a point."""
+    rate = row["carried_rate"]
+    right = (row["false_negatives"] or 0.0) + row["rule_positives"]
+    chance = NormalDist().inv_cdf((1 + confidence) / 2) * math.sqrt(rate * (1 - rate) / max(right, 1.0))
+    return not row["false_negative_low"] - chance <= rate <= row["false_negative_high"] + chance

@@ -108,20 +108,26 @@ class AppealsEstimator:
     cells: int = 1024
     """Of the grid of the share's posterior."""
 
-    def estimate(self, counts: AppealCounts, judge: JudgeErrors | None = None, seed: int = 0) -> Estimate:
-        """Both rates of one batch. `judge`: the judge's own errors, as far as known (None: it makes none)."""
+    def estimate(
+        self, counts: AppealCounts, judge: JudgeErrors | None = None, seed: int = 0, auditor: JudgeErrors | None = None
+    ) -> Estimate:
+        """Both rates of one batch. `judge`: the judge's own errors on appealed answers, as far as known (None: it makes none);
+        `auditor`: those on audited ones, which are other answers (None: the same)."""
         arrays = {name: np.asarray([value]) for name, value in asdict(counts).items()}
-        found = self.estimate_batches(arrays, judge or JudgeErrors(), np.random.default_rng(seed))
+        found = self.estimate_batches(arrays, judge or JudgeErrors(), np.random.default_rng(seed), auditor)
         values = {name: None if np.isnan(value[0]) else float(value[0]) for name, value in found.items()}
         return Estimate(**values, false_positive_source="audit" if counts.audited else "assumed")
 
-    def estimate_batches(self, counts: Mapping[str, Array], judge: JudgeErrors, generator: np.random.Generator) -> dict[str, Floats]:
+    def estimate_batches(
+        self, counts: Mapping[str, Array], judge: JudgeErrors, generator: np.random.Generator, auditor: JudgeErrors | None = None
+    ) -> dict[str, Floats]:
         """The same for many batches at once, as simulations need it.
 
         counts: the fields of AppealCounts as arrays, (batches,), not checked. Returns the numbers of Estimate, (batches,), nan for None.
         """
         positives, negatives, audited = counts["rule_positives"], counts["rule_negatives"], counts["audited"] > 0
-        refusing = JudgeErrors(1 - judge.false_positive, 1 - judge.true_positive)
+        auditor = auditor or judge
+        refusing = JudgeErrors(1 - auditor.false_positive, 1 - auditor.true_positive)
         rejected = self._count(negatives, counts["appealed"], counts["upheld"], judge, generator)
         missed = horvitz_thompson(counts["upheld"], counts["appealed"], counts["abstained"], counts["probability"], judge)
         passed = horvitz_thompson(counts["refused"], counts["audited"], counts["audit_abstained"], counts["audit_probability"], refusing)
@@ -138,6 +144,7 @@ class AppealsEstimator:
 
         rate = _ratio(false_negatives + self.alpha, false_negatives + positives - false_positives + self.alpha + self.beta, np.nan)
         other = _ratio(false_positives, false_positives + negatives - false_negatives, self.assumed_false_positive_rate)
+        other = np.where(audited & (false_positives + negatives - false_negatives <= 0), np.nan, other)  # nothing wrong to be accepted
         low, high = _interval(rejected, accepted, positives)
         other_low, other_high = _interval(accepted, rejected, negatives)
         known = (counts["appealed"] > 0) | ((negatives == 0) & (positives > 0))

@@ -1,6 +1,6 @@
 """What the estimates of one iteration hand to the next: moving averages, and counts of the judge's own errors.
 
-A small JSON file beside each policy. Python writes a float with as many digits as it needs, so that reading gives the same bits and
+A small JSON file for each iteration. Python writes a float with as many digits as it needs, so that reading gives the same bits and
 a resumed run goes on exactly.
 """
 
@@ -10,8 +10,12 @@ from pathlib import Path
 
 Key = tuple[str, str]
 """(environment, verifier)."""
-FILE = Path("noise/state.json")
-"""Beside a policy, in its model folder."""
+FILE = "state.json"
+"""Its name in data/noise/K: what iteration K finds. (Not beside the policies: to measure a rule makes no policy anew.)"""
+
+
+Judged = tuple[int, int, int, int]
+"""Right answers that the judge accepts, right ones judged, wrong ones accepted, wrong ones judged."""
 
 
 @dataclass(frozen=True)
@@ -22,11 +26,10 @@ class Average:
     false_positive: float | None = None
     deviation: float | None = None
     """Of observed rewards."""
-    right_accepted: int = 0
-    """Answers that an oracle calls right and the judge accepted; the others likewise. Of all iterations so far."""
-    right_judged: int = 0
-    wrong_accepted: int = 0
-    wrong_judged: int = 0
+    appealed: Judged = (0, 0, 0, 0)
+    """Of appealed answers that an oracle decides too, in all iterations so far."""
+    audited: Judged = (0, 0, 0, 0)
+    """Likewise of audited ones, which are answers of another kind: the rule has accepted them."""
 
 
 @dataclass(frozen=True)
@@ -48,6 +51,8 @@ class NoiseState:
         """From a file that `write` made. Raises ValueError, naming it, for anything else."""
         try:
             rows = json.loads(path.read_text(encoding="utf-8"))
+            for row in rows:
+                row |= {name: tuple(map(int, row[name])) for name in ("appealed", "audited")}
             return cls({(row.pop("environment"), row.pop("verifier")): Average(**row) for row in rows})
         except (OSError, ValueError, TypeError, KeyError, AttributeError) as error:
             raise ValueError(f"{path}: not a state of noise estimates ({error}); run the stage that makes it again") from error

@@ -24,11 +24,11 @@ from assay.verifiers.verdicts import Finding
 
 @dataclass(frozen=True)
 class Asked:
-    """What the judge cost, by environment."""
+    """What the judge cost, by (environment, rule)."""
 
     name: str
-    calls: dict[str, int] = field(default_factory=dict)
-    tokens: dict[str, int] = field(default_factory=dict)
+    calls: dict[tuple[str, str], int] = field(default_factory=dict)
+    tokens: dict[tuple[str, str], int] = field(default_factory=dict)
 
 
 def observe(
@@ -100,17 +100,18 @@ def _put_before(
     oracle = verdicts.slice(count).filter(pc.equal(verdicts.slice(count)["role"], "oracle"))
     truth = dict(zip(oracle["trajectory_id"].to_pylist(), oracle["verdict"].to_pylist(), strict=True))
     ids, task_ids, answers = rule["trajectory_id"].to_pylist(), trajectories["task_id"].to_pylist(), rule["answer"].to_pylist()
-    by_environment: dict[str, list[int]] = {}
+    rules = rule["verifier"].to_pylist()
+    apart: dict[tuple[str, str], list[int]] = {}
     for row in chosen.tolist():
-        by_environment.setdefault(tasks[task_ids[row]].environment, []).append(row)
+        apart.setdefault((tasks[task_ids[row]].environment, rules[row]), []).append(row)
     upheld, found = np.full(count, -1, dtype=np.int8), {}
     calls, tokens = {}, {}
-    for environment, rows in sorted(by_environment.items()):
+    for key, rows in sorted(apart.items()):
         cases = [case_of(ids[row], tasks[task_ids[row]], answers[row], truth.get(ids[row])) for row in rows]
         for row, finding in zip(rows, judge.decide(cases), strict=True):
             found[row] = finding
             upheld[row] = {"correct": 1, "wrong": 0, "abstain": -1}[finding.verdict]
-        calls[environment], tokens[environment] = judge.cost.calls, judge.cost.tokens
+        calls[key], tokens[key] = judge.cost.calls, judge.cost.tokens
     asked = Asked(judge.name, calls, tokens)  # an endpoint that was down knows its model's name only now
     return upheld, _judge_rows(judge, [found[row] for row in chosen.tolist()], rule.take(pa.array(chosen))), asked
 

@@ -7,6 +7,7 @@ import pytest
 import yaml
 
 from assay.params import STAGE_SECTIONS, ParameterError, Params, load_params, read_stage_view, write_stage_views
+from assay.params.loading import UNSEEN, stage_view
 
 ROOT = Path(__file__).parents[2]
 
@@ -112,7 +113,10 @@ def test_stage_views_hold_what_a_stage_may_read_and_nothing_else(tmp_path):
         content = json.loads((tmp_path / f"{stage}.json").read_text())
         assert set(content) == set(sections)
         back = read_stage_view(tmp_path / f"{stage}.json")
-        assert all(getattr(back, section) == getattr(params, section) for section in sections)
+        hidden = {key for section, key in UNSEEN.get(stage, ())}
+        whole = back.verification.model_copy(update={key: getattr(params.verification, key) for key in hidden})
+        seen = back.model_copy(update={"verification": whole})
+        assert all(getattr(seen, section) == getattr(params, section) for section in sections)
 
 
 @pytest.mark.parametrize(
@@ -157,6 +161,14 @@ def test_execution_settings_are_in_no_stage_view():
 def test_every_other_section_is_read_by_some_stage():
     read = {section for sections in STAGE_SECTIONS.values() for section in sections}
     assert set(Params.model_fields) - read == {"execution", "last_policy"}
+
+
+def test_appeals_and_noise_are_invisible_to_stages_that_verify_no_training_sample(tmp_path):
+    root = project(tmp_path, {"verification": {"appeals": {"enabled": True}, "noise": {"type": "independent"}}})
+    for stage in ("generate", "finish"):
+        view = stage_view(load_params(root), stage)["verification"]
+        assert "rule" in view and not {"appeals", "noise"} & set(view)
+    assert stage_view(load_params(root), "verify")["verification"]["appeals"]["enabled"]
 
 
 def test_a_verifier_parameter_is_invisible_to_sampling_and_warm_start():

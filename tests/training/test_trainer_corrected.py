@@ -39,7 +39,7 @@ def batch_with(advantage, rewards=REWARDS, noise_columns=None, abstain=(), **mor
     verdicts = make_verdicts(trajectories, rewards, abstain=abstain)
     noise = None if noise_columns is None else noise_of(trajectories, verdicts, **noise_columns)
     lines = []
-    batch = assemble_batch(trajectories, verdicts, params_with(advantage, **more), noise=noise, progress=lines.append)
+    batch = assemble_batch(trajectories, verdicts, params_with(advantage, **more), noise=noise, note=lines.append)
     return batch, lines
 
 
@@ -85,6 +85,15 @@ def test_without_an_estimate_rows_get_their_controls_advantage_and_it_is_said():
     batch, lines = batch_with({"type": "forward"}, noise_columns={}, verification=APPEALS)
     assert batch["advantage"].to_pylist() == pytest.approx(REWARDS)
     assert any("no estimate of test's error rates yet" in line for line in lines)
+    assert batch["used_false_negative_rate"].null_count == 12
+    # A false-positive rate that is not known yet keeps nobody from forward weights.
+    columns = {"smoothed_rate": 0.2}
+    batch, lines = batch_with({"type": "forward", "false_positive_rate": "estimated"}, noise_columns=columns, verification=APPEALS)
+    assert batch["advantage"].to_pylist()[:2] == pytest.approx([0.2, -0.8], abs=1e-6) and lines == []
+    # Nor is one that recovery found unknown taken for 0.
+    columns |= {"residual_false_negative_rate": 0.1}
+    batch, lines = batch_with({"type": "backward"}, noise_columns=columns, verification=APPEALS)
+    assert batch["advantage"].equals(batch["control_advantage"]) and len(lines) == 1
 
 
 def test_an_estimated_determinant_below_its_minimum_is_raised_and_said():
@@ -92,14 +101,23 @@ def test_an_estimated_determinant_below_its_minimum_is_raised_and_said():
     columns = {"smoothed_rate": 0.7, "smoothed_false_positive_rate": 0.4}
     batch, lines = batch_with({"type": "backward"}, noise_columns=columns, verification=APPEALS)
     assert batch["advantage"][0].as_py() == pytest.approx(1 / 0.05, rel=1e-5)
-    assert any("1 - both rates is -0.100, raised to minimum_determinant 0.05" in line for line in lines)
+    assert lines == ["sums: minimum_determinant 0.05 stands in for 1 - both rates, which is -0.100"]
+    assert batch["used_determinant"].to_pylist() == pytest.approx([0.05] * 12)
+    assert batch["used_false_negative_rate"].to_pylist() == pytest.approx([0.7] * 12)
+    # Forward weights divide by nothing.
+    _, lines = batch_with({"type": "forward"}, noise_columns=columns, verification=APPEALS)
+    assert lines == []
 
 
 def test_scales_divide_advantage_and_control_alike():
     columns = {"smoothed_rate": 0.2, "smoothed_false_positive_rate": 0.1, "smoothed_deviation": 0.35}
     batch, _ = batch_with({"type": "backward", "scale": "ema"}, noise_columns=columns, verification=APPEALS)
     assert batch["advantage"][0].as_py() == pytest.approx(1 / 0.7 / (0.35 / 0.7), rel=1e-6)
-    assert batch["control_advantage"][0].as_py() == pytest.approx(1 / (0.35 / 0.7), rel=1e-6)
+    # The scale is a deviation of corrected rewards, the control's one of observed ones: the correction divides out.
+    assert batch["control_advantage"].equals(batch["advantage"])
+    lagging = columns | {"carried_rate": 0.2, "carried_false_positive_rate": 0.1, "carried_deviation": 0.7}
+    batch, _ = batch_with({"type": "backward", "scale": "ema", "lag": 1}, noise_columns=lagging, verification=APPEALS)
+    assert batch["advantage"][0].as_py() == pytest.approx(1 / 0.7, rel=1e-6)
     for scale, value in (("determinant", 0.7), ("one_minus_false_negative_rate", 0.8), (2.0, 2.0)):
         batch, _ = batch_with({"type": "forward", "scale": scale, **GIVEN})
         assert batch["advantage"].to_pylist()[:2] == pytest.approx([0.2 / value, -0.8 / value], rel=1e-6)
@@ -107,6 +125,18 @@ def test_scales_divide_advantage_and_control_alike():
     batch, _ = batch_with({"type": "direct", "scale": 2.0})
     assert batch["advantage"].to_pylist() == pytest.approx([reward / 2 for reward in REWARDS])
     assert batch["control_advantage"].null_count == 12
+
+
+def test_penalty_and_clip_change_no_advantage(tmp_path):
+    """A6, test 15: the correction comes before them."""
+    plain, _ = batch_with({"type": "forward", **GIVEN})
+    trajectories = make_trajectories(3, 4)
+    options = {"advantage": {"type": "forward", **GIVEN}, "grpo": {}, "loss": {"clip_low": 0.5, "clip_high": 0.9}}
+    params = make_params(training=options | {"divergence": {"coefficient": 0.3}})
+    reference = make_policy(tmp_path / "policy")
+    batch = assemble_batch(trajectories, make_verdicts(trajectories, REWARDS), params, reference=reference)
+    assert batch["reference_logprobs"].null_count == 0
+    assert batch["advantage"].equals(plain["advantage"]) and batch["token_advantages"].null_count == 12
 
 
 def test_abstained_rows_have_neither_advantage_nor_control():
@@ -121,7 +151,9 @@ def test_a_correction_that_is_off_changes_no_bit():
     """Rates of 0: backward is leave-one-out, element by element."""
     plain, _ = batch_with({"type": "leave_one_out"})
     off, _ = batch_with({"type": "backward", "false_positive_rate": 0.0, "false_negative_rate": 0.0})
-    assert off.drop_columns("control_advantage").equals(plain.drop_columns("control_advantage"))
+    of_corrections = [name for name in off.column_names if name.startswith(("control_", "used_"))]
+    assert off.drop_columns(of_corrections).equals(plain.drop_columns(of_corrections))
+    assert all(plain[name].null_count == len(plain) for name in of_corrections)
 
 
 def test_updates_carry_the_audit(tmp_path):

@@ -13,8 +13,8 @@ from assay.verifiers.observation import Asked
 
 TASK = Task.create("sums", "train", "1 + 1 = ?", "2", "string_match")
 TASKS = {TASK.task_id: TASK}
-ASKED = Asked("numeric", {"sums": 12}, {"sums": 0})
 KEY = ("sums", "string_match")
+ASKED = Asked("numeric", {KEY: 12}, {KEY: 0})
 
 
 def tables(*rows):
@@ -142,14 +142,42 @@ def test_errors_of_the_judge_are_taken_out_of_the_estimate():
     assert (measured["judge_true_positive_rate"], measured["judge_false_positive_rate"]) == (0.9, 0.05)
     assert measured["false_negative_rate"] == pytest.approx(0.25, abs=1e-4)
     average = after.averages[KEY]
-    assert (average.right_accepted, average.right_judged, average.wrong_accepted, average.wrong_judged) == (45, 50, 40, 800)
+    assert (average.appealed, average.audited) == ((45, 50, 40, 800), (0, 0, 0, 0))
+
+
+def test_the_judges_errors_on_audited_answers_are_not_those_on_appealed_ones():
+    """An answer that the rule has accepted is easy to accept: audits must not make the judge look better on appeals."""
+    rows = ((400, True, True, False, True, True), (20, False, True, True, False, True), (20, False, True, True, False, False),
+            (400, False, False, True, False, False))  # fmt: skip
+    row, after = estimated(*rows, probability=1.0, audit_probability=1.0, judge_rates="measured")
+    assert after.averages[KEY].appealed == (20, 40, 0, 400) and after.averages[KEY].audited == (400, 400, 0, 0)
+    assert row["judge_true_positive_rate"] == 0.5
+    assert row["false_negative_rate"] == pytest.approx(40 / 440, rel=1e-3) == pytest.approx(row["true_false_negative_rate"], rel=1e-3)
+
+
+def test_a_false_positive_rate_needs_to_know_how_many_answers_are_wrong():
+    state = NoiseState({KEY: Average(false_negative=0.1, false_positive=0.05)})
+    # One appeal, upheld: were all of the rejected right, every wrong answer would be an accepted one.
+    rows = ((270, True, None, False, False, None), (27, True, None, False, True, True), (3, True, None, False, True, False),
+            (1, False, None, True, False, True), (9, False, None, False, False, None))  # fmt: skip
+    row, after = estimated(*rows, state=state, audit_probability=0.1)
+    assert (row["enough"], row["enough_audited"]) == (False, False)
+    assert after.averages[KEY].false_positive == row["smoothed_false_positive_rate"] == 0.05
+    # Nothing wrong at all: there is no rate, and none that is assumed goes into the average.
+    rows = ((270, True, None, False, False, None), (30, True, None, False, True, True))
+    row, after = estimated(*rows, state=state, audit_probability=0.1, assumed_false_positive_rate=0.4)
+    assert (row["false_positive_rate"], row["false_positive_source"], row["enough_audited"]) == (None, "audit", False)
+    assert after.averages[KEY].false_positive == 0.05
+    # Audits that the draw has not come to: assumed, and said so.
+    row, _ = estimated(*batch(), audit_probability=0.1, assumed_false_positive_rate=0.1)
+    assert (row["false_positive_rate"], row["false_positive_source"]) == (0.1, "assumed")
 
 
 def test_a_judge_that_does_not_tell_right_from_wrong_is_no_evidence():
     rows = ((100, True, True, False, False, None), (30, False, True, True, False, False), (30, False, False, True, False, True))
     row, after = estimated(*rows, state=NoiseState({KEY: Average(false_negative=0.3)}), probability=1.0, judge_rates="measured")
     assert (row["false_negative_rate"], row["enough"], row["smoothed_rate"], row["judge_abstentions"]) == (None, False, 0.3, 60)
-    assert after.averages[KEY].wrong_accepted == 30
+    assert after.averages[KEY].appealed == (0, 30, 30, 30)
 
 
 def test_recovered_appeals_leave_less_noise():
@@ -159,6 +187,8 @@ def test_recovered_appeals_leave_less_noise():
     assert row["residual_false_positive_rate"] == 0.0
     row, _ = estimated(*batch())
     assert row["residual_false_negative_rate"] is None
+    row, _ = estimated(*batch(), recover=True, audit_probability=0.5)  # no audit came: unknown stays unknown
+    assert (row["smoothed_false_positive_rate"], row["residual_false_positive_rate"]) == (None, None)
 
 
 def test_drift_and_a_rule_that_says_little_are_warned_of():
@@ -169,6 +199,17 @@ def test_drift_and_a_rule_that_says_little_are_warned_of():
     assert "1 - false-positive - false-negative rate is -0.400" in row["warning"]
 
 
+def test_chance_between_batches_of_one_rate_is_no_drift():
+    """At q = 1 the interval of a batch is a point."""
+    state = NoiseState({KEY: Average(false_negative=30 / 130)})
+    rows = ((100, True, True, False, False, None), (34, False, True, True, False, True), (200, False, False, True, False, False))
+    row, _ = estimated(*rows, state=state, probability=1.0)
+    assert row["false_negative_high"] - row["false_negative_low"] < 1e-6
+    assert row["warning"] is None
+    row, _ = estimated((100, True, True, False, False, None), (80, False, True, True, False, True), state=state, probability=1.0)
+    assert "away from the average of 0.231" in row["warning"]
+
+
 def test_without_appeals_only_the_deviation_is_averaged():
     verdicts, trajectories = tables(*batch())
     table, after = estimate_appeals(verdicts, TASKS, trajectories, AppealsParams(), NoiseState(), None)
@@ -176,3 +217,5 @@ def test_without_appeals_only_the_deviation_is_averaged():
     assert (row["against"], row["smoothed_rate"], row["judge"]) == ("oracle", None, None)
     assert row["smoothed_deviation"] == pytest.approx((0.1 * 0.9) ** 0.5)
     assert after.averages == {KEY: Average(deviation=row["smoothed_deviation"])}
+    (row,) = estimate_appeals(verdicts, TASKS, trajectories, AppealsParams(), after, None)[0].to_pylist()
+    assert row["carried_deviation"] == after.averages[KEY].deviation

@@ -140,7 +140,7 @@ def test_an_upheld_appeal_is_stored_and_rewarded_only_where_it_is_recovered():
         assert [(row["trajectory_id"], row["verifier"], row["verdict"]) for row in judged] == [
             ("t1", "scripted", "correct"), ("t2", "scripted", "wrong"), ("t3", "scripted", "wrong"),
         ]  # fmt: skip
-        assert (asked.calls, asked.tokens) == ({"halves": 3}, {"halves": 30})
+        assert (asked.calls, asked.tokens) == ({("halves", "string_match"): 3}, {("halves", "string_match"): 30})
         assert [case.truth for case in judge.asked] == [True, False, False]
         assert {(case.question, case.gold) for case in judge.asked} == {("1/4 + 1/4 = ?", "1/2")}
 
