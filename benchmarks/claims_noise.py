@@ -21,6 +21,7 @@ from typing import Any
 import numpy as np
 import yaml
 
+from assay.trajectories import content_hash
 from benchmarks.noise_bandit import format_rows, run_bandit, run_tabular
 from benchmarks.workspace import ROOT, Workspace, copy_project
 
@@ -167,10 +168,10 @@ def paired(by: dict[tuple[str, int], dict[str, Any]], seeds: list[int], arm: str
 
 
 def language(arguments: argparse.Namespace) -> None:
-    folder, results = arguments.folder, []
+    folder = arguments.folder
     for seed in arguments.seeds:
         for arm in arguments.arms:
-            file = folder / "results" / f"{seed}-{arm}-{arguments.rounds}.json"
+            file = result_file(folder, arm, seed, arguments.rounds)
             if not file.is_file():
                 workspace = prepare(folder, seed)
                 command = [
@@ -178,11 +179,22 @@ def language(arguments: argparse.Namespace) -> None:
                     str(arguments.rounds), "--workspace", str(workspace.root), "--result", str(file),
                 ]  # fmt: skip
                 subprocess.run(command, cwd=ROOT, env=workspace.environment(), check=True, stdout=subprocess.DEVNULL)
-            results.append(json.loads(file.read_text()))
-            print(f"seed {seed}  {arm:<22} pass@1 {results[-1]['pass@1']:.3f}  {results[-1]['seconds']:.0f} s", flush=True)
+            found = json.loads(file.read_text())
+            print(f"seed {seed}  {arm:<22} pass@1 {found['pass@1']:.3f}  {found['seconds']:.0f} s", flush=True)
             CLAIMS.mkdir(parents=True, exist_ok=True)
-            (CLAIMS / "noise_language.md").write_text(language_table(results, arguments.rounds), encoding="utf-8")
-    print(language_table(results, arguments.rounds))
+            (CLAIMS / "noise_language.md").write_text(language_table(results(folder, arguments.rounds), arguments.rounds), encoding="utf-8")
+    print(language_table(results(folder, arguments.rounds), arguments.rounds))
+
+
+def result_file(folder: Path, arm: str, seed: int, rounds: int) -> Path:
+    """Named by all parameters of the arm: other ones are another result."""
+    return folder / "results" / f"{seed}-{arm}-{content_hash(yaml.safe_dump(parameters(arm, seed, rounds)), length=8)}.json"
+
+
+def results(folder: Path, rounds: int) -> list[dict[str, Any]]:
+    """All results in the folder that were made with today's parameters, of this call or an earlier one."""
+    found = [json.loads(file.read_text()) for file in sorted((folder / "results").glob("*.json"))]
+    return [row for row in found if row["rounds"] == rounds and result_file(folder, row["arm"], row["seed"], rounds).is_file()]
 
 
 def worker(arguments: argparse.Namespace) -> None:
