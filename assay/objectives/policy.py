@@ -16,6 +16,9 @@ LARGEST_LOG_RATIO = 20.0
 """Log ratios are cut at +-20 before `exp`: e^20 is far beyond every clip, and overflow would turn into NaN gradients.
 """
 
+LARGEST_LOG_SEQUENCE_RATIO = 10.0
+"""The same for the ratio of a sequence, a geometric mean over its tokens."""
+
 
 class PolicyLossError(ValueError):
     """Options of a policy loss that do not fit together."""
@@ -61,6 +64,34 @@ def clipped(
         loss = torch.where(advantages < 0, torch.minimum(loss, -dual_clip * advantages), loss)
     with torch.no_grad():
         low, high = (r < 1 - clip_low) & (advantages < 0), (r > 1 + clip_high) & (advantages > 0)
+    return Surrogate(loss, low, high)
+
+
+def sequence_clipped(
+    logprobs: torch.Tensor,
+    old_logprobs: torch.Tensor,
+    advantages: torch.Tensor,
+    mask: torch.Tensor,
+    *,
+    clip_low: float = 3e-4,
+    clip_high: float = 4e-4,
+) -> Surrogate:
+    """GSPO: -min(s A, clip(s, 1 - clip_low, 1 + clip_high) A) with one ratio for each row, s = exp(mean over its unmasked
+    tokens of log pi - log pi_old).
+
+    In its token form, s times a factor of value 1 that bears the token's gradient: loss (rows, tokens), so that advantages
+    may differ by token, and each token's gradient is -s A. Aggregated by sequence_mean it is the sequence form exactly. The
+    log of s is cut at +-10. Clips lie far closer to 1 than for token ratios, whose noise a mean of logs averages out.
+    Source: GSPO (arXiv 2507.18071) eq. 5, 7, token form eq. 13, 14.
+    """
+    gap = logprobs.detach() - old_logprobs
+    kept = torch.where(mask, gap, torch.zeros_like(gap))
+    log_s = kept.sum(-1, keepdim=True) / mask.sum(-1, keepdim=True).clamp(min=1)
+    log_token = torch.where(mask, logprobs - logprobs.detach(), torch.zeros_like(logprobs)) + log_s
+    s = torch.exp(log_token.clamp(-LARGEST_LOG_SEQUENCE_RATIO, LARGEST_LOG_SEQUENCE_RATIO))
+    loss = torch.maximum(-s * advantages, -s.clamp(1 - clip_low, 1 + clip_high) * advantages)
+    with torch.no_grad():
+        low, high = (s < 1 - clip_low) & (advantages < 0), (s > 1 + clip_high) & (advantages > 0)
     return Surrogate(loss, low, high)
 
 
