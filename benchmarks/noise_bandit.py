@@ -4,15 +4,16 @@
 
 Softmax policies trained by group policy gradients, groups of 8, one on-policy step per batch, with plain SGD and with Adam, with and
 without a penalty towards the start (coefficient x KL(policy || start), its exact gradient). For each it prints the expected accuracy of
-the last policy (exact: a sum over actions, not a sample) and the median update at which .8 is reached; then the mean accuracy over all
-updates, and differences paired by seed. Intervals are 95 % t intervals over seeds. Arms of one seed share the start, the batches of
-contexts and the uniforms behind actions and flips.
+the last policy (exact: a sum over actions, not a sample), and differences paired by seed. Intervals are 95 % t intervals over seeds. Arms
+of one seed share the start, the batches of contexts and the uniforms behind actions, flips, appeals and the judge's errors. The arms are
+in noise_arms.py.
 
 What the theory says to expect: noise and both corrections have one expected direction, so no arm stalls while c = 1 - fpr - fnr > 0;
 backward is the matched control over c, so under Adam they tie without a penalty, and with one the control's penalty is 1 / c too strong:
 it goes to the limit of rewards of strength c (so does forward at scale 1), backward and forward at scale c to that of strength 1. The
 z-score changes the strength in its own way. Under SGD backward has the control's learning rate over c. Direct and forward have no
-baseline, so a variance that is large where most answers are right (direct) or wrong (forward).
+baseline, so a variance that is large where most answers are right (direct) or wrong (forward). Appeals raise c itself, to
+(1 - fpr) (1 - q judge's fpr) - fnr (1 - q judge's tpr): much where right answers are lost, little, or less than nothing, where fnr is 0.
 """
 
 import argparse
@@ -25,13 +26,11 @@ from typing import Any
 import numpy as np
 
 from assay.evaluation.estimators import mean_with_interval
-from assay.objectives.advantages import group_zscore
-from assay.objectives.corrections import backward_advantages, direct, forward_advantages, leave_one_out_control
+from benchmarks.noise_arms import JUDGE, NAMES, PROBABILITY, Batch, arms
 
 Rows = list[dict[str, Any]]
 Rates = Sequence[tuple[float, float]]
 Say = Callable[[str], None]
-Arm = Callable[[np.ndarray, np.ndarray, np.ndarray, np.ndarray, np.ndarray], np.ndarray]
 
 GROUP = 8
 THRESHOLD = 0.8
@@ -39,20 +38,13 @@ RATES = (
     (0.0, 0.0), (0.0, 0.2), (0.2, 0.0), (0.1, 0.2), (0.2, 0.1), (0.1, 0.5), (0.5, 0.1), (0.1, 0.7), (0.7, 0.1), (0.1, 0.8), (0.8, 0.1),
 )  # fmt: skip
 """(fpr, fnr): c is 1, .8, .7, .4, .2 and .1, mostly lost right answers and mostly accepted wrong ones."""
-ARMS: dict[str, Arm] = {
-    "oracle, z-score": lambda clean, seen, groups, fpr, fnr: group_zscore(clean, groups),
-    "oracle, leave-one-out": lambda clean, seen, groups, fpr, fnr: leave_one_out_control(clean, groups),
-    "noise, z-score": lambda clean, seen, groups, fpr, fnr: group_zscore(seen, groups),
-    "noise, leave-one-out": lambda clean, seen, groups, fpr, fnr: leave_one_out_control(seen, groups),
-    "noise, direct": lambda clean, seen, groups, fpr, fnr: direct(seen),
-    "backward": lambda clean, seen, groups, fpr, fnr: backward_advantages(seen, groups, fpr, fnr),
-    "forward": lambda clean, seen, groups, fpr, fnr: forward_advantages(seen, fnr),
-    "forward, scale c": lambda clean, seen, groups, fpr, fnr: forward_advantages(seen, fnr, fpr=fpr, scale="determinant"),
-}
 PAIRS = (
-    ("noise, z-score", "oracle, z-score"), ("noise, leave-one-out", "oracle, leave-one-out"), ("backward", "noise, leave-one-out"),
-    ("forward", "noise, direct"), ("forward, scale c", "backward"),
+    ("noise, z-score", "oracle, z-score"), ("backward", "noise, leave-one-out"), ("appeals + forward", "noise, direct"),
+    ("forward", "noise, direct"), ("forward", "noise, leave-one-out"), ("appeals", "noise, z-score"),
+    ("appeals + forward", "appeals + direct"),
 )  # fmt: skip
+"""Arms whose difference is taken, seed by seed: of the last policy's accuracy, and of the first three also of the mean over updates."""
+MEANS = PAIRS[:3]
 
 
 @dataclass(frozen=True)
@@ -117,7 +109,7 @@ def train(problem: Problem, rates: Rates, optimizer: str, penalty: float) -> tup
     seeds), a mean over contexts. All arms, rates and seeds go side by side.
     """
     seeds, contexts, actions = problem.start.shape
-    shape = (len(ARMS), len(rates), seeds)
+    shape = (len(NAMES), len(rates), seeds)
     logits = np.broadcast_to(problem.start, (*shape, contexts, actions)).copy()
     step = Adam(logits, problem.rates["adam"]) if optimizer == "adam" else Sgd(logits, problem.rates["sgd"])
     fpr, fnr = (np.reshape([pair[side] for pair in rates], (-1, 1, 1, 1)) for side in (0, 1))
@@ -125,19 +117,26 @@ def train(problem: Problem, rates: Rates, optimizer: str, penalty: float) -> tup
     per_row = [np.broadcast_to(rate, rows).reshape(-1) for rate in (fpr, fnr)]
     ids = np.repeat(np.arange(np.prod(rows[:-1])), GROUP)
     draws = [np.random.default_rng([seed, 2]) for seed in range(seeds)]
+    judges, advantages = [np.random.default_rng([seed, 3]) for seed in range(seeds)], arms()
     this, start, curves = np.arange(seeds)[:, None], log_softmax(problem.start), [accuracy(logits, problem.right)]
     for _ in range(problem.updates):
         # Common random numbers: nothing drawn here depends on the arm or the rates.
         drawn = [draw(generator, problem, contexts) for generator in draws]
         sampled, actions_drawn, flips_drawn = (np.stack(parts) for parts in zip(*drawn, strict=True))
+        asked, judged = (
+            np.broadcast_to(parts, rows).reshape(-1)
+            for parts in np.stack([generator.random((2, problem.groups, GROUP)) for generator in judges], 1)
+        )
         logs = log_softmax(logits[:, :, this, sampled])
         chances = np.exp(logs)
         chosen = (actions_drawn[..., None] >= np.cumsum(chances, -1)[..., None, :-1]).sum(-1)
         right = np.take_along_axis(problem.right[this, sampled][None, None], chosen, -1)
         seen = np.where(right, flips_drawn >= fnr, flips_drawn < fpr).astype(float)
         weights = np.empty(chosen.shape)
-        for arm, advantage in enumerate(ARMS.values()):
-            weights[arm] = advantage(right[arm].astype(float).reshape(-1), seen[arm].reshape(-1), ids, *per_row).reshape(rows)
+        for arm, advantage in enumerate(advantages.values()):
+            clean, observed = right[arm].astype(float).reshape(-1), seen[arm].reshape(-1)
+            batch = Batch(clean, observed, ids, per_row[0], per_row[1], asked, judged, len(rates) * seeds)
+            weights[arm] = advantage(batch).reshape(rows)
         # The score of an action is its one-hot vector minus the policy.
         ascent = summed(weights, chosen, actions) - chances * weights.sum(-1, keepdims=True)
         ascent /= GROUP
@@ -210,7 +209,7 @@ def rows_of(problem: Problem, rates: Rates, optimizer: str, penalty: float, curv
     the last policy's true objective, accuracy - penalty x KL."""
     rows: Rows = []
     best = limit(problem, 1.0, penalty)
-    for (arm, name), (index, (fpr, fnr)) in ((a, r) for r in enumerate(rates) for a in enumerate(ARMS)):
+    for (arm, name), (index, (fpr, fnr)) in ((a, r) for r in enumerate(rates) for a in enumerate(NAMES)):
         curve = curves[arm, index]
         final, area = mean_with_interval(curve[:, -1], bounded=False), mean_with_interval(curve.mean(1), bounded=False)
         objective = mean_with_interval(curve[:, -1] - penalty * divergence[arm, index], bounded=False)
@@ -238,47 +237,44 @@ def limit(problem: Problem, strength: float, penalty: float) -> float | None:
 
 
 def format_rows(rows: Rows) -> str:
-    """Markdown: for each task, optimizer and penalty a table of final accuracies and one of areas and paired differences."""
-    parts, arms = [], list(dict.fromkeys(row["arm"] for row in rows))
+    """Markdown: for each task, optimizer and penalty a table of final accuracies, arms by pairs of rates, and one of paired differences."""
+    updates = ", ".join(f"{count} ({task})" for task, count in dict.fromkeys((row["task"], row["updates"]) for row in rows))
+    parts = [
+        f"Accuracy of the last policy (exact) ± half of its 95 % t interval over {rows[0]['seeds']} seeds. Updates: {updates}; groups of "
+        f"K = {GROUP}, one on-policy step an update. With a penalty, the gradient of coefficient x KL(policy || start) is taken off; its "
+        "limits are the accuracies of the best policy for rewards of that strength. Columns: c = 1 - fpr - fnr (fpr, fnr). Appeals: judge "
+        f"with tpr {JUDGE.true_positive:g} and fpr {JUDGE.false_positive:g}, upheld answers rewarded; every refusal is asked about, or "
+        f"q = {PROBABILITY:g} of them (so also `+ direct`, `+ forward`). Differences are paired by seed: of the last accuracy, and "
+        "of the mean accuracy over all updates, which tells speed."
+    ]
     for task, optimizer, penalty in dict.fromkeys((row["task"], row["optimizer"], row["penalty"]) for row in rows):
         mine = [row for row in rows if (row["task"], row["optimizer"], row["penalty"]) == (task, optimizer, penalty)]
         by = {(row["fpr"], row["fnr"], row["arm"]): row for row in mine}
-        first = mine[0]
-        kind = f"penalty {penalty:g}" if penalty else "no penalty"
-        title = f"{task}, {optimizer}, {kind} ({first['updates']} updates, {first['seeds']} seeds)"
-        objectives = [["c", "fpr", "fnr", *arms]]
-        limits = ["limit, rewards of strength c", "limit, of strength 1"] if penalty else []
-        finals, areas = [["c", "fpr", "fnr", *arms, *limits]], [["c", "fpr", "fnr", *arms, *(f"{x} − {y}" for x, y in PAIRS)]]
-        for fpr, fnr in dict.fromkeys((row["fpr"], row["fnr"]) for row in mine):
-            own = [by[fpr, fnr, arm] for arm in arms]
-            head = [f"{own[0]['determinant']:g}", f"{fpr:g}", f"{fnr:g}"]
-            finals.append([*head, *(_final(row) for row in own), *(f"{own[0][n]:.3f}" for n in ("limit_of_noise", "limit") if penalty)])
-            objectives.append([*head, *(f"{row['objective']:.3f} ± {_half(row, 'objective')}" for row in own)])
-            differences = [_difference(by[fpr, fnr, x], by[fpr, fnr, y]) for x, y in PAIRS]
-            areas.append([*head, *(f"{row['area']:.3f} ± {_half(row, 'area')}" for row in own), *differences])
-        parts += [
-            f"### {title}", "Last policy's accuracy ± 95 % half-width, and (median update at which .8 is reached; – where half never do).",
-            _table(finals), "Mean accuracy over updates, and paired differences of it with their 95 % intervals.", _table(areas),
-        ]  # fmt: skip
+        columns = list(dict.fromkeys((row["fpr"], row["fnr"]) for row in mine))
+        rates = [f"{1 - fpr - fnr:.3g} ({fpr:g}, {fnr:g})" for fpr, fnr in columns]
+        finals = [["final accuracy", *rates]]
+        finals += [[arm, *(f"{by[*column, arm]['final']:.3f} ± {_half(by[*column, arm])}" for column in columns)] for arm in NAMES]
         if penalty:
-            parts += ["The last policy's true objective, accuracy − penalty × KL(policy || start).", _table(objectives)]
+            for label, name in (("limit, strength c", "limit_of_noise"), ("limit, strength 1", "limit")):
+                finals.append([f"*{label}*", *(f"{by[*column, NAMES[0]][name]:.3f}" for column in columns)])
+        differences = [["difference", *rates]]
+        for label, name, pairs in (("final", "final_by_seed", PAIRS), ("mean", "area_by_seed", MEANS)):
+            for one, other in pairs:
+                cells = [_difference(by[*column, one][name], by[*column, other][name]) for column in columns]
+                differences.append([f"{label}: {one} − {other}", *cells])
+        kind = f"penalty {penalty:g}" if penalty else "no penalty"
+        parts += [f"### {task}, {optimizer}, {kind}", _table(finals), _table(differences)]
     return "\n\n".join(parts)
 
 
-def _final(row: dict[str, Any]) -> str:
-    steps = row["updates_to_threshold"]
-    return f"{row['final']:.3f} ± {_half(row, 'final')} ({'–' if steps is None else f'{steps:.0f}'})"
+def _half(row: dict[str, Any]) -> str:
+    return f"{(row['final_high'] - row['final_low']) / 2:.3f}"
 
 
-def _half(row: dict[str, Any], name: str) -> str:
-    return f"{(row[f'{name}_high'] - row[f'{name}_low']) / 2:.3f}"
-
-
-def _difference(row: dict[str, Any], other: dict[str, Any]) -> str:
-    found = mean_with_interval(np.subtract(row["area_by_seed"], other["area_by_seed"]), bounded=False)
+def _difference(one: list[float], other: list[float]) -> str:
+    found = mean_with_interval(np.subtract(one, other), bounded=False)
     # + 0.0: no "-0.000".
-    value, low, high = (round(number, 3) + 0.0 for number in (found.value, found.low, found.high))
-    return f"{value:+.3f} [{low:+.3f}, {high:+.3f}]"
+    return f"{round(found.value, 3) + 0.0:+.3f} ± {(found.high - found.low) / 2:.3f}"
 
 
 def _table(cells: list[list[str]]) -> str:
