@@ -12,8 +12,10 @@ from assay.environments.dataset import DatasetEnvironment
 from assay.environments.rational import RationalEnvironment
 from assay.environments.reasoning_gym import ReasoningGymEnvironment
 from assay.environments.task import SPLITS, Task, TaskError
+from assay.environments.text_to_sql.environment import TextToSqlEnvironment
+from assay.environments.text_to_sql.user_databases import SqlDatabasesEnvironment
 from assay.params import Params
-from assay.params.data import RationalArithmetic, ReasoningGym
+from assay.params.data import RationalArithmetic, ReasoningGym, SqlDatabases, TextToSql
 from assay.trajectories import seed_from
 
 Progress = Callable[[str, int, int], None]
@@ -71,7 +73,11 @@ def make_environment(name: str, params: Params, root: Path) -> Environment:
         return RationalEnvironment(name, section, params.seed)
     if isinstance(section, ReasoningGym):
         return ReasoningGymEnvironment(name, section, params.seed)
+    if isinstance(section, TextToSql):
+        return TextToSqlEnvironment(name, section, params.seed)
     share = params.tasks.eval / (params.tasks.eval + params.tasks.train)
+    if isinstance(section, SqlDatabases):
+        return SqlDatabasesEnvironment(name, section, params.seed, root, share)
     return DatasetEnvironment(name, section, params.seed, root, share)
 
 

@@ -111,7 +111,21 @@ def rational(answer: str, gold: str, meta: dict[str, Any]) -> bool | None:
     return None if value is None else value == target
 
 
+def sql_execution(answer: str, gold: str, meta: dict[str, Any]) -> bool | None:
+    """Whether the answer's result is the gold's on every database that the meta names; None where it is no query that may be executed.
+
+    Executes the answer: call it in a worker process. Raises OracleError where gold or database fail.
+    """
+    from assay.environments.text_to_sql.match import GoldError, match
+
+    try:
+        found = match(answer, gold, meta, everywhere=True)
+    except GoldError as error:
+        raise OracleError(str(error)) from error
+    return None if found.failure is not None else found.equal
+
+
 Oracle = Callable[[str, str, dict[str, Any]], bool | None]
-ORACLES: dict[str, Oracle] = {"rational": rational}
+ORACLES: dict[str, Oracle] = {"rational": rational, "sql_execution": sql_execution}
 """By the name that a task's meta gives under `oracle`. None: the answer cannot be read. Raising: the oracle cannot
 decide."""

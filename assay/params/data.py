@@ -75,7 +75,82 @@ class UserDataset(Section):
     verifier: Literal["string_match", "numeric", "math_verify"] = "math_verify"
 
 
-EnvironmentParams = Annotated[RationalArithmetic | ReasoningGym | UserDataset, Field(discriminator="type")]
+Level = Annotated[int, Field(ge=1, le=7)]
+
+
+class SqlLimits(Section):
+    """What an answer may take while it is executed; more is wrong, with a reason of its own. Part of the task."""
+
+    seconds: float = Field(1.0, gt=0, le=600)
+    """Of processor time on one database. Keep verification.timeout well above it: what only that ends abstains."""
+    memory_mib: int = Field(64, ge=16)
+    """Beside the data. Keep verification.memory_mib at least 256 above it."""
+    rows: int = Field(1000, ge=1, le=100_000)
+    """Of the result."""
+
+
+class TextToSql(Section):
+    """Built-in family: questions about small seeded databases, answered by queries that are executed in DuckDB. The rule compares
+    results on one database; the oracle on several, so that it finds what is right by accident."""
+
+    type: Literal["text_to_sql"] = "text_to_sql"
+    share: float = Field(1.0, gt=0)
+    """Relative share of this environment among all tasks."""
+    levels: tuple[Level, ...] = Field((1, 2, 3, 4, 5, 6, 7), min_length=1)
+    """Projection, filter, aggregate, two conditions, groups, order and limit, join. A level that is named twice is asked twice as often."""
+    databases: int = Field(48, ge=1, le=1000)
+    """Different schemas; every second one has two tables."""
+    ood_databases: int = Field(16, ge=0, le=1000)
+    """Further schemas, of the out-of-distribution split alone; 0: no such split."""
+    rows: int = Field(8, ge=4, le=32)
+    """Of a table that questions are about, in the rule's database. More rows, fewer accidents."""
+    check_databases: int = Field(3, ge=0, le=20)
+    """Databases of the same schema that only the oracle looks at."""
+    check_rows: int = Field(24, ge=4, le=32)
+    limits: SqlLimits = SqlLimits()
+
+    @field_validator("levels")
+    @classmethod
+    def _sorted(cls, value: tuple[int, ...]) -> tuple[int, ...]:
+        return tuple(sorted(value))
+
+
+class SqlDatabases(Section):
+    """A user's own databases (DuckDB, SQLite, Parquet), with a file of questions and the queries that answer them."""
+
+    type: Literal["sql_databases"] = "sql_databases"
+    share: float = Field(1.0, gt=0)
+    """Relative share of this environment among all tasks; it never gives more tasks than there are questions."""
+    path: str
+    """Questions: JSON lines, Parquet, CSV, or a Hugging Face data set, as for `dataset`."""
+    databases: str
+    """One database file, or a folder with one entry for each name of the column `database`: NAME.duckdb (.db), NAME.sqlite (.sqlite3),
+    NAME.parquet, a folder NAME of Parquet files (a table each), or a folder NAME with one of these files, or with several of equal
+    schema: the first, NAME or else by name, is the rule's, all are the oracle's. Relative paths start at the project's root."""
+    name: str | None = None
+    """Configuration of a hub data set."""
+    split: str = "train"
+    eval_split: str | None = None
+    """Read eval tasks from this split instead of dividing `split`."""
+    columns: dict[Literal["question", "query", "database", "split", "difficulty"], str] = {}
+    """Column of the file for each field. Defaults: question, query, database (where there is a folder), none, none."""
+    prompt: str = "{schema}\n{question}"
+    """How questions are shown."""
+    order: Literal["as_query", "always", "never"] = "as_query"
+    """Whether the order of rows counts: where the gold's outermost query says ORDER BY, always, or never."""
+    max_database_mib: int = Field(128, ge=1)
+    """Larger databases are refused: workers hold them in memory."""
+    limits: SqlLimits = SqlLimits(seconds=5.0, memory_mib=256, rows=10_000)
+
+    @field_validator("prompt")
+    @classmethod
+    def _shows_the_question(cls, value: str) -> str:
+        if "{question}" not in value:
+            raise ValueError(f"prompt is {value!r}, without {{question}}: every task would be the same")
+        return value
+
+
+EnvironmentParams = Annotated[RationalArithmetic | ReasoningGym | UserDataset | TextToSql | SqlDatabases, Field(discriminator="type")]
 
 
 class TasksParams(Section):

@@ -57,7 +57,8 @@ def meta_for(verifier: str, task: Task) -> str:
     spec = spec_of(verifier)
     if spec.whole_text:
         return json.dumps({"prompt": list(task.prompt), "meta": task.meta}, sort_keys=True)
-    return json.dumps(task.meta, sort_keys=True) if spec.needs else "{}"
+    meta = task.meta if spec.prepare is None else spec.prepare(task.meta)
+    return json.dumps(meta, sort_keys=True) if spec.needs else "{}"
 
 
 def subject(verifier: str, text: str, answer: str) -> str:

@@ -10,7 +10,7 @@ from functools import lru_cache, partial
 from importlib import metadata
 from typing import Any
 
-from assay.verifiers import functions, math_verify, numeric, string_match
+from assay.verifiers import functions, math_verify, numeric, sql_execution, string_match
 from assay.verifiers.verdicts import Finding, VerifierError, abstain, correct, wrong
 
 Meta = dict[str, Any]
@@ -34,6 +34,8 @@ class VerifierSpec:
     any."""
     vouches: bool = True
     """Whether `quick` may say that a gold is sound; otherwise only `slow` may."""
+    prepare: Callable[[Meta], Meta] | None = None
+    """What workers need to know of this machine, as meta: called in the process that asks, never stored."""
     whole_text: bool = False
     """It reads the completion instead of the answer in it, of any length, and needs the task's prompt."""
 
@@ -71,6 +73,11 @@ def pass_exact(answer: str, gold: str) -> Finding | None:
     return correct() if answer == gold else None
 
 
+def pass_blank(answer: str, gold: str) -> Finding | None:
+    """Nothing at all is wrong; everything else is passed on."""
+    return None if answer.strip() else wrong("unparseable")
+
+
 def pass_on(answer: str, gold: str) -> Finding | None:
     """Every question is passed on."""
     return None
@@ -97,6 +104,16 @@ VERIFIERS: dict[str, VerifierSpec] = {
             needs=("generator", "config", "entry_metadata"),
             vouches=False,
         ),
+        VerifierSpec(
+            "sql_execution",
+            version_of(sql_execution.REVISION, "duckdb"),
+            pass_exact,
+            sql_execution.judge,
+            preload=sql_execution.PRELOAD,
+            needs=sql_execution.NEEDS,
+            vouches=False,
+            prepare=sql_execution.on_this_machine,
+        ),
     )
 }
 """By the names that params.yaml and tasks use. A user's reward function becomes one too: `function_spec`."""
@@ -114,6 +131,11 @@ def oracle_spec(name: str) -> VerifierSpec:
         raise VerifierError(f"meta names the oracle {name!r}, but there are only {', '.join(sorted(ORACLES))}")
     if name in BOUNDED_ORACLES:
         return VerifierSpec(f"oracle:{name}", ORACLE_VERSION, partial(ask_oracle, meta={"oracle": name}))
+    if name == "sql_execution":
+        return VerifierSpec(
+            f"oracle:{name}", version_of(sql_execution.REVISION, "duckdb"), pass_blank, sql_execution.judge_everywhere,
+            preload=sql_execution.PRELOAD, needs=sql_execution.NEEDS, prepare=sql_execution.on_this_machine,
+        )  # fmt: skip
     return VerifierSpec(f"oracle:{name}", ORACLE_VERSION, pass_on, ask_oracle, needs=("oracle",))
 
 
