@@ -72,9 +72,14 @@ def test_metrics_json_nests_first_last_gain_and_every_policy(out, evaluations):
     assert metrics["gain"]["eval"]["pass@1"] == pytest.approx(rows[3, "eval", "pass@1_gain"]["value"], rel=1e-5)
 
 
-def test_dvc_reads_metrics_and_plots(out, tmp_path):
+def test_dvc_reads_metrics_and_plots(out, tmp_path, monkeypatch):
     """The real DVC on the real files: a broken metric or plot is only an exit code away."""
+    import logging
+
     from dvc.repo import Repo
+
+    # Where another test imported DVC first, its log goes to that test's captured output, which is closed.
+    monkeypatch.setattr(logging.getLogger("dvc"), "handlers", [])
 
     evaluate = tmp_path / "data/evaluate"
     for name, content in files(out).items():
