@@ -6,7 +6,7 @@ from pathlib import Path
 from assay.params import load_params
 from assay.rounds.plan import estimate_run, format_estimate
 
-HELP = "print rows, tokens, disk and minutes of the run that params.yaml describes; runs nothing"
+HELP = "print rows, tokens, disk, minutes and appeals of the run that params.yaml describes; runs nothing"
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:

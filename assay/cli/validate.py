@@ -1,12 +1,12 @@
-"""`assay validate`: check parameters, data and golds before compute is spent."""
+"""`assay validate`: check parameters, data, golds and the judge of appeals before compute is spent."""
 
 import argparse
 import json
 from pathlib import Path
 
-from assay.params import load_params
+from assay.params import ParameterError, load_params
 
-HELP = "check params.yaml, its presets, the tasks that they describe and every gold; writes nothing"
+HELP = "check params.yaml, its presets, the judge of appeals, the tasks that they describe and every gold; writes nothing"
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -20,11 +20,19 @@ def run(arguments: argparse.Namespace) -> int:
         f"parameters: valid ({arguments.root / 'params.yaml'}, method {params.method}, scale {params.scale}, "
         f"environment {params.environment})"
     )
+    from assay.rounds.judge_check import check_judge, doubts
+
+    if judge := check_judge(params, arguments.root):
+        print(judge)
     if arguments.params_only:
         return 0
     from assay.rounds.generate import make_tasks
 
     generated = make_tasks(params, arguments.root)
     print(f"tasks: {len(generated.tasks)}, every gold accepted by its own verifier; demonstrations: {len(generated.demonstrations)}")
+    for doubt in doubts(generated.tasks, params):
+        if doubt.everywhere:
+            raise ParameterError(f"{arguments.root / 'params.yaml'}: {doubt.sentence}")
+        print(f"warning: {doubt.sentence}")
     print(json.dumps(generated.counts, indent=1, sort_keys=True))
     return 0

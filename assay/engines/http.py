@@ -1,18 +1,22 @@
 """Requests to OpenAI-compatible endpoints: several addresses, bounded retries, errors that name the address.
 
-What fails for reasons of infrastructure (no connection, time-out, 429, 5xx) is tried again, at the next address, after
-a pause that doubles. What the server refuses (other 4xx) is an error at once: asking again would change nothing.
+What fails for reasons of infrastructure (no connection, time-out, 429, 5xx, an answer without end) is tried again, at the
+next address, after a pause that doubles. What the server refuses (other 4xx) is an error at once: asking again would
+change nothing.
 """
 
 import itertools
 import os
 import time
+import zlib
 from collections.abc import Callable, Mapping
 from typing import Any
 
 from assay.engines.base import EngineError, EngineMistake
 
 FIRST_PAUSE, LONGEST_PAUSE = 0.5, 30.0  # seconds
+LARGEST_ANSWER = 64 * 2**20
+"""Bytes. A completion of 100,000 tokens with ids, texts and log-probabilities has a few MiB."""
 
 
 class Endpoints:
@@ -28,19 +32,21 @@ class Endpoints:
         concurrency: int,
         pause: Callable[[float], None] = time.sleep,
         key: str = "execution.server.urls",
+        largest: int = LARGEST_ANSWER,
     ) -> None:
         """`urls`: base addresses such as http://127.0.0.1:8000/v1. `timeout`: seconds for one answer. `key`: the parameter
-        that holds the addresses, for messages.
+        that holds the addresses, for messages. `largest`: bytes of an answer, beyond which it is broken off as a failure.
         """
         import httpx
 
         self.urls = tuple(url.rstrip("/") for url in urls)
-        self._retries, self._pause, self._timeout, self._key = retries, pause, timeout, key
+        self._retries, self._pause, self._timeout, self._key, self._largest = retries, pause, timeout, key, largest
         self._next = itertools.count()
         secret = os.environ.get(api_key_variable)
         limits = httpx.Limits(max_connections=concurrency, max_keepalive_connections=concurrency)
         self._client = httpx.Client(
-            headers={"Authorization": f"Bearer {secret}"} if secret else {},
+            # Compressed, a small answer may be a large one; see _unpacked for servers that compress all the same.
+            headers={"Accept-Encoding": "identity"} | ({"Authorization": f"Bearer {secret}"} if secret else {}),
             timeout=httpx.Timeout(timeout, connect=min(timeout, 20.0)),
             limits=limits,
             trust_env=False,  # a proxy of the environment is not meant for one's own servers
@@ -68,7 +74,7 @@ class Endpoints:
                 raise Refused(f"{base}{path}: the server refuses ({_refusal(response)})", response.status_code)
             try:
                 return response.json() if response.content else None
-            except ValueError as error:
+            except (ValueError, RecursionError) as error:  # RecursionError: nested beyond reason
                 raise EngineMistake(
                     f"{base}{path}: the answer is not JSON ({error}); is this an OpenAI-compatible server?"
                 ) from error
@@ -78,17 +84,40 @@ class Endpoints:
         )
 
     def _request(self, method: str, address: str, body: Mapping[str, Any] | None) -> Any:
-        """The whole answer. httpx's time-out is for each read: a server that sends byte by byte would never exceed it."""
+        """The whole answer, in bounded time and memory: httpx's time-out is for each read, which a server that sends byte by byte would
+        never exceed, and one that sends without end would fill the memory before."""
         import httpx
 
         deadline = time.monotonic() + self._timeout
         with self._client.stream(method, address, json=body) as response:
-            parts = []
-            for part in response.iter_bytes():
-                parts.append(part)
+            content = bytearray()
+            for part in response.iter_raw():
+                content += part
+                if len(content) > self._largest:
+                    raise httpx.ReadError(self._too_large())
                 if time.monotonic() > deadline:
                     raise httpx.ReadTimeout(f"the answer is not complete after {self._timeout:g} s")
-        return httpx.Response(response.status_code, content=b"".join(parts))
+            encoding = response.headers.get("Content-Encoding", "identity").strip().lower()
+        return httpx.Response(response.status_code, content=self._unpacked(bytes(content), encoding))
+
+    def _unpacked(self, content: bytes, encoding: str) -> bytes:
+        """The answer of a server that compresses though it was not asked to."""
+        import httpx
+
+        if encoding in ("", "identity"):
+            return content
+        if encoding not in ("gzip", "deflate"):
+            raise httpx.DecodingError(f"the answer is encoded as {encoding}, which was not asked for")
+        try:
+            unpacked = zlib.decompressobj(wbits=zlib.MAX_WBITS | 32).decompress(content, self._largest + 1)
+        except zlib.error as error:
+            raise httpx.DecodingError(f"the answer is no {encoding} ({error})") from error
+        if len(unpacked) > self._largest:
+            raise httpx.ReadError(self._too_large())
+        return unpacked
+
+    def _too_large(self) -> str:
+        return f"the answer is larger than {self._largest:,} bytes"
 
     def close(self) -> None:
         self._client.close()
@@ -111,6 +140,6 @@ def _refusal(response: Any) -> str:
             if isinstance(body.get("error"), dict)
             else str(body.get("detail") or body.get("message") or body)
         )
-    except (ValueError, KeyError, AttributeError, TypeError):
+    except (ValueError, KeyError, AttributeError, TypeError, RecursionError):
         text = response.text
     return f"HTTP {response.status_code}: {' '.join(str(text).split())[:300]}"

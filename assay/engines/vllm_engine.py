@@ -18,6 +18,7 @@ import warnings
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
+from weakref import WeakSet
 
 from assay.engines.base import Completion, EngineError, EngineMistake, Progress, Request, check_requests
 from assay.engines.folder import check_length, check_same_shape, read_shape
@@ -47,10 +48,10 @@ _OWNED = (
 )
 
 
-_OPEN: set[int] = set()
+_OPEN: WeakSet["VllmInProcess"] = WeakSet()
 _CLOSED: list[Any] = []
 """Engines of this process. An engine that shuts down takes vLLM's process groups with it, which are shared by all (a judge may stand
-beside a policy): so all are shut down with the last."""
+beside a policy): so all are shut down with the last. One that was lost without being closed is open no longer."""
 
 
 class VllmInProcess:
@@ -101,7 +102,7 @@ class VllmInProcess:
                 self._llm: Any = vllm.LLM(**arguments)
         except Exception as error:  # vLLM raises anything, from TypeError to RuntimeError
             raise EngineError(_start_failure(error, policy, params, execution, self._on_gpu)) from error
-        _OPEN.add(id(self))
+        _OPEN.add(self)
 
     def generate(self, requests: Sequence[Request], progress: Progress | None = None) -> list[Completion]:
         check_requests(requests, self._max_model_tokens)
@@ -161,7 +162,7 @@ class VllmInProcess:
         llm, self._llm = getattr(self, "_llm", None), None
         if llm is None:
             return
-        _OPEN.discard(id(self))
+        _OPEN.discard(self)
         _CLOSED.append(llm)
         del llm
         if _OPEN:

@@ -12,7 +12,7 @@ AnswerFormat = Literal["integer", "decimal", "fraction", "latex", "text", "empty
 
 def check_rates(false_positive: float, false_negative: float, keys: str) -> None:
     """Raises ValueError unless the channel has an inverse (Def. 3.1: their sum is below 1)."""
-    if false_positive + false_negative >= 1:
+    if not false_positive + false_negative < 1:  # also where one of them is not a number
         raise ValueError(
             f"{keys} are {false_positive:g} and {false_negative:g}, whose sum is not below 1: at 1 a verdict says nothing about the "
             "answer, above 1 it says the opposite, and no correction exists; lower one of them"
@@ -60,6 +60,15 @@ class FormatNoise(Section):
 
 
 NoiseParams = Annotated[NoNoise | IndependentNoise | FormatNoise, Field(discriminator="type")]
+
+
+def turns_verdicts(noise: NoiseParams) -> bool:
+    """Whether any verdict may be turned round: noise of rates 0 is none."""
+    if isinstance(noise, IndependentNoise):
+        return noise.false_positive_rate > 0 or noise.false_negative_rate > 0
+    if isinstance(noise, FormatNoise):
+        return max(noise.false_positive_rate, noise.low_false_negative_rate, noise.high_false_negative_rate) > 0
+    return False
 
 
 class SymbolicJudge(Section):
@@ -137,9 +146,9 @@ class AppealsParams(Section):
     """Upheld answers get the reward of right ones. The estimate that corrections use is then that of the noise which remains."""
     decay: float = Field(0.9, ge=0, lt=1)
     """Of the moving average over iterations or rounds (lambda)."""
-    alpha: float = Field(1e-5, ge=0)
+    alpha: float = Field(1e-5, ge=0, allow_inf_nan=False)
     """Pseudo-count of false negatives."""
-    beta: float = Field(1e-5, ge=0)
+    beta: float = Field(1e-5, ge=0, allow_inf_nan=False)
     """Pseudo-count of accepted right answers."""
     minimum_judged: int = Field(20, ge=1)
     """Fewer judged answers than this change no average."""
@@ -150,3 +159,10 @@ class AppealsParams(Section):
     confidence: float = Field(0.95, gt=0, lt=1)
     determinant_limit: float = Field(0.2, ge=0, lt=1)
     """A warning is given where 1 - false-positive - false-negative rate falls below."""
+
+    @model_validator(mode="after")
+    def _invertible(self) -> "AppealsParams":
+        if self.initial_false_negative_rate is not None:
+            keys = "assumed_false_positive_rate and initial_false_negative_rate"
+            check_rates(self.assumed_false_positive_rate, self.initial_false_negative_rate, keys)
+        return self

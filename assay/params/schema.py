@@ -6,7 +6,7 @@ from assay.params.base import Section
 from assay.params.data import EnvironmentParams, TasksParams
 from assay.params.execution import ExecutionParams
 from assay.params.fused import FusedParams
-from assay.params.noise import SimulatedJudge, SymbolicJudge
+from assay.params.noise import EndpointJudge, SimulatedJudge, SymbolicJudge, turns_verdicts
 from assay.params.policy import PolicyParams, WarmStartParams
 from assay.params.sampling import EvaluationParams, SamplingParams, ServerEngine
 from assay.params.training import Corrected, TrainingParams
@@ -128,9 +128,16 @@ def _check_noise(params: "Params") -> None:
     if not appeals.enabled:
         return
     judge = appeals.judge
-    if isinstance(judge, SymbolicJudge) and judge.verifier == params.verification.rule:
+    if isinstance(judge, EndpointJudge) and not params.execution.judge.urls:
         raise ValueError(
-            f"verification.appeals.judge.verifier is {judge.verifier}, the rule itself, which would uphold no appeal: choose another judge"
+            "verification.appeals.judge.type is endpoint, but execution.judge.urls is empty: list the addresses of OpenAI-compatible "
+            "servers, e.g. [http://127.0.0.1:8000/v1]"
+        )
+    itself = isinstance(judge, SymbolicJudge) and judge.verifier == params.verification.rule
+    if itself and not turns_verdicts(params.verification.noise):  # what noise turned round, the rule itself puts right
+        raise ValueError(
+            f"verification.appeals.judge.verifier is {params.verification.rule}, the rule itself, which would uphold no appeal: choose "
+            "another judge"
         )
     if not oracle and (isinstance(judge, SimulatedJudge) or appeals.judge_rates == "measured"):
         what = "judge.type is simulated" if isinstance(judge, SimulatedJudge) else "judge_rates is measured"

@@ -1,5 +1,6 @@
 """Sections about the update: advantage, policy loss, regularisers, optimizer."""
 
+import math
 from typing import Annotated, Any, Literal
 
 from pydantic import Field, model_validator
@@ -15,7 +16,7 @@ class GroupZScore(Section):
     """GRPO: (reward - group mean) / (group standard deviation + epsilon)."""
 
     type: Literal["group_zscore"] = "group_zscore"
-    epsilon: float = Field(1e-6, ge=0)
+    epsilon: float = Field(1e-6, ge=0, allow_inf_nan=False)
     divide_by_std: bool = True
     """False: Dr. GRPO, the mean is subtracted and nothing divided."""
 
@@ -42,7 +43,11 @@ class Direct(Section):
     """The matched control of `forward`: reward / scale, no baseline."""
 
     type: Literal["direct"] = "direct"
-    scale: float = Field(1.0, gt=0)
+    scale: float = Field(1.0, gt=0, allow_inf_nan=False)
+
+
+def _is_divisor(scale: float) -> bool:
+    return math.isfinite(scale) and scale > 0
 
 
 class Corrected(Section):
@@ -53,9 +58,10 @@ class Corrected(Section):
     false_negative_rate: ChannelRate = "estimated"
     """P(observed wrong | right)."""
     minimum_determinant: float = Field(0.05, gt=0, lt=1)
-    """An estimated 1 - both rates is raised to this, and flagged: below it variance explodes. (The paper's code: 1e-3.)"""
+    """An estimated 1 - both rates is raised to this, and flagged: below it variance explodes. (The paper's code: 1e-3.) Rates that are
+    given as numbers are taken as they are, so there it is refused."""
     lag: Literal[0, 1] = 0
-    """1: estimates as they were before the batch they are used on, so that they do not depend on it."""
+    """1: estimates as they were before the batch they are used on, so that they do not depend on it. Refused where nothing is estimated."""
 
     @model_validator(mode="after")
     def _invertible(self) -> "Corrected":
@@ -64,19 +70,41 @@ class Corrected(Section):
             check_rates(false_positive, false_negative, "false_positive_rate and false_negative_rate")
         return self
 
+    @model_validator(mode="after")
+    def _without_idle_options(self) -> "Corrected":
+        if "estimated" in (self.false_positive_rate, self.false_negative_rate):
+            return self
+        idle = ["minimum_determinant"] if self._averages_deviation() else ["minimum_determinant", "lag"]
+        for name in idle:
+            # By its value: a stage reads parameters in which every field is written out.
+            if getattr(self, name) != type(self).model_fields[name].default:
+                raise ValueError(
+                    f"{name} is {getattr(self, name):g}, but both rates are given as numbers, so that nothing is estimated and it would "
+                    "do nothing: remove it, or set a rate to estimated"
+                )
+        return self
+
+    def _averages_deviation(self) -> bool:
+        """Whether a moving average scales the advantages, which may lag though the rates are given."""
+        return False
+
 
 class Backward(Corrected):
     """PGBC: unbiased rewards (r - fpr) / (1 - fpr - fnr), less the mean of the group's other ones, over a scale."""
 
     type: Literal["backward"] = "backward"
     scale: float | Literal["ema"] = 1.0
-    """Fixed, or a moving average over iterations of the standard deviation of corrected rewards; never the group's own."""
+    """Fixed, or a moving average over iterations of the standard deviation of corrected rewards; never the group's own. That average
+    grows as 1 over the determinant does, so that under `ema` the correction divides out: the run is that of its control."""
 
     @model_validator(mode="after")
     def _positive(self) -> "Backward":
-        if not isinstance(self.scale, str) and self.scale <= 0:
+        if not isinstance(self.scale, str) and not _is_divisor(self.scale):
             raise ValueError(f"scale is {self.scale:g}, expected a number above 0 or ema")
         return self
+
+    def _averages_deviation(self) -> bool:
+        return self.scale == "ema"
 
 
 class Forward(Corrected):
@@ -86,12 +114,12 @@ class Forward(Corrected):
     false_positive_rate: ChannelRate = 0.0
     """Read only where `scale` is determinant."""
     scale: float | Literal["determinant", "one_minus_false_negative_rate"] = 1.0
-    baseline: float = 0.0
+    baseline: float = Field(0.0, allow_inf_nan=False)
     """A constant, or historical, one. That of the current group would undo the correction, so there is no such option."""
 
     @model_validator(mode="after")
     def _positive(self) -> "Forward":
-        if not isinstance(self.scale, str) and self.scale <= 0:
+        if not isinstance(self.scale, str) and not _is_divisor(self.scale):
             raise ValueError(f"scale is {self.scale:g}, expected a number above 0, determinant or one_minus_false_negative_rate")
         return self
 
@@ -101,14 +129,14 @@ class BackwardZScored(Corrected):
     the uncorrected rewards: kept to show that."""
 
     type: Literal["backward_zscored"] = "backward_zscored"
-    epsilon: float = Field(1e-6, ge=0)
+    epsilon: float = Field(1e-6, ge=0, allow_inf_nan=False)
 
 
 class ForwardZScored(Corrected):
     """The older recipe: forward weights, then the group z-score. Equal to group_zscore of the uncorrected rewards."""
 
     type: Literal["forward_zscored"] = "forward_zscored"
-    epsilon: float = Field(1e-6, ge=0)
+    epsilon: float = Field(1e-6, ge=0, allow_inf_nan=False)
 
 
 AdvantageParams = Annotated[

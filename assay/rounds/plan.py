@@ -1,10 +1,12 @@
 """Estimate of a run from its parameters alone: rows, tokens, disk, minutes. Arithmetic and two short measurements of the machine."""
 
 import json
+import math
 from dataclasses import dataclass
 from pathlib import Path
 
 from assay.params import ParameterError, Params, round_params
+from assay.params.noise import EndpointJudge, LocalJudge, SymbolicJudge
 
 BYTES_PER_ROW, BYTES_PER_TOKEN = 30.0, 4.3
 """Of a stored trajectory, compressed: ids, masks, log-probabilities; benchmarks/storage.py prints the measured figures."""
@@ -18,6 +20,8 @@ TRAINING_SHARE = 0.25
 """The same of an update; benchmarks/training.py."""
 WARM_START_STEP_ROW_TOKENS = 16
 """Tokens of a demonstration with its prompt, about."""
+CHARACTERS_PER_TOKEN = 3
+"""Of the question that is put to a judge, at least: English prose has four or more."""
 
 
 @dataclass(frozen=True)
@@ -34,12 +38,26 @@ class Line:
 
 
 @dataclass(frozen=True)
+class Appeals:
+    """What goes before the judge."""
+
+    judge: str
+    runs: int
+    """Iterations."""
+    calls: int
+    """Of one iteration, at most, on average over the draws. (Equal questions are put once.)"""
+    tokens: int | None
+    """Read and written by a language model in these calls, at most; None for other judges."""
+
+
+@dataclass(frozen=True)
 class Estimate:
     parameters: int
     """Of the policy."""
     lines: tuple[Line, ...]
     matrix_rate: float
     """Measured, FLOP/s in float32."""
+    appeals: Appeals | None = None
 
 
 def policy_parameters(params: Params, root: Path = Path()) -> int | None:
@@ -81,6 +99,30 @@ def measured_matrix_rate() -> float:
 
 def stored_gib(rows: int, tokens: int) -> float:
     return (rows * BYTES_PER_ROW + tokens * BYTES_PER_TOKEN) / 2**30
+
+
+def estimate_appeals(params: Params, rows: int) -> Appeals | None:
+    """Calls and tokens for so many training rows an iteration; None without appeals.
+
+    A row is a negative or a positive of the rule, so that the larger of the two probabilities bounds the share of rows that are judged.
+    A longer prompt than a local judge takes is not put to it. What an endpoint reads is bounded by what the policy may read and write,
+    as long as the judge's tokenizer cuts no finer than the policy's; an answer is counted twice, for a gold of the same length.
+    """
+    appeals, judge = params.verification.appeals, params.verification.appeals.judge
+    if not appeals.enabled:
+        return None
+    calls = math.ceil(round(max(appeals.probability, appeals.audit_probability) * rows, 6))
+    name: str = f"symbolic {judge.verifier}" if isinstance(judge, SymbolicJudge) else judge.type
+    each = None
+    if isinstance(judge, LocalJudge):
+        name, each = f"local {judge.model}", judge.max_prompt_tokens + judge.max_tokens
+    elif isinstance(judge, EndpointJudge):
+        from assay.verifiers.judges.prompt import PROMPT
+
+        asked = (len(PROMPT) + len(judge.system_prompt or "")) // CHARACTERS_PER_TOKEN
+        each = asked + params.policy.max_prompt_tokens + 2 * params.sampling.max_tokens + judge.max_tokens
+        name = f"endpoint {judge.model}" if judge.model else name
+    return Appeals(name, len(params.iterations), calls, None if each is None else each * calls)
 
 
 def estimate_run(params: Params, root: Path = Path(), *, fused: bool = False) -> Estimate:
@@ -128,7 +170,7 @@ def estimate_run(params: Params, root: Path = Path(), *, fused: bool = False) ->
         line("finish", 1, eval_rows, eval_tokens, stored_gib(eval_rows, eval_tokens), sampling(eval_rows)),
         line("evaluate", 1, (count + 1) * eval_rows, 0, 0.002, (count + 1) * eval_rows / 20_000),
     )
-    return Estimate(size, (*begin, *(in_one if fused else staged), *end), rate)
+    return Estimate(size, (*begin, *(in_one if fused else staged), *end), rate, estimate_appeals(params, train_rows))
 
 
 def format_estimate(estimate: Estimate) -> str:
@@ -139,4 +181,14 @@ def format_estimate(estimate: Estimate) -> str:
     total = f"{'together':<51}{gib:>12.3f}{minutes:>16.1f}"
     size = f"{estimate.parameters:,} parameters" if estimate.parameters else "size unknown before its download: minutes are start-up only"
     note = f"policy: {size}; measured matrix rate {estimate.matrix_rate / 1e9:,.0f} GFLOP/s; minutes are rough (a factor of two either way)"
-    return "\n".join([head, *body, total, note])
+    return "\n".join([head, *body, total, *_appeals(estimate.appeals), note])
+
+
+def _appeals(appeals: Appeals | None) -> list[str]:
+    if appeals is None:
+        return []
+    runs, calls, tokens = appeals.runs, appeals.calls, appeals.tokens
+    line = f"appeals: at most {calls:,} answers an iteration go before the judge ({appeals.judge}), {runs * calls:,} in all"
+    if tokens is not None:
+        line += f"; it reads and writes at most {tokens:,} tokens an iteration, {runs * tokens:,} in all (minutes not counted)"
+    return [line]

@@ -34,10 +34,17 @@ class Channel:
     false_negative_rate: float | Floats
 
     def __post_init__(self) -> None:
-        """Raises ValueError for rates whose sum is 1 or more."""
-        worst = np.max(np.add(self.false_positive_rate, self.false_negative_rate))
-        if worst >= 1:
-            check_rates(float(np.max(self.false_positive_rate)), float(np.max(self.false_negative_rate)), "the channel's rates")
+        """Raises ValueError for rates that are no probabilities, and for a row's rates whose sum is 1 or more."""
+        for name in ("false_positive_rate", "false_negative_rate"):
+            rates = np.ravel(getattr(self, name))
+            bad = rates[~((rates >= 0) & (rates < 1))]  # also those that are not numbers
+            if bad.size:
+                raise ValueError(f"the channel's {name} is {bad[0]:g}, expected a number of at least 0 and below 1")
+        both = np.broadcast_arrays(self.false_positive_rate, self.false_negative_rate)
+        positive, negative = (np.ravel(rates) for rates in both)
+        if positive.size:
+            worst = int(np.argmax(positive + negative))
+            check_rates(float(positive[worst]), float(negative[worst]), "the channel's rates")
 
     @property
     def determinant(self) -> float | Floats:

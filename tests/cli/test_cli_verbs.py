@@ -1,6 +1,7 @@
 """Every verb by its arguments: what it prints, and the exit codes of ordinary mistakes (2, one sentence, no traceback)."""
 
 import json
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -8,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from assay.cli import VERBS, main
+from assay.params import load_params
 from assay.trajectories import write_shard
 
 HERE = Path(__file__).parents[2]
@@ -74,6 +76,67 @@ def test_validate_checks_parameters_tasks_and_golds_and_writes_nothing(project, 
     counts = json.loads(out[out.index("{") :])
     assert counts
     assert sorted(path.name for path in project.iterdir()) == ["conf", "params.yaml"]
+
+
+@pytest.fixture
+def judged(project):
+    """A function that gives the project these parameters of appeals, and questions of its own in place of the preset's."""
+    (project / "conf").unlink()
+    shutil.copytree(HERE / "conf", project / "conf")
+    kept, skipping = [], False
+    for own in (project / "params.yaml").read_text(encoding="utf-8").splitlines():
+        skipping = own.startswith(("verification:", "environment:", "execution:")) or (skipping and own.startswith((" ", "#")))
+        kept += [] if skipping else [own]
+    for verifier, first in (("numeric", 0), ("string_match", 100)):
+        rows = [json.dumps({"prompt": f"{n} + 1 = ?", "gold": str(n + 1)}) for n in range(first, first + 100)]
+        (project / f"{verifier}.jsonl").write_text("\n".join(rows), encoding="utf-8")
+
+    def write(judge, urls=(), verifiers=("numeric",)):
+        environments = {name: {"type": "dataset", "path": f"{name}.jsonl", "verifier": name} for name in verifiers}
+        sizes = {"train": 40, "eval": 8, "ood": 0, "demonstrations": 8}
+        (project / "conf" / "environment" / "own.yaml").write_text(json.dumps({"environments": environments, "tasks": sizes}))
+        more = {
+            "environment": "own", "execution": {"judge": {"urls": list(urls)}},
+            "verification": {"appeals": {"enabled": True, "probability": 0.5, "judge": judge}},
+        }  # fmt: skip
+        text = "\n".join([*kept, *(f"{key}: {json.dumps(value)}" for key, value in more.items())])
+        (project / "params.yaml").write_text(text + "\n", encoding="utf-8")
+        return "--root", str(project)
+
+    return write
+
+
+def test_a_judge_without_a_place_is_found_before_a_run(judged, project, capsys):
+    endpoint, file = {"type": "endpoint", "model": "some/judge"}, project / "params.yaml"
+    for verb in ("plan", "validate"):
+        _, err = assay(capsys, verb, *judged(endpoint), code=2)
+        assert err.startswith(f"error: {file}: verification.appeals.judge.type is endpoint, but execution.judge.urls is empty")
+    _, err = assay(capsys, "validate", *judged(endpoint, ["localhost"]), "--params-only", code=2)
+    assert err.startswith("error: execution.judge.urls holds 'localhost', which is no address") and err.count("\n") == 1
+    _, err = assay(capsys, "validate", *judged({"type": "local", "model": "models/no/judge"}), "--params-only", code=2)
+    assert err.startswith("error: verification.appeals.judge.model is 'models/no/judge': there is no such folder")
+    out, _ = assay(capsys, "validate", *judged(endpoint, ["http://localhost:1/v1"]), "--params-only")
+    assert out.splitlines()[1] == "judge: some/judge at http://localhost:1/v1 (not asked now; one that is down abstains)"
+
+
+def test_the_plan_counts_what_goes_before_the_judge(judged, project, capsys):
+    root = judged({"type": "endpoint", "model": "some/judge"}, ["http://localhost:1/v1"])
+    out, _ = assay(capsys, "plan", *root)
+    sampling = load_params(project).sampling
+    calls = sampling.tasks_per_iteration * sampling.group_size // 2
+    assert f"\nappeals: at most {calls:,} answers an iteration go before the judge (endpoint some/judge), " in out
+    assert "it reads and writes at most" in out
+
+
+def test_validate_says_where_the_judge_is_the_rule_of_the_tasks(judged, project, capsys):
+    numeric = {"type": "symbolic", "verifier": "numeric"}
+    _, err = assay(capsys, "validate", *judged(numeric), code=2)
+    said = "verification.appeals.judge.verifier is numeric, the rule itself of"
+    assert err.startswith(f"error: {project / 'params.yaml'}: {said} all 40 training tasks: it would uphold no appeal")
+    out, _ = assay(capsys, "validate", *judged(numeric, verifiers=("numeric", "string_match")))
+    assert f"warning: {said} 20 of 40 training tasks (numeric): it would" in out and "judge: the verifier numeric\n" in out
+    out, _ = assay(capsys, "validate", *judged(numeric, verifiers=("string_match",)))
+    assert "warning" not in out
 
 
 @pytest.mark.parametrize("verb", ["plan", "validate"])

@@ -4,9 +4,12 @@ import pytest
 import yaml
 
 from assay.params import ParameterError, load_params
+from assay.params.loading import read_stage_view, write_stage_views
 
 ESTIMATED = {"type": "forward"}
 APPEALS = {"enabled": True}
+NUMERIC = {"enabled": True, "judge": {"type": "symbolic", "verifier": "numeric"}}
+KNOWN = {"type": "backward", "false_positive_rate": 0.1, "false_negative_rate": 0.2}
 
 
 def load(tmp_path, verification=None, advantage=None, **more):
@@ -38,6 +41,24 @@ def load(tmp_path, verification=None, advantage=None, **more):
         ({"appeals": {"judge_rates": {"true_positive": 0.3, "false_positive": 0.4}}}, None, ["a judge that accepts wrong answers"]),
         ({}, {"type": "backward", "scale": 0}, ["scale is 0, expected a number above 0 or ema"]),
         ({}, {"type": "forward", "scale": "group"}, ["training.advantage.scale"]),
+        ({}, {"type": "backward", "scale": float("nan")}, ["training.advantage: scale is nan, expected a number above 0 or ema"]),
+        ({}, {"type": "backward", "scale": float("inf")}, ["training.advantage: scale is inf, expected a number above 0 or ema"]),
+        ({}, {"type": "forward", "scale": float("nan")}, ["scale is nan, expected a number above 0, determinant or"]),
+        ({}, {"type": "forward", "baseline": float("nan")}, ["training.advantage.baseline is nan: input should be a finite number"]),
+        ({}, {"type": "forward", "baseline": float("-inf")}, ["training.advantage.baseline is -inf: input should be a finite number"]),
+        ({}, {"type": "direct", "scale": float("inf")}, ["training.advantage.scale is inf: input should be a finite number"]),
+        ({}, {"type": "group_zscore", "epsilon": float("inf")}, ["training.advantage.epsilon is inf"]),
+        ({}, KNOWN | {"false_negative_rate": float("nan")}, ["training.advantage.false_negative_rate", "is nan"]),
+        ({"appeals": {"alpha": float("inf")}}, None, ["verification.appeals.alpha is inf"]),
+        ({"appeals": {"assumed_false_positive_rate": 0.5, "initial_false_negative_rate": 0.6}}, None,
+         ["verification.appeals: assumed_false_positive_rate and initial_false_negative_rate are 0.5 and 0.6, whose sum"]),
+        ({}, KNOWN | {"lag": 1}, ["training.advantage: lag is 1, but both rates are given as numbers"]),
+        ({}, KNOWN | {"minimum_determinant": 0.1}, ["training.advantage: minimum_determinant is 0.1, but both rates are given as"]),
+        ({}, KNOWN | {"scale": "ema", "minimum_determinant": 0.1}, ["minimum_determinant is 0.1, but both rates are given as numbers"]),
+        ({"appeals": APPEALS | {"judge": {"type": "endpoint"}}}, None,
+         ["verification.appeals.judge.type is endpoint, but execution.judge.urls is empty: list"]),
+        ({"rule": "numeric", "appeals": NUMERIC, "noise": {"type": "independent", "false_positive_rate": 0, "false_negative_rate": 0}},
+         None, ["judge.verifier is numeric, the rule itself"]),
         ({}, {"type": "forward", "divide_by_std": True}, ["unknown parameter training.advantage.divide_by_std"]),
     ],
 )  # fmt: skip
@@ -58,3 +79,27 @@ def test_groups_of_one_are_allowed_where_nothing_is_compared(tmp_path):
     for kind in ("backward", "forward"):
         rates = {"false_positive_rate": 0.1, "false_negative_rate": 0.2}
         assert load(tmp_path, advantage={"type": kind, **rates}, sampling={"group_size": 1}).sampling.group_size == 1
+
+
+@pytest.mark.parametrize("noise", [{"type": "independent"}, {"type": "format", "false_positive_rate": 0, "low_false_negative_rate": 0}])
+def test_the_rule_may_judge_what_injected_noise_turned_round(tmp_path, noise):
+    params = load(tmp_path, {"rule": "numeric", "noise": noise, "appeals": NUMERIC})
+    assert params.verification.appeals.judge.verifier == params.verification.rule == "numeric"
+
+
+def test_an_average_deviation_may_lag_though_the_rates_are_given(tmp_path):
+    assert load(tmp_path, advantage=KNOWN | {"scale": "ema", "lag": 1}).training.advantage.lag == 1
+
+
+def test_an_endpoint_with_an_address_is_read_by_the_stages_that_do_not_see_it(tmp_path):
+    verification = {"appeals": APPEALS | {"judge": {"type": "endpoint"}}}
+    params = load(tmp_path, verification, KNOWN, execution={"judge": {"urls": ["http://127.0.0.1:1/v1"]}})
+    write_stage_views(params, tmp_path)
+    for stage in ("verify", "filter", "train"):
+        seen = read_stage_view(tmp_path / f"{stage}.json")
+        assert seen.verification.appeals.judge.type == "endpoint" and seen.execution.judge.urls == ()
+    assert read_stage_view(tmp_path / "filter.json").training.advantage == params.training.advantage
+
+
+def test_an_endpoint_that_is_not_enabled_needs_no_address(tmp_path):
+    assert load(tmp_path, {"appeals": {"judge": {"type": "endpoint"}}}).verification.appeals.judge.type == "endpoint"

@@ -1,14 +1,17 @@
 """The estimate of a run: exact where it counts, and stated for every stage."""
 
+import re
 from pathlib import Path
 
 import pytest
 
 from assay.engines import PLAIN_TEMPLATE
 from assay.params import ParameterError, Params, load_params
-from assay.rounds.plan import estimate_run, format_estimate, policy_parameters
+from assay.rounds.plan import estimate_appeals, estimate_run, format_estimate, policy_parameters
 from assay.training.model import make_model
 from assay.training.tokenizer import train_tokenizer
+from assay.verifiers.judges import Case
+from assay.verifiers.judges.prompt import messages
 
 ROOT = Path(__file__).parents[2]
 
@@ -42,6 +45,44 @@ def test_a_fused_iteration_has_the_rows_of_all_its_rounds():
     rows = params.fused.rounds * params.fused.tasks_per_round * params.sampling.group_size
     assert lines["train"].rows == rows + held_out and lines["train"].runs == len(params.iterations)
     assert "rollout" not in lines
+
+
+@pytest.mark.parametrize(
+    ("appeals", "share", "each"),
+    [
+        ({"probability": 0.1, "audit_probability": 0.3}, 0.3, None),
+        ({"probability": 1.0, "audit_probability": 1.0}, 1.0, None),
+        ({"probability": 0.5, "judge": {"type": "local", "model": "some/judge", "max_prompt_tokens": 500, "max_tokens": 6}}, 0.5, 506),
+    ],
+)
+def test_a_row_is_put_before_the_judge_once_at_most(appeals, share, each):
+    given = {"iterations": [{"k": 0, "next": 1}, {"k": 1, "next": 2}], "verification": {"appeals": {"enabled": True, **appeals}}}
+    found = estimate_appeals(Params.model_validate(given), 1000)
+    calls = int(1000 * share)
+    assert (found.runs, found.calls, found.tokens) == (2, calls, each and calls * each)
+
+
+def test_tokens_of_an_endpoint_hold_its_whole_question():
+    texts = {"question": "Q" * 50, "gold": "1/2", "answer": "0.5"}
+    judge = {"type": "endpoint", "system_prompt": "S" * 600, "max_tokens": 8}
+    given = {"policy": {"max_prompt_tokens": 50}, "sampling": {"max_tokens": 16}, "execution": {"judge": {"urls": ["http://x/v1"]}}}
+    given["verification"] = {"appeals": {"enabled": True, "probability": 1.0, "judge": judge}}
+    tokens = estimate_appeals(Params.model_validate(given), 1).tokens
+    asked = messages(Case("t", **texts), judge["system_prompt"])
+    words = sum(len(re.findall(r"\w+|[^\w\s]", message["content"])) for message in asked)
+    characters = sum(len(message["content"]) for message in asked)
+    assert words + 8 < tokens < characters
+
+
+def test_the_plan_has_a_line_for_appeals_where_they_are_enabled():
+    params = load_params(ROOT)
+    assert "appeals" not in format_estimate(estimate_run(params, ROOT))
+    appeals = params.verification.appeals.model_copy(update={"enabled": True, "probability": 0.25})
+    verification = params.verification.model_copy(update={"appeals": appeals})
+    calls = params.sampling.tasks_per_iteration * params.sampling.group_size // 4
+    table = format_estimate(estimate_run(params.model_copy(update={"verification": verification}), ROOT))
+    wanted = f"at most {calls:,} answers an iteration go before the judge (symbolic math_verify), {calls * len(params.iterations):,} in all"
+    assert wanted in table and "reads and writes" not in table
 
 
 def test_an_incomplete_base_model_is_said(tmp_path):

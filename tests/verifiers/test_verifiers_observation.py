@@ -78,6 +78,21 @@ def test_flips_come_at_their_rates_and_not_at_rate_0():
         Channel(0.5, 0.5)
 
 
+def test_a_channel_has_probabilities_whose_sum_leaves_signal_in_every_row():
+    rows = np.asarray([0.1, 0.7])
+    for rates, words in (
+        ((-0.5, 0.2), "false_positive_rate is -0.5, expected"), ((np.nan, 0.2), "false_positive_rate is nan, expected"),
+        ((0.1, np.inf), "false_negative_rate is inf, expected"), ((0.1, np.asarray([0.2, np.nan])), "false_negative_rate is nan"),
+        ((0.0, 1.0), "false_negative_rate is 1, expected"), ((0.3, rows), r"are 0\.3 and 0\.7, whose sum"),
+        ((rows, rows[::-1] + 0.25), r"are 0\.1 and 0\.95, whose sum"),
+    ):  # fmt: skip
+        with pytest.raises(ValueError, match=words):
+            Channel(*rates)
+    # A rate of one row may be high where the other's is low.
+    assert Channel(rows, np.asarray([0.8, 0.2])).determinant == pytest.approx([0.1, 0.1])
+    assert Channel(0.2, np.empty(0)).determinant.size == 0
+
+
 def test_independent_draws_are_uniform_and_shared_by_runs_that_differ_in_the_method():
     many = trajectories(*[(HALF, "1/2"), (WHOLE, "2")] * 4000)
     _, draws = draws_of(IndependentNoise(), 7, many, ["x"] * 8000, TASKS)
