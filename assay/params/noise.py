@@ -41,7 +41,7 @@ class IndependentNoise(Section):
 
 
 class FormatNoise(Section):
-    """Flips that depend on how an answer is written and are the same for the same answer: the channel that the theory excludes."""
+    """Flips that depend on how an answer is written and are the same for the same text: the channel that the theory excludes."""
 
     type: Literal["format"] = "format"
     false_positive_rate: Rate = 0.2

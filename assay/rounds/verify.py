@@ -12,6 +12,7 @@ from assay.environments import Task
 from assay.isolation import Pool
 from assay.params import Params
 from assay.params.execution import ExecutionParams
+from assay.rounds.judge_check import doubts
 from assay.rounds.lines import lines
 from assay.verifiers import NoiseState, estimate_appeals, observe, open_judge, pool_for, verify_trajectories
 from assay.verifiers.judges import AppealJudge
@@ -42,6 +43,8 @@ def open_bench(tasks: Mapping[str, Task], params: Params, execution: ExecutionPa
         if not (appeals and params.verification.appeals.enabled):
             yield Bench(pool, None)
             return
+        for doubt in doubts(tasks.values(), params):
+            print(f"warning: {doubt.sentence}", flush=True)
         with open_judge(params.verification.appeals, params.verification, execution, pool, params.seed) as judge:
             yield Bench(pool, judge)
 

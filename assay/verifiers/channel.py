@@ -62,7 +62,7 @@ def draws_of(
     """The channel of each row and its draw, (rows,); None without noise.
 
     Independent noise draws by (run seed, iteration, round, task, sample index). Noise by format draws by (environment, gold, text):
-    the same answer is always judged the same way (section B.10 of the paper, its non-iid study).
+    the same text is always judged the same way (section B.10 of the paper, its non-iid study).
     """
     task_ids = trajectories["task_id"].to_pylist()
     if isinstance(noise, IndependentNoise):

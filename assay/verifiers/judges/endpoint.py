@@ -93,6 +93,7 @@ class EndpointAppeals:
             retries=access.retries,
             concurrency=access.concurrency,
             pause=pause,
+            largest=4 * 2**20,  # a word or a few; many come at once
             key="execution.judge.urls",
         )
         self._breaker = Breaker(clock)
