@@ -86,7 +86,7 @@ class Judge:
 def _complaint(name: str, finding: Finding) -> str:
     match finding.reason:
         case "gold_unparseable":
-            return f"{name} cannot read it"
+            return f"{name} cannot read it{f' ({finding.components})' if finding.components else ''}"
         case "too_long":
             return "it is longer than verification.max_answer_characters"
         case "timeout" | "memory" | "crash" | "error" | "too_complex":
