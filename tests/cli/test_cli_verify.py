@@ -84,7 +84,7 @@ def test_mistakes_are_one_sentence(project, capsys):
     err = capsys.readouterr().err
     assert "verification.rule is reasoning_gym, which reads generator, config, entry_metadata" in err and "Traceback" not in err
     assert verify(project, "--rule", "guess") == 2
-    assert "--rule guess: expected one of task, string_match, numeric, math_verify, reasoning_gym, sql_execution (" in capsys.readouterr().err
+    assert "--rule guess: expected one of task, string_match, numeric, math_verify, reasoning_gym, sql" in capsys.readouterr().err
     assert verify(project, "--name", "x") == 2
     assert "--name and --replace are for --replay" in capsys.readouterr().err
     assert not (project / "data" / "imported" / "own" / SHARD).exists()
