@@ -101,7 +101,7 @@ def test_without_a_name_what_changes_is_printed_and_nothing_kept(project, capsys
 
 def test_mistakes_are_one_sentence_and_leave_nothing(project, capsys):
     mistakes = {
-        ("--rule", "guess", "--name", "x"): "--rule guess: expected one of task, string_match, numeric, math_verify, reasoning_gym, boxed",
+        ("--rule", "guess", "--name", "x"): "--rule guess: expected one of task, string_match, numeric, math_verify, reasoning_gym, sql_",
         ("--rule", "numeric", "--name", "a b"): "the name 'a b' cannot be a folder's",
         ("--rule", "numeric", "--reference", "none", "--name", "x"): "leave --reference out",
         ("--rule", "numeric", "--replace"): "--replace needs --name",

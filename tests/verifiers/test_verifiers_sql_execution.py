@@ -340,4 +340,4 @@ def test_nobody_reaches_for_the_network(storm):
 def test_no_process_survives_and_memory_stays_bounded(storm):
     usage: Usage = storm[2]
     assert usage.left == []
-    assert usage.peak < (WORKERS + 1) * MEMORY * MIB
+    assert usage.peak - usage.own < (WORKERS + 1) * MEMORY * MIB  # this process has imported what other tests needed
