@@ -36,6 +36,9 @@ KEPT_KERNELS = "128"
 """Compiled matrix products that oneDNN keeps. Each new batch size makes some; its default of 1,024 lets memory grow for hundreds
 of rounds, and more than these are never met again."""
 
+TRIM_EVERY = 8
+"""Rounds between two returns of freed memory to the system, each of which takes some 20 ms."""
+
 
 @dataclass
 class Clock:
@@ -164,6 +167,7 @@ class _Run:
                 future.result()
             self.journal.commit(number, draft, keep=self.start)
             self.session.forget_checkpoints()
+        if number % TRIM_EVERY == 0:
             _give_back_memory()
         return RoundReport.of(
             self.k, number, self.params.fused.rounds, batches, estimates, result.updates, trajectories, clock.seconds
