@@ -12,6 +12,7 @@ from assay.params.base import ParameterError
 from assay.params.execution import ExecutionParams
 from assay.params.functions import with_source
 from assay.params.schema import PARTIAL, STAGE_SECTIONS, Params
+from assay.params.training import TrainingParams
 
 PRESETS = ("scale", "environment", "method")  # later wins
 Origins = dict[str, str]
@@ -133,7 +134,17 @@ def _prefixes(parts: list[str]) -> list[str]:
 
 
 _TRAINED_ALONE = (("verification", "noise"), ("verification", "appeals"))
-UNSEEN: dict[str, tuple[tuple[str, str], ...]] = {"generate": _TRAINED_ALONE, "finish": _TRAINED_ALONE}
+_FORWARD_PASS = ("grpo", "micro_batch_size")
+"""Of `training`: what log-probabilities are computed with."""
+UNSEEN: dict[str, tuple[tuple[str, str], ...]] = {
+    "generate": _TRAINED_ALONE,
+    "finish": _TRAINED_ALONE,
+    "presample": (
+        *_TRAINED_ALONE,
+        *(("sampling", key) for key in ("group_size", "tasks_per_iteration")),
+        *(("training", key) for key in TrainingParams.model_fields if key not in _FORWARD_PASS),
+    ),
+}
 """Keys of sections that a stage does read, which say nothing to it: to turn on appeals makes no task and samples nothing anew."""
 
 

@@ -5,6 +5,7 @@ from pydantic import Field, ValidationInfo, model_validator
 from assay.params.base import Section
 from assay.params.data import EnvironmentParams, TasksParams
 from assay.params.execution import ExecutionParams
+from assay.params.exploration import PresampleParams
 from assay.params.fused import FusedParams
 from assay.params.noise import EndpointJudge, SimulatedJudge, SymbolicJudge, turns_verdicts
 from assay.params.policy import PolicyParams, WarmStartParams
@@ -38,6 +39,7 @@ class Params(Section):
     tasks: TasksParams = TasksParams()
     policy: PolicyParams = PolicyParams()
     warm_start: WarmStartParams = WarmStartParams()
+    presample: PresampleParams = PresampleParams()
     sampling: SamplingParams = SamplingParams()
     evaluation: EvaluationParams = EvaluationParams()
     verification: VerificationParams = VerificationParams()
@@ -65,6 +67,7 @@ class Params(Section):
             return self  # sections that a stage does not see have their defaults, which say nothing about the run
         training, sampling = self.training, self.sampling
         _check_noise(self)
+        _check_exploration(self)
         if training.advantage.type in ("group_zscore", "leave_one_out", "backward_zscored", "forward_zscored") and sampling.group_size < 2:
             raise ValueError(
                 f"sampling.group_size is {sampling.group_size}, but training.advantage.type {training.advantage.type} compares "
@@ -144,6 +147,20 @@ def _check_noise(params: "Params") -> None:
         raise ValueError(f"verification.appeals.{what}, which needs the oracle's verdicts, but verification.oracle is false: set it true")
 
 
+def _check_exploration(params: "Params") -> None:
+    """Raises ValueError for a rehearsal without stored answers."""
+    rehearsal = params.training.rehearsal
+    if rehearsal is not None and not params.presample.enabled:
+        raise ValueError(
+            "training.rehearsal is set, but presample.enabled is false, so that there is nothing to rehearse: set presample.enabled to true"
+        )
+    if params.presample.enabled and params.sampling.top_p < 1:
+        raise ValueError(
+            f"sampling.top_p is {params.sampling.top_p}, which truncates the answers of policy 0, while its stored log-probabilities are "
+            "of the whole distribution: presample needs sampling.top_p 1"
+        )
+
+
 def round_params(params: "Params") -> "Params":
     """The parameters of one fused round: those of an iteration, with the sizes that `fused` gives a round."""
     fused = params.fused
@@ -162,6 +179,7 @@ PARTIAL = "the parameters of one stage"
 STAGE_SECTIONS: dict[str, tuple[str, ...]] = {
     "generate": ("seed", "environments", "tasks", "policy", "verification"),
     "warm_start": ("seed", "policy", "warm_start", "sampling"),
+    "presample": ("seed", "policy", "presample", "sampling", "verification", "training"),
     "rollout": ("seed", "policy", "sampling", "evaluation"),
     "verify": ("seed", "verification"),
     "filter": ("seed", "sampling", "verification", "filter", "training"),

@@ -6,6 +6,7 @@ from typing import Annotated, Any, Literal
 from pydantic import Field, model_validator
 
 from assay.params.base import Section
+from assay.params.exploration import KlCov, LpReg, Rehearsal, TopEntropy
 from assay.params.grpo import check_grpo_fields
 from assay.params.noise import Rate, check_rates
 
@@ -153,6 +154,12 @@ class PolicyLossParams(Section):
     """DAPO's clip-higher uses 0.28."""
     dual_clip: float | None = Field(None, gt=1)
     """Upper bound on ratio x |advantage| for negative advantages (3 in verl); null: off."""
+    ratio: Literal["token", "sequence"] = "token"
+    """sequence: GSPO, one ratio for each row, the geometric mean of its tokens'; clips then lie far closer to 1 (3e-4)."""
+    cap: float | None = Field(None, ge=1)
+    """Lp-Reg: the ratio is cut to [0, cap] in place of both clips."""
+    kl_cov: KlCov | None = None
+    """In place of both clips."""
     aggregation: Literal["token_mean", "sequence_mean", "token_sum", "token_sum_constant"] = "token_mean"
     """token_mean: DAPO, over all tokens of the optimizer step. sequence_mean: GRPO, the mean over sequences of token
     means. token_sum: LUSPO, the mean over sequences of token sums. token_sum_constant: Dr. GRPO, token sums divided by
@@ -163,6 +170,13 @@ class PolicyLossParams(Section):
     def _clips_in_order(self) -> "PolicyLossParams":
         if self.dual_clip is not None and self.dual_clip <= 1 + self.clip_high:
             raise ValueError(f"dual_clip is {self.dual_clip}, which must be above 1 + clip_high = {1 + self.clip_high}")
+        forms = {
+            "dual_clip": self.dual_clip is not None, "ratio sequence": self.ratio == "sequence", "cap": self.cap is not None,
+            "kl_cov": self.kl_cov is not None,
+        }  # fmt: skip
+        asked = [name for name, on in forms.items() if on]
+        if len(asked) > 1:
+            raise ValueError(f"{' and '.join(asked)} are set, each of which replaces the clip of the others: choose one")
         return self
 
 
@@ -209,6 +223,10 @@ class TrainingParams(Section):
     entropy_bonus: float = Field(0.0, ge=0)
     """Coefficient of the mean token entropy, which is added to the objective."""
     importance: ImportanceParams = ImportanceParams()
+    lp_reg: LpReg | None = None
+    top_entropy: TopEntropy | None = None
+    rehearsal: Rehearsal | None = None
+    """Needs presample.enabled."""
     steps_per_iteration: int = Field(8, ge=1)
     """Optimizer steps of one iteration; the sampled groups are divided among them, in the order of the plan."""
     micro_batch_size: int = Field(256, ge=1)

@@ -11,8 +11,9 @@ from torch.utils.data import DataLoader, Dataset
 
 from assay.objectives.corrections import audit
 from assay.training.batching import Tokens, divide, pack, padded
+from assay.training.first_pass import BatchStatistics
 from assay.training.ragged import Ragged, Streams, from_column
-from assay.training.terms import StepTotals
+from assay.training.streams import StepTotals
 
 
 class BatchError(ValueError):
@@ -34,6 +35,12 @@ class MicroBatch:
     reference_logprobs: torch.Tensor | None
     rehearsal: torch.Tensor
     totals: StepTotals
+    selected: torch.Tensor | None = None
+    proxy_logprobs: torch.Tensor | None = None
+    candidates: torch.Tensor | None = None
+    support_ids: torch.Tensor | None = None
+    """(completion tokens, K)."""
+    support_logprobs: torch.Tensor | None = None
 
     def to(self, device: torch.device | str) -> "MicroBatch":
         moved: dict[str, Any] = {
@@ -68,22 +75,40 @@ class StoredBatch:
         self.rehearsal = self.table["rehearsal"].to_numpy()
         self.old_logprobs: Ragged | None = None
         """Of the policy before the first step; set after the first pass. Rows of other processes read 0."""
+        self.statistics = BatchStatistics()
+        """Of the whole batch; set after the first pass."""
+        self.supports: tuple[np.ndarray, np.ndarray] | None = None
+        """(completion tokens, K) ids and log-probabilities of Lp-Reg's targets, of this process's rows."""
 
     def __len__(self) -> int:
         return len(self.steps)
 
     def rows(self, step: int) -> np.ndarray:
-        """Numbers of the rows of an optimizer step, on all processes."""
-        return np.flatnonzero(self.step_of_row == step)
+        """Numbers of the rows of an optimizer step that train by their advantage, on all processes."""
+        return np.flatnonzero((self.step_of_row == step) & ~self.rehearsal)
+
+    def rehearsed(self, step: int) -> np.ndarray:
+        """Numbers of the rows of an optimizer step that are rehearsed."""
+        return np.flatnonzero((self.step_of_row == step) & self.rehearsal)
+
+    def policy_mask(self) -> Ragged:
+        """Tokens that bear policy loss: none of a rehearsed row."""
+        return Ragged(self.streams.mask.values.astype(bool) & ~self.rehearsal[self.streams.mask.rows], self.streams.mask.offsets)
 
     def totals(self, step: int) -> StepTotals:
-        rows = self.rows(step)
+        rows, rehearsed = self.rows(step), self.rehearsed(step)
+        first = int(rows[0])
+        selected = self.statistics.selected
         return StepTotals(
             rows=len(rows),
             tokens=int(self.loss_tokens[rows].sum()),
-            denominator_rows=self.table["denominator_rows"][int(rows[0])].as_py(),
-            denominator_tokens=self.table["denominator_tokens"][int(rows[0])].as_py(),
+            denominator_rows=self.table["denominator_rows"][first].as_py(),
+            denominator_tokens=self.table["denominator_tokens"][first].as_py(),
             max_tokens=self.max_tokens,
+            selected_tokens=None if selected is None else int(selected.take(rows).values.sum()),
+            low_probability_threshold=self.statistics.low_probability_threshold,
+            rehearsal_rows=len(rehearsed),
+            rehearsal_tokens=int(self.loss_tokens[rehearsed].sum()),
         )
 
     def audit(self, step: int) -> dict[str, float | None]:
@@ -99,10 +124,14 @@ class StoredBatch:
 
     def micro_batches(self, step: int) -> list[MicroBatch]:
         """This process's part of an optimizer step, on the CPU."""
-        rows, totals = self.rows(step), self.totals(step)
-        lengths = (self.streams.prompts.lengths + self.streams.completions.lengths)[rows]
-        parts = divide(lengths, self.micro_batch_size, self.processes, self.process)
-        return [self._micro_batch(rows[part], rows[:1], totals) for part in parts]
+        totals, found = self.totals(step), []
+        # Rehearsed rows never share a forward pass with others, whose last digits would depend on them.
+        for rows in (self.rows(step), self.rehearsed(step)):
+            if len(rows):
+                lengths = (self.streams.prompts.lengths + self.streams.completions.lengths)[rows]
+                parts = divide(lengths, self.micro_batch_size, self.processes, self.process)
+                found += [self._micro_batch(rows[part], rows[:1], totals) for part in parts]
+        return found
 
     def loader(self) -> DataLoader:
         """One item for each optimizer step: {"step", "micro_batches"}."""
@@ -117,6 +146,7 @@ class StoredBatch:
             return None if values is None else padded(values, used, width, dtype)
 
         mask = padded(self.streams.mask, used, width, torch.bool)
+        known, supports = self.statistics, self._supports(used)
         return MicroBatch(
             rows=rows,
             tokens=tokens,
@@ -127,14 +157,27 @@ class StoredBatch:
             reference_logprobs=stream(self.reference),
             rehearsal=torch.from_numpy(self.rehearsal[used]),
             totals=totals,
+            selected=stream(known.selected, torch.bool),
+            proxy_logprobs=stream(known.proxy_logprobs),
+            candidates=stream(known.candidates, torch.bool),
+            support_ids=supports[0],
+            support_logprobs=supports[1],
         )
+
+    def _supports(self, rows: np.ndarray) -> tuple[torch.Tensor | None, torch.Tensor | None]:
+        if self.supports is None:
+            return None, None
+        offsets = self.streams.completions.offsets
+        index = np.concatenate([np.arange(offsets[row], offsets[row + 1]) for row in rows])
+        ids, logprobs = (torch.from_numpy(part[index]) for part in self.supports)
+        return ids, logprobs
 
     def _advantages(self) -> Ragged:
         """Per token: the stored ones, or the row's on all of its tokens."""
         per_token = self._optional("token_advantages")
         if per_token is not None:
             return per_token
-        rows = self.table["advantage"].to_numpy().astype(np.float32)
+        rows = np.nan_to_num(self.table["advantage"].to_numpy().astype(np.float32))  # rehearsed rows have none
         completions = self.streams.completions
         return Ragged(np.repeat(rows, completions.lengths), completions.offsets)
 
@@ -142,9 +185,14 @@ class StoredBatch:
         column = self.table[name]
         if column.null_count == len(column):
             return None
-        values = from_column(column)
-        if (values.lengths != self.streams.completions.lengths).any():
-            row = int(np.flatnonzero(values.lengths != self.streams.completions.lengths)[0])
+        values, lengths = from_column(column), self.streams.completions.lengths
+        missing = column.is_null().to_numpy(zero_copy_only=False)
+        if missing.any():  # some rows need it, the others do not: 0
+            filled = np.zeros(lengths.sum(), dtype=values.values.dtype)
+            filled[np.repeat(~missing, lengths)] = values.values
+            values = Ragged(filled, self.streams.completions.offsets)
+        if (values.lengths != lengths).any():
+            row = int(np.flatnonzero(values.lengths != lengths)[0])
             raise BatchError(
                 f"row {self.table['trajectory_id'][row]}: {values.lengths[row]} {name} for "
                 f"{self.streams.completions.lengths[row]} completion tokens; run the filter stage again"

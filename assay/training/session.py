@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pyarrow as pa
 import torch
 from safetensors.torch import load_file, save_file
@@ -196,11 +197,17 @@ class UpdateSession:
         batch = self.trainer.batch
         assert batch is not None
         columns: dict[str, Any] = {name: batch.table[name] for name in ("trajectory_id", "iteration", "round")}
+        types = schema("token_statistics")
         for name, own in self.trainer.statistics.items():
             # Each row is non-zero on one process only.
-            values = torch.from_numpy(own.values).to(self.trainer.args.device)
-            whole = self.trainer.accelerator.reduce(values, "sum").cpu().numpy()
-            columns[name] = Ragged(whole, own.offsets).column(schema("token_statistics").field(name).type)
+            values = torch.from_numpy(own.values.astype(np.float32)).to(self.trainer.args.device)
+            whole = self.trainer.accelerator.reduce(values, "sum").cpu().numpy().astype(own.values.dtype)
+            columns[name] = Ragged(whole, own.offsets).column(types.field(name).type)
+        for name in ("protected", "selected"):
+            found = getattr(batch.statistics, name)
+            if found is not None:
+                columns[name] = found.column(types.field(name).type)
+        columns |= {name: pa.nulls(len(batch.table), types.field(name).type) for name in types.names if name not in columns}
         return to_table("token_statistics", pa.table(columns))
 
 

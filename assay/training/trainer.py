@@ -1,9 +1,6 @@
 """The trainer: optimizer steps over a stored batch, as a sum of loss terms. It knows no method by name."""
 
-import os
 import pickle
-import zipfile
-import zlib
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -15,13 +12,16 @@ from torch.utils.data import DataLoader
 from transformers import PrinterCallback, TrainerCallback
 
 from assay.params import Params
+from assay.training import first_pass as passes
 from assay.training.data import MicroBatch, StoredBatch
-from assay.training.forward import completion_likelihood
+from assay.training.first_pass import Values, place
+from assay.training.forward import completion_logits, likelihood
 from assay.training.ragged import Ragged
 from assay.training.schedule import learning_rate_factor
-from assay.training.terms import Term, TokenStreams, needs_entropy_gradient
+from assay.training.streams import StepTotals
+from assay.training.terms import Term, TokenStreams, needs_entropy_gradient, needs_logits
 from assay.training.trl_surface import GRPOConfig, StoredTrainer
-from assay.trajectories import seed_from, sync_file
+from assay.trajectories import seed_from
 
 
 class TrainingError(RuntimeError):
@@ -98,14 +98,12 @@ class TrajectoryTrainer(StoredTrainer):
         self.optimizer_state = None
 
     def first_pass(self) -> None:
-        """Log-probabilities and entropies of this process's rows under the policy as it is, without gradient.
+        """What is known of this process's rows under the policy as it is, without gradient.
 
         Fills `statistics` (and the batch's old log-probabilities); rows of other processes read 0.
         """
-        batch = self.batch
-        assert batch is not None
-        offsets = batch.streams.completions.offsets
-        values = {name: np.zeros(offsets[-1], dtype=np.float32) for name in ("logprobs", "entropies")}
+        batch, option = self._batch(), self.params.training.lp_reg
+        offsets, values = batch.streams.completions.offsets, self._empty_first_pass()
         model = self.model_wrapped
         was_training = model.training
         model.eval()
@@ -113,47 +111,51 @@ class TrajectoryTrainer(StoredTrainer):
             for done, step in enumerate(batch.steps, start=1):
                 for micro in batch.micro_batches(step):
                     tokens = micro.tokens.to(self.args.device)
-                    found = completion_likelihood(model, self.head, tokens, self.args.temperature)
-                    for name, result in zip(values, found, strict=True):
-                        flat = result[tokens.present].cpu().numpy()
-                        _place(values[name], offsets, micro.rows, flat)
+                    logits = completion_logits(model, self.head, tokens)
+                    logprobs, entropies = likelihood(logits, tokens, self.args.temperature)
+                    found = {"logprobs": logprobs[tokens.present], "entropies": entropies[tokens.present]}
+                    if option is not None:
+                        found |= passes.observe_proxy(logits, tokens.ids, option, self.args.temperature)
+                    for name, result in found.items():
+                        place(values[name], offsets, micro.rows, result.cpu().numpy())
                 if self.accelerator.is_main_process:
                     self.progress(f"first pass: rows of step {done} of {len(batch)}")
         model.train(was_training)
-        self._keep_first_pass(values)
+        passes.write(values, self._first_pass_file())
+        self._use_first_pass(values)
 
     def begin_without_first_pass(self) -> bool:
         """Where a batch has one step, its own forward pass is the first one: it is computed once, and kept by `compute_loss`.
-        Not where dropout would make it another policy's."""
-        assert self.batch is not None
+        Not where dropout would make it another policy's, or a term needs the whole batch's values before."""
         config = getattr(self.accelerator.unwrap_model(self.model), "config", None)
         dropout = [module.p for module in self.model.modules() if isinstance(module, torch.nn.Dropout)]
         dropout.append(getattr(config, "attention_dropout", None) or 0.0)
-        if len(self.batch) > 1 or any(dropout):
+        if len(self._batch()) > 1 or any(dropout) or passes.is_needed(self.params.training):
             return False
-        size = self.batch.streams.completions.offsets[-1]
-        self._only_pass = {name: np.zeros(size, dtype=np.float32) for name in ("logprobs", "entropies")}
+        self._only_pass = self._empty_first_pass()
         return True
+
+    def _batch(self) -> StoredBatch:
+        assert self.batch is not None
+        return self.batch
+
+    def _empty_first_pass(self) -> Values:
+        head = self.accelerator.unwrap_model(self.model).get_input_embeddings().num_embeddings
+        return passes.empty(self.params.training, int(self._offsets()[-1]), head)
 
     def _first_pass_file(self) -> Path:
         return Path(self.args.output_dir) / f"first_pass-{self.args.process_index}.npz"
 
-    def _keep_first_pass(self, values: dict[str, np.ndarray]) -> None:
-        """Set the statistics, and store them: when a killed update goes on, the policy will have moved."""
-        file = self._first_pass_file()
-        file.parent.mkdir(parents=True, exist_ok=True)
-        draft = file.with_suffix(".draft.npz")
-        np.savez(draft, logprobs=values["logprobs"], entropies=values["entropies"])
-        sync_file(draft)
-        os.replace(draft, file)
-        self._use_first_pass(values)
-
-    def _use_first_pass(self, values: dict[str, np.ndarray]) -> None:
-        batch = self.batch
-        assert batch is not None
-        offsets = batch.streams.completions.offsets
-        self.statistics = {name: Ragged(array, offsets) for name, array in values.items()}
+    def _use_first_pass(self, values: Values) -> None:
+        batch, offsets = self._batch(), self._offsets()
+        self.statistics = {name: Ragged(array, offsets) for name, array in values.items() if array.ndim == 1}
         batch.old_logprobs = self.statistics["logprobs"]
+        if not passes.is_needed(self.params.training):
+            return
+        if "support_ids" in values:
+            batch.supports = values["support_ids"], values["support_logprobs"]
+        everywhere = passes.gathered(values, lambda part: self.accelerator.reduce(part.to(self.args.device), "sum"))
+        batch.statistics = passes.batch_statistics(everywhere, batch.policy_mask(), batch.advantages, self.params.training)
 
     def reread_first_pass(self) -> None:
         """What the first pass found before this update was interrupted."""
@@ -167,16 +169,8 @@ class TrajectoryTrainer(StoredTrainer):
         own = torch.tensor(float(self._stored_first_pass() is not None), device=self.args.device)
         return self.accelerator.reduce(own, "sum").item() == self.accelerator.num_processes
 
-    def _stored_first_pass(self) -> dict[str, np.ndarray] | None:
-        """None where the file is missing or damaged, as a machine that lost its power may leave it."""
-        assert self.batch is not None
-        try:
-            with np.load(self._first_pass_file()) as stored:
-                values = {name: stored[name] for name in ("logprobs", "entropies")}
-        except (OSError, EOFError, KeyError, ValueError, zipfile.BadZipFile, zlib.error):
-            return None
-        size = self.batch.streams.completions.offsets[-1]
-        return values if all(array.shape == (size,) for array in values.values()) else None
+    def _stored_first_pass(self) -> Values | None:
+        return passes.read(self._first_pass_file(), self._empty_first_pass())
 
     def floating_point_ops(self, inputs: Any) -> int:
         """Six per parameter and token, padding included; shown by some reporters."""
@@ -203,17 +197,19 @@ class TrajectoryTrainer(StoredTrainer):
     def compute_loss(self, model: Any, inputs: MicroBatch, return_outputs: bool = False, num_items_in_batch: Any = None) -> torch.Tensor:
         """This micro-batch's part of the step's loss, times the number of processes, over which gradients are averaged."""
         with self.accelerator.autocast():
-            logprobs, entropies = completion_likelihood(
-                model, self.head, inputs.tokens, self.args.temperature,
-                entropy_gradient=needs_entropy_gradient(self.terms),
-            )  # fmt: skip
+            logits = completion_logits(model, self.head, inputs.tokens)
+            logprobs, entropies = likelihood(
+                logits, inputs.tokens, self.args.temperature, entropy_gradient=needs_entropy_gradient(self.terms)
+            )
         old_logprobs = inputs.old_logprobs
         if self._only_pass is not None:
             old_logprobs = logprobs.detach()
-            for name, result in zip(self._only_pass, (old_logprobs, entropies.detach()), strict=True):
+            for name, result in zip(passes.BASE, (old_logprobs, entropies.detach()), strict=True):
                 flat = result[inputs.tokens.present].float().cpu().numpy()
-                _place(self._only_pass[name], self._offsets(), inputs.rows, flat)
+                place(self._only_pass[name], self._offsets(), inputs.rows, flat)
         assert old_logprobs is not None
+        whole = needs_logits(self.terms)
+        support = inputs.support_ids, inputs.support_logprobs
         streams = TokenStreams(
             mask=inputs.mask,
             logprobs=logprobs,
@@ -223,19 +219,25 @@ class TrajectoryTrainer(StoredTrainer):
             advantages=inputs.advantages,
             reference_logprobs=inputs.reference_logprobs,
             rehearsal=inputs.rehearsal,
+            selected=inputs.selected,
+            proxy_logprobs=inputs.proxy_logprobs,
+            candidates=inputs.candidates,
+            logits=logits if whole else None,
+            present=inputs.tokens.present if whole else None,
+            support=support if support[0] is not None and support[1] is not None else None,
         )
+        del logits
         outputs = [term(streams, inputs.totals) for term in self.terms]
         loss = torch.stack([output.loss for output in outputs]).sum()
         with torch.no_grad():
-            self._add({"entropy": ((entropies * inputs.mask).sum(), inputs.totals.tokens)})
+            self._add({"entropy": ((entropies * streams.policy_mask).sum(), inputs.totals.tokens)})
             self._add({"loss": (loss.detach(), 1)})
             for output in outputs:
                 self._add(output.measures)
         return loss * self.accelerator.num_processes
 
     def _offsets(self) -> np.ndarray:
-        assert self.batch is not None
-        return self.batch.streams.completions.offsets
+        return self._batch().streams.completions.offsets
 
     def _add(self, measures: dict[str, tuple[torch.Tensor, float]]) -> None:
         for name, (total, count) in measures.items():
@@ -244,18 +246,22 @@ class TrajectoryTrainer(StoredTrainer):
 
     def _note_step(self, inputs: Any) -> None:
         """Measures of the step over all processes, for the log (and so for the table `updates`)."""
-        batch = self.batch
-        assert batch is not None
+        batch = self._batch()
         step, totals = inputs["step"], batch.totals(inputs["step"])
         names = list(self._sums)
         gathered = self.accelerator.reduce(torch.stack([self._sums[name][0].double() for name in names]), "sum")
         measures = {name: value / max(self._sums[name][1], 1) for name, value in zip(names, gathered.tolist(), strict=True)}
         own = np.concatenate([micro.rows for micro in inputs["micro_batches"]])
+        own = own[~batch.rehearsal[own]]
+        measures["policy_count"] = self._sums["policy_loss"][1]
+        if "selected_entropy_sum" in measures:
+            measures["selected_entropy"] = measures.pop("selected_entropy_sum") / max(measures["selected_tokens"], 1)
         gap = torch.tensor([*_mismatch(batch, own)], dtype=torch.float64, device=self.args.device)
         summed, largest = self.accelerator.reduce(gap[:1], "sum"), self.accelerator.gather(gap[1:]).max()
         advantages = batch.table["advantage"].to_numpy()[batch.rows(step)].astype(np.float64)
         self.note({
             **measures,
+            **_of_batch(batch, totals),
             "step_of_iteration": step,
             "rows": totals.rows,
             "tokens": totals.tokens,
@@ -288,13 +294,15 @@ class _Begin(TrainerCallback):
         return control
 
 
-def _place(values: np.ndarray, offsets: np.ndarray, rows: np.ndarray, flat: np.ndarray) -> None:
-    """Write the values of some rows, given one row after another, to where they belong."""
-    lengths = np.diff(offsets)[rows]
-    if lengths.sum() == 0:
-        return
-    starts = np.concatenate([[0], np.cumsum(lengths)[:-1]])
-    values[np.repeat(offsets[:-1][rows] - starts, lengths) + np.arange(lengths.sum())] = flat
+def _of_batch(batch: StoredBatch, totals: StepTotals) -> dict[str, float]:
+    """What the log says of the batch's statistics; nothing where no method takes any."""
+    found = {
+        "low_probability_threshold": batch.statistics.low_probability_threshold,
+        "entropy_threshold": batch.statistics.entropy_threshold,
+        "rehearsal_tokens": totals.rehearsal_tokens or None,
+        "rehearsal_rows": totals.rehearsal_rows or None,
+    }
+    return {name: value for name, value in found.items() if value is not None}
 
 
 def _mismatch(batch: StoredBatch, rows: np.ndarray) -> tuple[float, float]:
