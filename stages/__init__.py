@@ -25,6 +25,8 @@ from assay.rounds.scratch import is_main_process
 
 CONFIG = Path("data/config")
 TASKS = Path("data/tasks")
+PRESAMPLE = Path("data/presample")
+"""Of both pipelines, as tasks and policy 0 are."""
 SCRATCH = Path(".assay/scratch")
 LOCKS = Path(".assay/locks")
 WAIT_SECONDS = 20.0

@@ -3,20 +3,23 @@
 from pathlib import Path
 
 from assay.rounds import assemble
+from assay.training.rehearsal import read_presampled
 from assay.trajectories import read_table, write_shard
-from stages import TASKS, iteration_argument, stage, stage_params
+from stages import PRESAMPLE, TASKS, iteration_argument, stage, stage_params
 
 
 def main() -> None:
-    k = iteration_argument()
+    k, params, reference = iteration_argument(), stage_params("filter"), Path("models/0/policy")
+    presampled = read_presampled(PRESAMPLE, reference, params.sampling.temperature)
     batches = assemble(
         read_table("tasks", TASKS / "tasks.parquet"),
         read_table("trajectories", Path(f"data/rollout/{k}")),
         read_table("verdicts", Path(f"data/verify/{k}")),
         read_table("noise_estimates", Path(f"data/verify/{k}")),
-        stage_params("filter"),
+        params,
         policy=Path(f"models/{k}/policy"),
-        reference=Path("models/0/policy"),
+        reference=reference,
+        rehearsal=presampled.rehearsal,
         gates=Path(f"data/gates/{k}"),
     )
     write_shard(Path(f"data/filter/{k}/batches.parquet"), "batches", batches)

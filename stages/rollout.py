@@ -3,15 +3,17 @@
 from pathlib import Path
 
 from assay.params import load_execution
+from assay.rollouts.explore import tasks_to_explore
 from assay.rounds import open_sampler, plan_samples, sample, scratch_folder
-from stages import CONFIG, SCRATCH, TASKS, iteration_argument, stage, stage_params
+from stages import CONFIG, PRESAMPLE, SCRATCH, TASKS, iteration_argument, stage, stage_params
 
 
 def main() -> None:
     k = iteration_argument()
     params, policy, tasks = stage_params("rollout"), Path(f"models/{k}/policy"), TASKS / "tasks.parquet"
-    plan = plan_samples(tasks, params, k, ("solution", "evaluation"))
-    with scratch_folder(SCRATCH, f"rollout-{k}", [CONFIG / "rollout.json", tasks, policy]) as scratch:
+    explore = tasks_to_explore(PRESAMPLE)
+    plan = plan_samples(tasks, params, k, ("solution", "evaluation"), explore)
+    with scratch_folder(SCRATCH, f"rollout-{k}", [CONFIG / "rollout.json", PRESAMPLE / "splits.parquet", tasks, policy]) as scratch:
         with open_sampler(params, policy, load_execution(), plan) as sampler:
             sample(sampler, plan, params, Path(f"data/rollout/{k}"), scratch)
 

@@ -8,17 +8,29 @@ from assay.rounds.journal import Journal
 from assay.rounds.round_report import live_watch
 from assay.rounds.train import Places, train
 from assay.verifiers.noise_state import FILE
-from stages import CONFIG, SCRATCH, TASKS, data_folder, iteration_argument, noise_folder, policy_folder, stage, stage_name, stage_params
+from stages import (
+    CONFIG,
+    PRESAMPLE,
+    SCRATCH,
+    TASKS,
+    data_folder,
+    iteration_argument,
+    noise_folder,
+    policy_folder,
+    stage,
+    stage_name,
+    stage_params,
+)
 
 
 def main() -> None:
     k = iteration_argument()
     params, tasks, data = stage_params("train"), TASKS / "tasks.parquet", data_folder()
     model, reference = policy_folder(k), Path("models/0/policy")
-    with scratch_folder(SCRATCH, stage_name(), [CONFIG / "train.json", tasks, model, reference, noise_folder(k)]) as scratch:
+    with scratch_folder(SCRATCH, stage_name(), [CONFIG / "train.json", PRESAMPLE, tasks, model, reference, noise_folder(k)]) as scratch:
         places = Places(
             tasks, model, reference, data / "train" / str(k), policy_folder(k + 1), scratch, data / "gates" / str(k),
-            noise_folder(k) / FILE, noise_folder(k + 1) / FILE,
+            noise_folder(k) / FILE, noise_folder(k + 1) / FILE, PRESAMPLE,
         )  # fmt: skip
         done = Journal(scratch).completed()
         if done:

@@ -4,17 +4,17 @@ Training walks through the train tasks in a seeded order: iteration k takes up w
 each epoch in another order, no task twice in one epoch. Evaluation samples every held-out task.
 """
 
-import random
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
 import pyarrow as pa
 
 from assay.params import Params
+from assay.rollouts.walk import draw
 from assay.trajectories import content_hash, seed_from
 
-Kind = Literal["solution", "evaluation"]
+Kind = Literal["solution", "evaluation", "presample"]
 
 
 class RolloutError(RuntimeError):
@@ -47,12 +47,13 @@ class PlanRow:
 
 def make_plan(
     tasks: pa.Table, params: Params, iteration: int, kinds: Sequence[str], *, round: int = 0, rounds: int = 1,
-    policy_round: int | None = None,
+    policy_round: int | None = None, explore: Collection[str] | None = None,
 ) -> list[PlanRow]:  # fmt: skip
     """Rows of iteration `iteration` for the given kinds, in the order in which they are sampled.
 
     tasks: table `tasks`. `round` of `rounds`: position inside a fused iteration; a staged iteration is one round.
-    policy_round: the round whose policy samples, where it is an older one than `round`.
+    policy_round: the round whose policy samples, where it is an older one than `round`. explore: tasks that solutions are
+    sampled for; None: all of the split.
     Seeds are hashes of (run seed, policy, task, kind, sample index): no row's seed depends on which others are planned.
     Raises PlanError for an unknown kind or where a kind has no task.
     """
@@ -72,26 +73,21 @@ def make_plan(
                 "generate again"
             )
         if kind == "solution":
+            if explore is not None:
+                candidates = {name: prompt for name, prompt in candidates.items() if name in explore}
+                if not candidates:
+                    raise PlanError("none of the tasks to explore (data/presample) is a train task: run the presample stage again")
             per_round = params.sampling.tasks_per_iteration
             drawn = draw(sorted(candidates), per_round, iteration * rounds + round, params.seed)
             settings = (params.sampling.group_size, params.sampling.temperature, params.sampling.top_p)
+        elif kind == "presample":
+            drawn = sorted(candidates)
+            settings = (params.presample.samples + 1, params.sampling.temperature, params.sampling.top_p)
         else:
             drawn = sorted(candidates)
             settings = (params.evaluation.samples, params.evaluation.temperature, params.evaluation.top_p)
         rows += _groups(params, iteration, round, policy, moment, kind, drawn, candidates, *settings)
     return rows
-
-
-def draw(names: Sequence[str], count: int, position: int, seed: int) -> list[str]:
-    """The `position`-th run of `count` names on an endless walk through seeded permutations of `names`, one per epoch.
-    """
-    start, drawn = position * count, []
-    for epoch in range(start // len(names), (start + count - 1) // len(names) + 1):
-        order = list(names)
-        random.Random(seed_from(seed, "epoch", epoch)).shuffle(order)
-        first = epoch * len(names)
-        drawn += order[max(start - first, 0) : start + count - first]
-    return drawn
 
 
 def split_shards(plan: Sequence[PlanRow], shard_rows: int) -> list[list[PlanRow]]:
@@ -107,7 +103,7 @@ def split_shards(plan: Sequence[PlanRow], shard_rows: int) -> list[list[PlanRow]
     return shards
 
 
-_SPLITS: dict[str, tuple[str, ...]] = {"solution": ("train",), "evaluation": ("eval", "ood")}
+_SPLITS: dict[str, tuple[str, ...]] = {"solution": ("train",), "evaluation": ("eval", "ood"), "presample": ("train",)}
 
 
 def _tasks_of(tasks: pa.Table, splits: Sequence[str]) -> dict[str, tuple[Mapping[str, str], ...]]:

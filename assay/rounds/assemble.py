@@ -4,6 +4,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from assay.params import Params
 from assay.trajectories import Limits, run_gate
@@ -19,15 +20,18 @@ def assemble(
     policy: Path,
     reference: Path,
     gates: Path | None,
+    rehearsal: pa.Table | None = None,
+    rounds: int = 1,
     note: Callable[[str], None] = lambda line: print(line, flush=True),
 ) -> pa.Table:
     """Table `batches`. estimates: `noise_estimates` of the verdicts, which corrections may use. policy, reference: folders of the
-    policy that sampled and of policy 0, read only where an option needs them.
+    policy that sampled and of policy 0, read only where an option needs them. rehearsal: stored answers of policy 0. rounds: of an
+    iteration.
 
     gates: folder for data docs; None runs no gate. note: gets a line where a correction could not do what it should.
     Raises GateError before anything can be trained on data that fails one.
     """
-    from assay.training.assemble import assemble_batch, describe
+    from assay.training.assemble import add_rehearsal, assemble_batch, describe
     from assay.training.corrected import Noise
 
     sampling = params.sampling
@@ -38,10 +42,17 @@ def assemble(
     environment_of = dict(zip(tasks["task_id"].to_pylist(), tasks["environment"].to_pylist(), strict=True))
     noise = Noise(environment_of, estimates)
     batches = assemble_batch(trajectories, verdicts, params, noise=noise, policy=policy, reference=reference, note=note)
+    if rehearsal is not None:
+        batches = add_rehearsal(batches, rehearsal, params, rounds=rounds)
     if gates is not None:
-        print(run_gate("batch", {"batches": batches, "trajectories": trajectories}, gates / "batch", limits), flush=True)
+        print(run_gate("batch", {"batches": reinforced(batches), "trajectories": trajectories}, gates / "batch", limits), flush=True)
         print(describe(batches), flush=True)
     return batches
+
+
+def reinforced(batches: pa.Table) -> pa.Table:
+    """The rows that were sampled for this batch; those that are rehearsed were gated by the stage that made them."""
+    return batches.filter(pc.invert(batches["rehearsal"]))
 
 
 def check_whole(tasks: pa.Table, read: Callable[[str], pa.Table], params: Params, gates: Path) -> None:
@@ -53,4 +64,4 @@ def check_whole(tasks: pa.Table, read: Callable[[str], pa.Table], params: Params
     known = trajectories.select(["trajectory_id"])
     del trajectories
     print(run_gate("verdicts", {"verdicts": read("verdicts"), "trajectories": known}, gates / "verdicts", limits), flush=True)
-    print(run_gate("batch", {"batches": read("batches"), "trajectories": known}, gates / "batch", limits), flush=True)
+    print(run_gate("batch", {"batches": reinforced(read("batches")), "trajectories": known}, gates / "batch", limits), flush=True)

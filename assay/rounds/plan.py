@@ -11,7 +11,8 @@ from assay.params.noise import EndpointJudge, LocalJudge, SymbolicJudge
 BYTES_PER_ROW, BYTES_PER_TOKEN = 30.0, 4.3
 """Of a stored trajectory, compressed: ids, masks, log-probabilities; benchmarks/storage.py prints the measured figures."""
 START_SECONDS = {
-    "generate": 6, "warm_start": 6, "rollout": 10, "verify": 2, "filter": 6, "update": 7, "train": 20, "finish": 12, "evaluate": 5,
+    "generate": 6, "warm_start": 6, "presample": 3, "rollout": 10, "verify": 2, "filter": 6, "update": 7, "train": 20, "finish": 12,
+    "evaluate": 5,
 }  # fmt: skip
 """Libraries and engine, per start of a stage, on two CPU cores; benchmarks/orchestration.py prints the measured figures."""
 SAMPLING_SHARE = 0.02
@@ -155,10 +156,14 @@ def estimate_run(params: Params, root: Path = Path(), *, fused: bool = False) ->
     batch = stored_gib(train_rows, train_tokens)
     both, both_tokens = train_rows + eval_rows, train_tokens + eval_tokens
     own = t.train + t.eval + t.ood
-    begin = (
+    begin: tuple[Line, ...] = (
         line("generate", 1, own, 0, (own + shown) * 120 / 2**30, shown / 20_000),
         line("warm_start", 1, shown, warm_tokens, weights, training(warm_tokens, 6)),
     )
+    if params.presample.enabled:
+        asked = t.train * (params.presample.samples + 1)
+        tokens = asked * s.max_tokens
+        begin = (*begin, line("presample", 1, asked, tokens, stored_gib(asked, tokens), START_SECONDS["rollout"] + sampling(asked)))
     staged = (
         line("rollout", count, both, both_tokens, stored_gib(both, both_tokens), sampling(both)),
         line("verify", count, both, 0, both * 12 / 2**30, both / 40_000),

@@ -34,10 +34,11 @@ class RoundReport:
         trajectories: pa.Table, seconds: Mapping[str, float],
     ) -> "RoundReport":  # fmt: skip
         """From the tables of a round."""
+        sampled = batches.filter(pc.invert(batches["rehearsal"]))
         return cls(
             iteration, number, rounds,
             reward=pc.mean(batches["reward"]).as_py() or 0.0,
-            kept=pc.mean(pc.cast(batches["kept"], "float64")).as_py() or 0.0,
+            kept=pc.mean(pc.cast(sampled["kept"], "float64")).as_py() or 0.0,
             false_negative_rate=pooled_false_negative_rate(estimates),
             entropy=pc.mean(updates["entropy"]).as_py() or 0.0,
             divergence=pc.mean(updates["divergence"]).as_py(),

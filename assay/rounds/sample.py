@@ -1,6 +1,6 @@
 """Sampling of one policy in one engine session. The body of the stages `rollout` and `finish`, and of a fused round."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,9 +20,11 @@ class Sampler:
     renderer: Renderer
 
 
-def plan_samples(tasks: Path, params: Params, iteration: int, kinds: Sequence[str]) -> list[PlanRow]:
-    """What is sampled from the policy of one iteration. Raises PlanError."""
-    return make_plan(read_table("tasks", tasks), params, iteration, kinds)
+def plan_samples(
+    tasks: Path, params: Params, iteration: int, kinds: Sequence[str], explore: Collection[str] | None = None
+) -> list[PlanRow]:
+    """What is sampled from the policy of one iteration. explore: tasks to train on; None: all. Raises PlanError."""
+    return make_plan(read_table("tasks", tasks), params, iteration, kinds, explore=explore)
 
 
 @contextmanager

@@ -14,7 +14,7 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
 
@@ -27,9 +27,12 @@ from assay.rounds.journal import TABLES, Journal
 from assay.rounds.round_report import RoundReport
 from assay.rounds.sample import Sampler, open_sampler
 from assay.rounds.verify import Bench, open_bench, verify
-from assay.trajectories import publish_folder, read_table, write_shard
+from assay.trajectories import publish_folder, read_table, to_table, write_shard
 from assay.verifiers import NoiseState
 from assay.verifiers.noise_state import FILE
+
+if TYPE_CHECKING:
+    from assay.training.rehearsal import Presampled
 
 Watch = Callable[[RoundReport], None]
 KEPT_KERNELS = "128"
@@ -74,6 +77,8 @@ class Places:
     """State of noise estimates that the iteration starts from; None: nothing is known yet."""
     next_noise: Path | None = None
     """Where it is written after the last round; None: nowhere."""
+    presample: Path | None = None
+    """Answers of policy 0; None: no method asks for them."""
 
 
 def train(params: Params, k: int, places: Places, execution: ExecutionParams, watch: Watch = lambda report: None) -> None:
@@ -114,6 +119,7 @@ class _Run:
         self.start = journal.state(done - 1) if done else places.model
         table = read_table("tasks", places.tasks)
         self.tasks: Mapping[str, Task] = tasks_from_table(table)
+        self.presampled = self._presampled()
         self.table = table
         self.sampler_round = self._sampler_round(done)
         policy = self._policy_of(self.sampler_round)
@@ -151,7 +157,8 @@ class _Run:
             gates = self.places.gates / "first" if self.places.gates is not None and number == 0 else None
             batches = assemble(
                 self.table, trajectories, verdicts, estimates, self.params, policy=self._policy_of(self.sampler_round),
-                reference=self.places.reference, gates=gates, note=self._note,
+                reference=self.places.reference, gates=gates, rehearsal=self.presampled.rehearsal, rounds=self.params.fused.rounds,
+                note=self._note,
             )  # fmt: skip
         # Written while the update runs: neither waits for the other.
         pending = self._write(draft, {
@@ -180,6 +187,13 @@ class _Run:
             self.noted.add(kind)
             print(line, flush=True)
 
+    def _presampled(self) -> "Presampled":
+        from assay.training.rehearsal import Presampled, read_presampled
+
+        if self.places.presample is None:
+            return Presampled(to_table("rehearsal", []))
+        return read_presampled(self.places.presample, self.places.reference, self.params.sampling.temperature)
+
     def _sampler_round(self, number: int) -> int:
         """The round whose policy the engine holds in round `number`: that one, or an older one where staleness is allowed."""
         return number - number % (self.params.fused.max_staleness + 1)
@@ -198,7 +212,7 @@ class _Run:
         kinds = ("solution", "evaluation") if number == 0 else ("solution",)
         return make_plan(
             self.table, self.params, self.k, kinds, round=number, rounds=self.params.fused.rounds,
-            policy_round=self._sampler_round(number),
+            policy_round=self._sampler_round(number), explore=self.presampled.explore,
         )  # fmt: skip
 
     def _sample(self, plan: Sequence[PlanRow]) -> pa.Table:

@@ -19,6 +19,7 @@ from assay.params.training import Corrected, Direct, Forward, GroupZScore, Leave
 from assay.training.corrected import Noise, Rates, corrected_advantages, rates_for
 from assay.training.filters import KEPT, REASONS, drop_reasons, mean_mismatch, without_variance
 from assay.training.ragged import Ragged, Streams
+from assay.training.rehearsal import RehearsalError, rehearsal_batch
 from assay.trajectories import schema, to_table
 
 TRAINED_KINDS = ("solution", "episode", "critique")
@@ -69,7 +70,7 @@ def assemble_batch(
     kept = dropped == KEPT
     step, divide_rows, divide_tokens = _steps(groups, kept, streams.mask.sums().astype(np.int64), params)
     streams = streams.blanked(kept)
-    logprobs = _reference(reference, streams, params, progress) if params.training.divergence.coefficient > 0 else None
+    logprobs = _reference(reference, streams, params, progress) if needs_reference(params) else None
 
     types = {field.name: field.type for field in schema("batches")}
     batch = {
@@ -94,6 +95,36 @@ def assemble_batch(
     return to_table("batches", pa.table(batch))
 
 
+def needs_reference(params: Params) -> bool:
+    """Whether a term asks for policy 0's log-probabilities of what was sampled."""
+    rehearsal = params.training.rehearsal
+    definition = rehearsal is not None and rehearsal.coefficient > 0 and rehearsal.generator == "js_definition"
+    return params.training.divergence.coefficient > 0 or definition
+
+
+def add_rehearsal(batches: pa.Table, stored: pa.Table, params: Params, *, rounds: int = 1) -> pa.Table:
+    """The same, and after it the rows that are rehearsed in its optimizer steps; unchanged where nothing is to be rehearsed.
+
+    rounds: of an iteration. Raises RehearsalError where there is nothing to rehearse, unless presample.when_empty says explore.
+    """
+    option = params.training.rehearsal
+    if option is None or option.coefficient == 0:
+        return batches
+    if len(stored) == 0:
+        if params.presample.when_empty == "explore":
+            return batches
+        raise RehearsalError("training.rehearsal is set, but data/presample holds no answer to rehearse: run the presample stage again")
+    used = batches.filter(batches["kept"])
+    columns = zip(*(used[name].to_pylist() for name in ("step", "denominator_rows", "denominator_tokens")), strict=True)
+    steps = {step: (rows, tokens) for step, rows, tokens in columns}
+    iteration, round_ = batches["iteration"][0].as_py(), batches["round"][0].as_py()
+    moment, per = iteration * rounds + round_, params.training.steps_per_iteration
+    added = rehearsal_batch(
+        stored, steps, option, seed=params.seed, iteration=iteration, round=round_, moment=moment, per=per
+    )
+    return pa.concat_tables([batches, added])
+
+
 def _used(rates: Rates | None, count: int) -> dict[str, pa.Array]:
     """Columns of the rates that each row was corrected with; null where none was."""
     names = ("used_false_positive_rate", "used_false_negative_rate", "used_determinant")
@@ -106,10 +137,13 @@ def _used(rates: Rates | None, count: int) -> dict[str, pa.Array]:
 def describe(batches: pa.Table) -> str:
     """One line: rows kept and dropped by reason, and optimizer steps."""
     reasons = Counter(batches["drop_reason"].drop_null().to_pylist())
-    kept = len(batches) - sum(reasons.values())
+    rehearsed = pa.compute.sum(batches["rehearsal"]).as_py() or 0
+    sampled = len(batches) - rehearsed
+    kept = sampled - sum(reasons.values())
     dropped = ", ".join(f"{reasons[name]:,} {name}" for name in REASONS if reasons[name]) or "none"
     steps = len(batches["step"].drop_null().unique())
-    return f"kept {kept:,} of {len(batches):,} rows for {steps} optimizer steps; dropped: {dropped}"
+    beside = f"; {rehearsed:,} rehearsed beside them" if rehearsed else ""
+    return f"kept {kept:,} of {sampled:,} rows for {steps} optimizer steps; dropped: {dropped}{beside}"
 
 
 def _trained(trajectories: pa.Table) -> pa.Table:

@@ -62,7 +62,12 @@ def _only_advantages_bear_gradient(params: Params) -> bool:
     training = params.training
     group_baseline = isinstance(training.advantage, GroupZScore | LeaveOneOut | Backward | BackwardZScored | ForwardZScored)
     alone = params.sampling.group_size == 1  # then nothing is subtracted
-    return group_baseline and not alone and training.divergence.coefficient == 0 and training.entropy_bonus == 0
+    penalised = training.divergence.coefficient > 0 or training.entropy_bonus > 0
+    if training.lp_reg is not None and training.lp_reg.sign == "any":
+        penalised = True
+    if training.rehearsal is not None and training.rehearsal.generator == "js_definition":
+        penalised = True
+    return group_baseline and not alone and not penalised
 
 
 def without_variance(rewards: np.ndarray, groups: np.ndarray) -> np.ndarray:
