@@ -1,0 +1,205 @@
+"""Claims of Lp-Reg, the 80/20 rule and DPH-RL, measured with small language models: each paper's direction, and what was seen.
+
+    python -m benchmarks.claims_exploration --seeds 0 1 2        # fused; about a minute an arm and seed
+    python -m benchmarks.claims_exploration --tables             # only write the tables of what there is
+
+Resumable: each (arm, seed) is a file in --folder, made once; the tables in docs/claims/ are written again after each. All arms start
+from the same policy 0 of their seed, meet the same tasks, and are judged by rules fixed before: the policy after the last round, 64
+answers to each held-out task, unbiased pass@k. Differences are paired by seed, with 95 % t intervals.
+"""
+
+import argparse
+import json
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import yaml
+
+from assay.evaluation.estimators import pass_at_k
+from assay.trajectories import content_hash
+from benchmarks.claims_noise import interval
+from benchmarks.claims_noise import prepare as make_seed
+from benchmarks.exploration_arms import ARMS, LEARNING_RATE, OFF, SAMPLES, TASKS_PER_ROUND, parameters, run_arm
+from benchmarks.workspace import ROOT, Workspace
+
+CLAIMS = ROOT / "docs/claims"
+NAMES = ("base", *ARMS)
+Results = dict[tuple[str, int], dict[str, Any]]
+ON_POLICY = ("GRPO", "GRPO + entropy bonus", "Lp-Reg", "Lp-Reg, full KL", "Lp-Reg, no filter", "Lp-Reg, high entropy", "top 20 % entropy")
+OFF_POLICY = ("GRPO, off-policy", "Clip-higher, off-policy", "KL-Cov, off-policy", "GSPO, off-policy", "Lp-Reg, off-policy")
+TOP = ("DAPO", "top 20 % entropy", "bottom 80 % entropy")
+DPH = ("base", "GRPO", "GRPO, exploration tasks", "DPH-F", "DPH-JS", "DPH-alpha", "replay (NLL)", "reverse KL, k3", "reverse KL, k2")
+
+
+def passes(row: dict[str, Any], k: int, split: str = "eval") -> float:
+    """Mean over tasks of the unbiased pass@k."""
+    return float(np.mean([pass_at_k(SAMPLES, count, k) for count in row["right"][split].values()]))
+
+
+def kept(row: dict[str, Any], base: dict[str, Any], k: int = SAMPLES) -> float:
+    """Share of the held-out tasks that policy 0 solves within k tries which this one solves too."""
+    solved = [task for task, count in base["right"]["eval"].items() if count]
+    return float(np.mean([pass_at_k(SAMPLES, row["right"]["eval"][task], k) for task in solved]))
+
+
+def late(row: dict[str, Any], column: str, rounds: int = 5) -> float:
+    """Mean over the last rounds."""
+    values = [value for value in row["traces"][column][-rounds:] if value is not None]
+    return float(np.mean(values)) if values else float("nan")
+
+
+def over_seeds(found: Results, arm: str, of: Any, minus: str | None = None) -> str:
+    """Mean with a t interval over the seeds that have the arm (and the other one, whose value is subtracted)."""
+    values = []
+    for (name, seed), row in sorted(found.items()):
+        if name == arm and (minus is None or (minus, seed) in found):
+            values.append(of(row, seed) - (0.0 if minus is None else of(found[minus, seed], seed)))
+    return interval(values, signed=minus is not None) if values else "–"
+
+
+def table(found: Results, arms: tuple[str, ...], columns: dict[str, Any], against: str) -> list[str]:
+    """Markdown. columns: head -> function of (row, seed), and for those whose head begins with Δ the difference from `against`."""
+    lines = [f"| arm | seeds | {' | '.join(columns)} |", "|---|---:|" + "---|" * len(columns)]
+    for arm in arms:
+        count = sum(name == arm for name, _ in found)
+        if count:
+            cells = []
+            for head, of in columns.items():
+                same = arm == against
+                traced = "traces" in next(row for (name, _), row in found.items() if name == arm)
+                cells.append("–" if (head.startswith("Δ") and same) or (not traced and "entropy" in head) else over_seeds(
+                    found, arm, of, against if head.startswith("Δ") else None))  # fmt: skip
+            lines.append(f"| {arm} | {count} | {' | '.join(cells)} |")
+    return lines
+
+
+def tables(found: Results, rounds: int) -> dict[str, str]:
+    """File name -> Markdown, one for each paper."""
+    seeds = sorted({seed for _, seed in found})
+    head = (
+        f"{rounds} rounds of {TASKS_PER_ROUND} tasks x 8 completions, learning rate {LEARNING_RATE:g}, seeds "
+        f"{', '.join(map(str, seeds))}; {SAMPLES} answers to each held-out task by the last policy. Means with 95 % t intervals over "
+        "seeds; differences (Δ) are paired by seed. `python -m benchmarks.claims_exploration`.\n"
+    )
+    score: dict[str, Any] = {
+        "pass@1": lambda row, seed: passes(row, 1), "Δ pass@1": lambda row, seed: passes(row, 1),
+        "pass@64": lambda row, seed: passes(row, SAMPLES), "Δ pass@64": lambda row, seed: passes(row, SAMPLES),
+    }  # fmt: skip
+    entropy: dict[str, Any] = {
+        "entropy, last 5 rounds": lambda row, seed: late(row, "entropy"), "Δ entropy": lambda row, seed: late(row, "entropy"),
+    }  # fmt: skip
+
+    def keeps(row: dict[str, Any], seed: int) -> float:
+        return kept(row, found["base", seed])
+
+    lp = [
+        head, "On-policy, one optimizer step a round; Δ: minus GRPO.", "", *table(found, ON_POLICY, score | entropy, "GRPO"), "",
+        f"Off-policy, {OFF} optimizer steps a round on different rows; Δ: minus GRPO, off-policy.", "",
+        *table(found, OFF_POLICY, score | entropy, "GRPO, off-policy"), "",
+        "| Lp-Reg arm | threshold, first and last 5 rounds | rare tokens of negative advantage a step | of them plausible | gradient norm |",
+        "|---|---|---|---|---|", *_protected(found),
+    ]  # fmt: skip
+    top = [head, "One optimizer step a round; Δ: minus DAPO (all tokens).", "", *table(found, TOP, score | entropy, "DAPO")]
+    dph = [
+        head, "One optimizer step a round; Δ: minus GRPO on all tasks. Keep: of the held-out tasks that policy 0 solves within 64 tries,",
+        "the share that the last policy solves too.", "",
+        *table(found, DPH, score | {"keep@64": keeps, "Δ keep@64": keeps} | entropy, "GRPO"), "",
+        "Out of distribution (sums of three numbers, in no training task):", "",
+        *table(found, DPH, {
+            "pass@1, ood": lambda row, seed: passes(row, 1, "ood"), "Δ pass@1, ood": lambda row, seed: passes(row, 1, "ood"),
+            "pass@64, ood": lambda row, seed: passes(row, 64, "ood"), "Δ pass@64, ood": lambda row, seed: passes(row, 64, "ood"),
+        }, "GRPO"), "", "pass@k over held-out tasks, mean over seeds:", "", *_curves(found),
+    ]  # fmt: skip
+    return {name: "\n".join(lines) + "\n" for name, lines in (("lp_reg", lp), ("top_entropy", top), ("dph_rl", dph))}
+
+
+def _protected(found: Results) -> list[str]:
+    lines = []
+    for arm in (name for name in NAMES if name.startswith("Lp-Reg")):
+        rows = [row for (name, _), row in sorted(found.items()) if name == arm]
+        if not rows:
+            continue
+        first = np.nanmean([[v if v is not None else np.nan for v in row["traces"]["low_probability_threshold"][:5]] for row in rows])
+        last = np.nanmean([late(row, "low_probability_threshold") for row in rows])
+        rare, held = (np.mean([np.mean(row["traces"][name]) for row in rows]) for name in ("candidate_count", "protected_count"))
+        norm = np.mean([late(row, "gradient_norm") for row in rows])
+        shown = "–" if np.isnan(first) else f"{first:.4f}, {last:.4f}"
+        lines.append(f"| {arm} | {shown} | {rare:.1f} | {held / max(rare, 1e-9):.0%} | {norm:.2f} |")
+    return lines
+
+
+def _curves(found: Results) -> list[str]:
+    ks = [2**power for power in range(7)]
+    lines = [f"| arm | {' | '.join(f'k = {k}' for k in ks)} |", "|---|" + "---|" * len(ks)]
+    for arm in DPH:
+        rows = [row for (name, _), row in found.items() if name == arm]
+        if rows:
+            lines.append(f"| {arm} | {' | '.join(f'{np.mean([passes(row, k) for row in rows]):.3f}' for k in ks)} |")
+    return lines
+
+
+def result_file(folder: Path, arm: str, seed: int, rounds: int) -> Path:
+    """Named by all parameters of the arm: other ones are another result."""
+    own = yaml.safe_dump(parameters("GRPO" if arm == "base" else arm, seed, rounds))
+    name = "".join(letter if letter.isalnum() else "-" for letter in arm)
+    return folder / "exploration" / f"{seed}-{name}-{content_hash(own, length=8)}.json"
+
+
+def results(folder: Path, rounds: int) -> Results:
+    found: Results = {}
+    for file in sorted((folder / "exploration").glob("*.json")):
+        row = json.loads(file.read_text())
+        if row["rounds"] == rounds and row["arm"] in NAMES and result_file(folder, row["arm"], row["seed"], rounds) == file:
+            found[row["arm"], row["seed"]] = row
+    whole = {seed for name, seed in found if name == "base"}
+    return {key: row for key, row in found.items() if key[1] in whole}
+
+
+def write_tables(folder: Path, rounds: int) -> None:
+    found = results(folder, rounds)
+    CLAIMS.mkdir(parents=True, exist_ok=True)
+    for name, text in tables(found, rounds).items():
+        (CLAIMS / f"{name}.md").write_text(text, encoding="utf-8")
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
+    parser.add_argument("--arms", nargs="+", choices=NAMES, default=list(NAMES))
+    parser.add_argument("--rounds", type=int, default=50)
+    parser.add_argument("--folder", type=Path, default=ROOT / ".assay/claims")
+    parser.add_argument("--tables", action="store_true")
+    parser.add_argument("--worker", choices=NAMES, help=argparse.SUPPRESS)
+    parser.add_argument("--workspace", type=Path, help=argparse.SUPPRESS)
+    arguments = parser.parse_args()
+    folder, rounds = arguments.folder.resolve(), arguments.rounds
+    if arguments.worker:
+        file = result_file(folder, arguments.worker, arguments.seeds[0], rounds)
+        found = run_arm(arguments.worker, arguments.seeds[0], rounds, arguments.workspace)
+        file.parent.mkdir(parents=True, exist_ok=True)
+        file.with_suffix(".partial").write_text(json.dumps(found))
+        file.with_suffix(".partial").replace(file)
+        return
+    for seed in [] if arguments.tables else arguments.seeds:
+        for arm in arguments.arms:
+            file = result_file(folder, arm, seed, rounds)
+            if not file.is_file():
+                workspace: Workspace = make_seed(folder, seed)
+                command = [
+                    sys.executable, "-m", "benchmarks.claims_exploration", "--worker", arm, "--seeds", str(seed), "--rounds", str(rounds),
+                    "--folder", str(folder), "--workspace", str(workspace.root),
+                ]  # fmt: skip
+                subprocess.run(command, cwd=ROOT, env=workspace.environment(), check=True, stdout=subprocess.DEVNULL)
+            row = json.loads(file.read_text())
+            scores = f"pass@1 {passes(row, 1):.3f}  pass@64 {passes(row, 64):.3f}"
+            print(f"seed {seed}  {arm:<26} {scores}  {row.get('seconds', 0):.0f} s", flush=True)
+            write_tables(folder, rounds)
+    write_tables(folder, rounds)
+    print("\n".join(tables(results(folder, rounds), rounds).values()))
+
+
+if __name__ == "__main__":
+    main()
