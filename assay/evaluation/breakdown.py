@@ -149,7 +149,7 @@ def reasons(samples: Samples) -> Grid:
             key=lambda kind: (-sum(n for key, n in counts.items() if key[:2] == kind), kind),
         )
         for code, text in kinds:
-            cells = (_percent(counts.get((code, text, policy), 0) / totals[policy]) for policy in chosen)
+            cells = (percent(counts.get((code, text, policy), 0) / totals[policy]) for policy in chosen)
             rows.append((role, names[code], text, *cells))
     return Grid(
         ("verdict of", "verdict", "reason", *(f"policy {samples.iterations[p]}" for p in chosen)), tuple(rows), 3
@@ -169,5 +169,6 @@ def verifiers(verdicts: pa.Table) -> Grid:
     )
 
 
-def _percent(share: float) -> str:
+def percent(share: float) -> str:
+    """With a dash for nothing, and no zero for something."""
     return "–" if share == 0 else "<0.1%" if share < 0.0005 else f"{share:.1%}"

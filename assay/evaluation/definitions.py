@@ -16,6 +16,15 @@ METRICS: dict[str, str] = {
         "pass@k of this policy minus that of policy 0, paired by task. Its interval is narrower than two separate ones "
         "suggest, as both saw the same tasks."
     ),
+    "keep@k": (
+        "Of the tasks that policy 0 solves within k tries, the share that this policy solves within k tries of its own: the sum of "
+        "pass@k of policy 0 times pass@k of this policy, task by task, over the sum of pass@k of policy 0. Luck of k tries makes it "
+        "smaller than 1; how much smaller, the row of policy 0 says: a second set of k tries of its own (where it has 2 k samples)."
+    ),
+    "explore@k": (
+        "Of the tasks that policy 0 does not solve within k tries, the share that this policy solves within k tries: likewise, "
+        "weighted by 1 - pass@k of policy 0."
+    ),
     "keep_rate": (
         "Of the tasks that policy 0 solves at least once in its samples, the share that this policy solves at least "
         "once."

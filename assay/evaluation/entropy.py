@@ -5,10 +5,10 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from assay.evaluation.charts import Line
-from assay.evaluation.estimators import EvaluationError
-from assay.evaluation.figures import metric_line
+from assay.evaluation.figures import Figure, chart, metric_line
 from assay.evaluation.metrics import Lookup
 from assay.evaluation.record import RunRecord
+from assay.evaluation.tokens import TrainedTokens, sums
 from assay.params import Params
 
 
@@ -23,27 +23,30 @@ def entropy_lines(record: RunRecord, table: Lookup, split: str, params: Params) 
     return lines
 
 
-def trained_entropies(statistics: pa.Table, trajectories: pa.Table) -> dict[int, float | None]:
-    """Iteration -> mean entropy of the tokens that bear loss, nats.
+ENTROPY_NOTE = (
+    "Evaluation samples give an estimate: minus the mean sampled log-probability. The training engine computes it "
+    "exactly, at the temperature of training and on the rows that the filter kept: other prompts, other answers."
+)
 
-    statistics: rows of `token_statistics`, one entropy for each completion token. trajectories: their loss_mask; rows
-    whose trajectory is not among them are left out, as which of their tokens the policy sampled is not known. Raises
-    EvaluationError where lengths differ.
+
+def entropy_figure(record: RunRecord, table: Lookup, split: str, params: Params) -> Figure:
+    """Over policies."""
+    return chart("Entropy", ENTROPY_NOTE, entropy_lines(record, table, split, params), "policy", "nats per token")
+
+
+def trained_entropies(statistics: pa.Table, trajectories: pa.Table) -> dict[int, float | None]:
+    """Iteration -> mean entropy of the tokens that bear loss, nats; None where none of its trajectories is at hand.
+
+    statistics: rows of `token_statistics`, one entropy for each completion token. Raises EvaluationError where lengths
+    differ.
     """
-    place = pc.index_in(statistics["trajectory_id"], value_set=trajectories["trajectory_id"].combine_chunks())
-    known = statistics.select(["iteration", "entropies"]).filter(pc.is_valid(place))
-    masks = trajectories["loss_mask"].combine_chunks().take(place.drop_null().combine_chunks())
-    entropies = known["entropies"].combine_chunks()
-    unequal = pc.not_equal(pc.list_value_length(masks), pc.list_value_length(entropies)).to_numpy(zero_copy_only=False)
-    if unequal.any():
-        name = statistics["trajectory_id"].filter(pc.is_valid(place))[int(np.argmax(unequal))]
-        raise EvaluationError(
-            f"trajectory {name}: its token statistics have another length than its loss_mask; run the update of its iteration again"
-        )
-    sampled = pc.list_flatten(masks).to_numpy(zero_copy_only=False).astype(bool)
-    values = pc.list_flatten(entropies).to_numpy(zero_copy_only=False).astype(np.float64)[sampled]
-    iteration = np.repeat(known["iteration"].to_numpy(), pc.list_value_length(entropies).to_numpy(zero_copy_only=False))[sampled]
-    return {
-        int(k): float(values[iteration == k].mean()) if (iteration == k).any() else None
-        for k in sorted(pc.unique(statistics["iteration"]).to_pylist())
-    }
+    trained = TrainedTokens(statistics, trajectories)
+    total, count = np.zeros(len(trained.moments)), np.zeros(len(trained.moments))
+    for tokens in trained.blocks():
+        total += sums(tokens.moment, tokens.entropy, len(total))
+        count += np.bincount(tokens.moment, minlength=len(count))
+    found: dict[int, float | None] = dict.fromkeys(sorted(pc.unique(statistics["iteration"]).to_pylist()))
+    for k in {iteration for iteration, _ in trained.moments}:
+        mine = np.array([iteration == k for iteration, _ in trained.moments])
+        found[k] = float(total[mine].sum() / count[mine].sum()) if count[mine].sum() else None
+    return found

@@ -171,6 +171,71 @@ def explore_rate(
     return wilson(int((~base & now).sum()), int((~base).sum()), confidence)
 
 
+def keep_at_k(
+    base_pass: ArrayLike, policy_pass: ArrayLike, confidence: float = 0.95, *, samples: float | None = None
+) -> Estimate:
+    """`keep_rate` where each policy has k tries: sum(base x policy) / sum(base), of pass@k of each task by either.
+
+    The two policies draw apart, so that of a task, which the base solves within k tries with probability a and the
+    policy with b, a share a is to be kept and a x b is kept: nothing has to be drawn, k may be smaller than the number
+    of samples, and at k = all samples it is `keep_rate`. `samples` and the interval: as in `mean_with_interval`, with
+    the tasks weighted by a. n: tasks of which the base solves any. NOTHING where it solves none.
+    """
+    return _weighted_share(*_pair(base_pass, policy_pass), confidence, samples)
+
+
+def explore_at_k(
+    base_pass: ArrayLike, policy_pass: ArrayLike, confidence: float = 0.95, *, samples: float | None = None
+) -> Estimate:
+    """`explore_rate` where each policy has k tries: sum((1 - base) x policy) / sum(1 - base); see `keep_at_k`."""
+    base, policy = _pair(base_pass, policy_pass)
+    return _weighted_share(1 - base, policy, confidence, samples)
+
+
+def again_at_k(
+    n: ArrayLike, c: ArrayLike, k: int, confidence: float = 0.95, *, samples: float | None = None
+) -> tuple[Estimate, Estimate]:
+    """`keep_at_k` and `explore_at_k` of a policy against itself, by two sets of k tries that share none: what chance alone keeps and
+    finds, beside which those of another policy are read.
+
+    n and c: samples of each task and how many are right, n >= 2 k. Both sets succeed with probability 2 pass@k - pass@2k,
+    as one of two fails only with pass@2k - pass@k.
+    """
+    once, twice = pass_at_k(n, c, k), pass_at_k(n, c, 2 * k)
+    with np.errstate(divide="ignore", invalid="ignore"):
+        both = np.where(once > 0, np.clip((2 * once - twice) / once, 0, 1), 0.0)
+        second = np.where(once < 1, np.clip((twice - once) / (1 - once), 0, 1), 0.0)
+    return _weighted_share(once, both, confidence, samples), _weighted_share(1 - once, second, confidence, samples)
+
+
+def _pair(base_pass: ArrayLike, policy_pass: ArrayLike) -> tuple[Values, Values]:
+    base, policy = np.asarray(base_pass, dtype=np.float64), np.asarray(policy_pass, dtype=np.float64)
+    if base.shape != policy.shape:
+        raise EvaluationError(
+            f"keep and explore rates compare the same tasks: {base.size} of the base, {policy.size} of the policy"
+        )
+    return base, policy
+
+
+def _weighted_share(weights: Values, shares: Values, confidence: float, samples: float | None) -> Estimate:
+    """Weighted mean of shares with a score interval; its effective size comes from the linearised ratio (Cochran 1977,
+    6.3) and is at most Kish's, (sum w)^2 / sum w^2, times `samples`."""
+    total, count = float(weights.sum()), int((weights > 0).sum())
+    if total <= 0:
+        return NOTHING
+    value = min(float(weights @ shares / total), 1.0)
+    kish = total**2 / float(weights @ weights)
+    error = _standard_error(weights * (shares - value)) * len(weights) / total
+    spread = value * (1 - value)
+    if count == 1:
+        quantile, effective = _normal_quantile(confidence), 1.0
+    else:
+        quantile, largest = _student_quantile(confidence, count - 1), kish * max(samples or 1.0, 1.0)
+        effective = kish if spread <= 0 else min(max(spread / error**2, 1.0), largest) if error > 0 else largest
+    low, high = _score_interval(value, effective, quantile)
+    return Estimate(value, low, high, count)
+
+
 def _flags(base_solved: ArrayLike, solved: ArrayLike) -> tuple[NDArray[np.bool_], NDArray[np.bool_]]:
     base, now = np.asarray(base_solved, dtype=bool), np.asarray(solved, dtype=bool)
     if base.shape != now.shape:

@@ -15,7 +15,10 @@ from assay.evaluation.estimators import (
     NOTHING,
     Estimate,
     Values,
+    again_at_k,
+    explore_at_k,
     explore_rate,
+    keep_at_k,
     keep_rate,
     mean_with_interval,
     paired_difference,
@@ -95,9 +98,18 @@ def _metrics(
                 pass_at_k(decided[both], right[both], k),
             )
             yield f"pass@{k}_gain", paired_difference(before, after, confidence, samples=draws)
+            yield f"keep@{k}", keep_at_k(before, after, confidence, samples=draws)
+            yield f"explore@{k}", explore_at_k(before, after, confidence, samples=draws)
         both = chosen & (decided > 0) & (first_decided > 0)
         yield "keep_rate", keep_rate(first_right[both] > 0, right[both] > 0, confidence)
         yield "explore_rate", explore_rate(first_right[both] > 0, right[both] > 0, confidence)
+    else:
+        for k in params.pass_at:
+            use = chosen & (decided >= 2 * k)
+            if use.any():
+                kept, explored = again_at_k(decided[use], right[use], k, confidence, samples=draws)
+                yield f"keep@{k}", kept
+                yield f"explore@{k}", explored
     yield from _accuracies(samples, policy, chosen, confidence, draws)
     rows = samples.per_task(policy)
     use = chosen & (rows > 0)

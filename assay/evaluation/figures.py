@@ -23,9 +23,9 @@ class Figure:
     table: tuple[tuple[str, ...], ...] = field(default=(), repr=False)
 
 
-def result_figures(table: Lookup, split: str, entropy_lines: Sequence[Line] = ()) -> list[Figure]:
-    """What the policies can do, over iterations. entropy_lines: the picture of entropy, see entropy.py."""
-    ks, policies = table.pass_at, table.iterations
+def result_figures(table: Lookup, split: str) -> list[Figure]:
+    """What the policies can do, over iterations."""
+    ks = table.pass_at
     shown = ks if len(ks) <= 4 else [ks[0], *ks[-3:]]
     over_policies = [
         metric_line(table, split, f"pass@{k}", f"pass@{k}", color)
@@ -41,36 +41,8 @@ def result_figures(table: Lookup, split: str, entropy_lines: Sequence[Line] = ()
             unit=True,
         )
     ]
-    ends = [policies[0], policies[-1]] if len(policies) > 1 else policies
-    if len(ks) > 1:
-        over_k = [_k_line(table, split, policy, color) for color, policy in zip((3, 1), ends, strict=False)]
-        note = (
-            "Against policy 0: where the curves meet, training has sharpened the policy, not widened what it can solve."
-        )
-        figures.append(chart("pass@k by k", note, over_k, "k", "share of tasks", unit=True, x_ticks=ks, x_log=True))
-    keep = [
-        metric_line(table, split, name, label, color)
-        for name, label, color in (("keep_rate", "kept", 2), ("explore_rate", "newly solved", 1))
-    ]
-    if len(policies) > 1:
-        figures.append(
-            chart(
-                "Kept and newly solved tasks",
-                "Of the tasks that policy 0 solves at least once, the share still solved; of the others, the share "
-                "now solved.",
-                keep,
-                "policy",
-                "share of tasks",
-                unit=True,
-            )
-        )
     lengths = [metric_line(table, split, "length_mean", "tokens", 1)]
     figures.append(chart("Length of completions", "Sampled tokens, end token included.", lengths, "policy", "tokens"))
-    note = (
-        "Evaluation samples give an estimate: minus the mean sampled log-probability. The training engine computes it "
-        "exactly, at the temperature of training and on the rows that the filter kept: other prompts, other answers."
-    )
-    figures.append(chart("Entropy", note, entropy_lines, "policy", "nats per token"))
     shares = [
         metric_line(table, split, "truncated_share", "cut at the longest length", 5),
         metric_line(table, split, "abstain_share_rule", "rule abstained", 3),
@@ -165,18 +137,6 @@ def _numbers(lines: Sequence[Line], x_label: str) -> tuple[tuple[str, ...], ...]
             )
         rows.append((short(x), *cells))
     return tuple(rows)
-
-
-def _k_line(table: Lookup, split: str, policy: int, color: int) -> Line:
-    rows = [table.get(policy, split, f"pass@{k}") or {} for k in table.pass_at]
-    return Line(
-        f"policy {policy}",
-        table.pass_at,
-        [r.get("value") for r in rows],
-        color,
-        [r.get("low") for r in rows],
-        [r.get("high") for r in rows],
-    )
 
 
 def moments(keys: Iterable[tuple[int, int]]) -> tuple[dict[tuple[int, int], int], str]:

@@ -68,7 +68,7 @@ def _reward(batches: pa.Table) -> Figure:
     )
 
 
-class _Steps:
+class Steps:
     """Pictures over optimizer steps."""
 
     def __init__(self, updates: pa.Table) -> None:
@@ -87,7 +87,7 @@ class _Steps:
 
 def _audit(updates: pa.Table) -> list[Figure]:
     """How far the advantages of a corrected run are from those of its matched control (paper, B.10); nothing for other runs."""
-    over = _Steps(updates)
+    over = Steps(updates)
     cosines = [value for value in over.rows["audit_cosine"].to_pylist() if value is not None]
     if not cosines:
         return []
@@ -104,7 +104,7 @@ def _audit(updates: pa.Table) -> list[Figure]:
 
 
 def _learning(updates: pa.Table) -> list[Figure]:
-    over = _Steps(updates)
+    over = Steps(updates)
     rows, line, picture = over.rows, over.line, over.picture
     found = [
         picture(

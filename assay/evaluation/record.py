@@ -7,7 +7,7 @@ import pyarrow as pa
 
 @dataclass(frozen=True)
 class RunRecord:
-    """Tables of the record, all iterations together. The last four are None where a run has none (only policy 0, say).
+    """Tables of the record, all iterations together. Those with a default are None where a run has none (only policy 0, say).
 
     Of trajectories the column prompt_ids is not used, of batches only iteration, kept, drop_reason and reward: a reader
     may leave the others out.
@@ -21,3 +21,5 @@ class RunRecord:
     updates: pa.Table | None = None
     token_statistics: pa.Table | None = None
     noise_estimates: pa.Table | None = None
+    splits: pa.Table | None = None
+    """Of the presampled training tasks, where a method splits them (DPH-RL)."""

@@ -20,7 +20,6 @@ import pyarrow.compute as pc
 from assay.evaluation import breakdown, definitions
 from assay.evaluation.breakdown import interval
 from assay.evaluation.console import gain_sentence
-from assay.evaluation.entropy import entropy_lines
 from assay.evaluation.figures import result_figures, verifier_figures
 from assay.evaluation.figures_noise import noise_figures
 from assay.evaluation.figures_training import training_figures
@@ -28,6 +27,7 @@ from assay.evaluation.metrics import Lookup, write_text
 from assay.evaluation.noise import judged, left_out, noise_grid, noise_sentences, warning_lines
 from assay.evaluation.record import RunRecord
 from assay.evaluation.samples import Samples, gather
+from assay.evaluation.section_exploration import exploration_section
 from assay.evaluation.selection import CATEGORIES, Renderer, choose, clip, shown, visible
 from assay.params import Params, stage_view
 from assay.trajectories import content_hash
@@ -91,7 +91,8 @@ def context(
         "difficulty_grid": breakdown.difficulty(samples, split),
         "reason_grid": breakdown.reasons(samples),
         "verifier_grid": breakdown.verifiers(record.verdicts),
-        "result_figures": result_figures(table, split, entropy_lines(record, table, split, params)),
+        "result_figures": result_figures(table, split),
+        "exploration": exploration_section(record, samples, table, split, params, renderer),
         "verifier_figures": verifier_figures(table, split) + noise_figures(record.noise_estimates),
         "noise_warnings": warning_lines(estimates),
         "noise_sentences": noise_sentences(estimates) + left_out(estimates),
