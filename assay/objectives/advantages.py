@@ -1,4 +1,4 @@
-"""Advantages from rewards: group estimators and REINFORCE++ whitening.
+"""Advantages from rewards: group estimators, REINFORCE++ whitening, and generalized advantages over a critic's values.
 
 Rewards bear no gradient, so all of this is arithmetic in float64 on the CPU, the same for NumPy arrays and torch
 tensors: a result has the type, the device and the floating-point type of the rewards that were given. Rows that a
@@ -94,6 +94,60 @@ def reinforce_plus_plus(rewards: Any, mask: Any, *, gamma: float = 1.0) -> Any:
     shape. Source: REINFORCE++ (arXiv 2501.03262). Raises AdvantageError where fewer than two tokens are unmasked.
     """
     return whiten(returns_to_go(rewards, mask, gamma), mask)
+
+
+def generalized_advantage(rewards: Any, values: Any, mask: Any, *, gamma: float = 1.0, lam: float = 1.0) -> tuple[Any, Any]:
+    """GAE: delta[t] = r[t] + gamma V[t+1] - V[t], A[t] = delta[t] + gamma lam A[t+1]; and the returns A + V, a critic's targets.
+
+    rewards, values, mask: (rows, tokens); V[t] is the critic's value before token t is sampled. Returns (advantages, returns) of that
+    shape, neither whitened: PPO whitens the advantages over the batch (`whiten`), never the returns. Masked tokens are passed over as in
+    returns_to_go, so V[t+1] is the value of the next *unmasked* token; after a row's last one it is 0, also where the row was cut at
+    max_tokens. With gamma = lam = 1 this is returns_to_go - V. Source: arXiv 1506.02438 eq. 11, 16. Raises AdvantageError for shapes that
+    differ, a rate outside [0, 1], or an unmasked reward or value that is not finite.
+    """
+    earned, keep, worth = _array(rewards), _array(mask).astype(bool), _array(values)
+    _same_shape(earned, keep)
+    _same_shape(worth, keep)
+    for name, rate in (("gamma", gamma), ("lam", lam)):
+        if not 0 <= rate <= 1:
+            raise AdvantageError(f"{name} is {rate}, expected a number from 0 to 1")
+    for name, array in (("reward", earned), ("value", worth)):
+        if not np.isfinite(array[keep]).all():
+            raise AdvantageError(f"generalized advantage: an unmasked {name} is not finite")
+    earned, worth = np.where(keep, earned, 0.0), np.where(keep, worth, 0.0)
+    running, following = np.zeros(len(earned)), np.zeros(len(earned))
+    out = np.zeros_like(earned)
+    for position in range(earned.shape[1] - 1, -1, -1):
+        now, value = keep[:, position], worth[:, position]
+        delta = earned[:, position] + gamma * following - value
+        running = np.where(now, delta + gamma * lam * running, running)
+        following = np.where(now, value, following)
+        out[:, position] = np.where(now, running, 0.0)
+    return _like(out, rewards), _like(out + worth, rewards)
+
+
+def token_rewards(outcomes: Any, mask: Any, *, steps: Any = None, penalties: Any = None) -> Any:
+    """What each token earns: the outcome at a row's last unmasked token, plus rewards of steps, minus penalties of every unmasked token.
+
+    outcomes: (rows,). mask, steps, penalties: (rows, tokens). Returns (rows, tokens), 0 where masked; a row without an unmasked token
+    earns nothing. penalties: for a KL penalty within the reward, beta (log pi_old - log pi_reference), the k1 estimator (RISE). Raises
+    AdvantageError for shapes that do not fit and for what is not finite.
+    """
+    keep, values = _array(mask).astype(bool), _array(outcomes)
+    if values.shape != keep.shape[:1]:
+        raise AdvantageError(f"outcomes have shape {values.shape} and mask {keep.shape}: expected one outcome for each row")
+    out = np.zeros(keep.shape)
+    for sign, part in ((1.0, steps), (-1.0, penalties)):
+        if part is not None:
+            array = _array(part)
+            _same_shape(array, keep)
+            out = out + sign * np.where(keep, array, 0.0)
+    rows = np.flatnonzero(keep.any(1))
+    last = keep.shape[1] - 1 - keep[rows, ::-1].argmax(1)
+    out[rows, last] += values[rows]
+    if not np.isfinite(out).all():
+        raise AdvantageError(f"row {int(np.flatnonzero(~np.isfinite(out).all(1))[0])}: a token's reward is not finite")
+    return _like(out, outcomes)
 
 
 def _grouped(rewards: Any, groups: Any) -> tuple[np.ndarray, np.ndarray, np.ndarray]:

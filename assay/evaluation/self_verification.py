@@ -1,0 +1,111 @@
+"""Intervals of a critic's measures, with tasks as clusters: critiques of one task's solutions are correlated.
+
+Rates here are pooled over critiques, unlike those of `estimators`, which are means over tasks: a task may have no right solution, and so no
+say in the recall. The interval is the same score interval with an effective sample size, taken from the linearised ratio (Cochran 1977,
+Sampling Techniques, 6.3); that of balanced accuracy combines both rates' intervals with their correlation over tasks (MOVER, Zou and
+Donner 2008).
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from math import sqrt
+
+import numpy as np
+from numpy.typing import NDArray
+
+from assay.evaluation.estimators import (
+    NOTHING,
+    Estimate,
+    EvaluationError,
+    Values,
+    _correlation,
+    _normal_quantile,
+    _score_interval,
+    _standard_error,
+    _student_quantile,
+)
+from assay.rewards.critiques import THREE_LEVEL, Levels
+from assay.rewards.self_verification_metrics import verification_metrics
+
+
+@dataclass(frozen=True)
+class VerificationEstimates:
+    """What `verification_metrics` says, pooled over critiques, and its interval over tasks; n counts the tasks that it rests on."""
+
+    exact_accuracy: Estimate
+    binary_accuracy: Estimate
+    recall: Estimate
+    """The critic's true-positive rate, as a judge of the appeals needs it."""
+    specificity: Estimate
+    """1 minus its false-positive rate."""
+    balanced_accuracy: Estimate
+    majority_accuracy: float | None
+    """Of a judge that looks at nothing, to be shown beside the others."""
+
+
+def verification_estimates(
+    predicted: Sequence[float | None],
+    truth: Sequence[float],
+    tasks: Sequence[str],
+    levels: Levels = THREE_LEVEL,
+    confidence: float = 0.95,
+) -> VerificationEstimates:
+    """Measures of critiques with intervals.
+
+    predicted, truth: as verification_metrics, which says what is refused; tasks: the task of each row. A rate of which no row tells is
+    NOTHING, and so is balanced accuracy then. Raises EvaluationError where the number of tasks differs from that of the rows.
+    """
+    metrics = verification_metrics(predicted, truth, levels)
+    if len(tasks) != len(truth):
+        raise EvaluationError(f"{len(truth)} critiques but {len(tasks)} tasks: give the task of each critique")
+    right = np.array([level == levels.right for level in truth], dtype=bool)
+    called = np.array([guess == levels.right for guess in predicted], dtype=bool)
+    exact = np.array([guess == level for guess, level in zip(predicted, truth, strict=True)], dtype=bool)
+    cluster = np.unique(np.asarray(tasks, dtype=str), return_inverse=True)[1].reshape(-1)
+    everywhere = np.ones(len(right), dtype=bool)
+    recall, recall_parts = _pooled(called, right, cluster, confidence)
+    specificity, specificity_parts = _pooled(~called, ~right, cluster, confidence)
+    return VerificationEstimates(
+        exact_accuracy=_pooled(exact, everywhere, cluster, confidence)[0],
+        binary_accuracy=_pooled(called == right, everywhere, cluster, confidence)[0],
+        recall=recall,
+        specificity=specificity,
+        balanced_accuracy=_mean_of_two(recall, specificity, _correlation(recall_parts, specificity_parts) if len(right) else 0.0),
+        majority_accuracy=metrics.majority_accuracy,
+    )
+
+
+def _pooled(hits: NDArray[np.bool_], chosen: NDArray[np.bool_], cluster: NDArray[np.intp], confidence: float) -> tuple[Estimate, Values]:
+    """Share of hits among the chosen rows, and each task's part in its error (0 for a task without chosen rows)."""
+    clusters = int(cluster.max()) + 1 if len(cluster) else 0
+    size = np.bincount(cluster, weights=chosen, minlength=clusters)
+    top = np.bincount(cluster, weights=hits & chosen, minlength=clusters)
+    total, telling = float(size.sum()), size > 0
+    count = int(telling.sum())
+    if not count:
+        return NOTHING, np.zeros(clusters)
+    value = float(top.sum() / total)
+    parts = (top - value * size) / size[telling].mean()
+    spread = value * (1 - value)
+    # A task's rows can at most agree wholly: then each task counts as one draw, of unequal weight (Kish).
+    smallest = effective = total**2 / float((size**2).sum())
+    quantile = _normal_quantile(confidence)
+    if count > 1:
+        quantile = _student_quantile(confidence, count - 1)
+        error = _standard_error(parts[telling])
+        effective = min(max(spread / error**2, smallest), total) if error > 0 and spread > 0 else smallest
+    low, high = _score_interval(value, effective, quantile)
+    return Estimate(value, low, high, count), parts
+
+
+def _mean_of_two(a: Estimate, b: Estimate, correlation: float) -> Estimate:
+    if not a.n or not b.n:
+        return NOTHING
+
+    def reach(one: float, other: float) -> float:
+        return sqrt(max(one**2 + 2 * correlation * one * other + other**2, 0.0)) / 2
+
+    value = (a.value + b.value) / 2
+    low = value - reach(a.value - a.low, b.value - b.low)
+    high = value + reach(a.high - a.value, b.high - b.value)
+    return Estimate(value, max(low, 0.0), min(high, 1.0), min(a.n, b.n))
