@@ -2,6 +2,7 @@
 
 import json
 import random
+from math import log
 from pathlib import Path
 
 from assay.trajectories import content_hash, write_shard
@@ -14,6 +15,8 @@ APPEAL, AUDIT = 0.5, 0.3
 FLIP = {True: 0.25, False: 0.1}
 """Rates of injected noise, by whether the rule accepts."""
 DETERMINANT = 0.65
+PLAUSIBLE, RARE = 0.4, 0.6
+"""Probabilities above which a token is in the proxy's support, and below which it is rare."""
 SAMPLING = {"temperature": 1.0, "top_p": 1.0, "max_tokens": 16, "engine": "vllm", "engine_version": "0.32.0"}
 
 
@@ -146,7 +149,25 @@ def token_statistics(batch_rows: list[dict]) -> list[dict]:
             shifted = [value + draw.gauss(0, 1e-3) for value in row["sampled_logprobs"]]
             entropies = [draw.random() / (1 + position) for position in range(len(shifted))]
             keys = ("trajectory_id", "iteration", "round")
-            found.append({**{key: row[key] for key in keys}, "logprobs": shifted, "entropies": entropies})
+            kept = [value > log(PLAUSIBLE) for value in shifted]
+            rare = [value < log(RARE) and row["advantage"] < 0 for value in shifted]
+            found.append({
+                **{key: row[key] for key in keys}, "logprobs": shifted, "entropies": entropies, "kept": kept,
+                "protected": [a and b for a, b in zip(kept, rare, strict=True)], "selected": [value >= 0.2 for value in entropies],
+            })  # fmt: skip
+    return found
+
+
+def splits(task_rows: list[dict]) -> list[dict]:
+    """Train tasks by 8 presamples: from 6 right ones a further one decides."""
+    found = []
+    for task in task_rows:
+        if task["split"] == "train":
+            draw = random.Random(f"presample {task['task_id']}")
+            solved = sum(draw.random() < 0.8 for _ in range(8))
+            recheck = draw.random() < 0.8 if solved >= 6 else None
+            keys = {"task_id": task["task_id"], "environment": task["environment"]}
+            found.append({**keys, "samples": 8, "solved": solved, "recheck": recheck, "part": "near_perfect" if recheck else "explore"})
     return found
 
 
@@ -165,8 +186,25 @@ def updates(batch_rows: list[dict], k: int, steps: int = 2) -> list[dict]:
             "tokens": sum(len(row["completion_ids"]) for row in used), **{name: draw.random() / 10 for name in numbers},
             "audit_mean_difference": sum(differences) / len(differences) if differences else None,
             "audit_max_difference": max(differences, default=None), "audit_cosine": 1.0 if differences else None,
+            **_explored(used),
         })  # fmt: skip
     return found
+
+
+def _explored(used: list[dict]) -> dict:
+    """Sums and counts of Lp-Reg, of the 80/20 rule and of a rehearsal, as far as the tokens of the step have them."""
+    tokens = [(row, *pair) for row, own in zip(used, token_statistics(used), strict=True)
+              for pair in zip(own["logprobs"], own["protected"], own["selected"], own["entropies"], strict=True)]  # fmt: skip
+    chosen = [entropy for *_, selected, entropy in tokens if selected]
+    held = sum(protected for _, _, protected, *_ in tokens)
+    return {
+        "low_probability_threshold": RARE, "protected_count": held, "protected_sum": 0.1 * held,
+        "candidate_count": sum(logprob < log(RARE) and row["advantage"] < 0 for row, logprob, *_ in tokens),
+        "policy_sum": 0.3 * len(chosen), "policy_count": len(chosen), "selected_tokens": len(chosen), "entropy_threshold": 0.2,
+        "selected_share": len(chosen) / len(tokens) if tokens else None,
+        "selected_entropy": sum(chosen) / len(chosen) if chosen else None,
+        "rehearsal_tokens": 50.0, "rehearsal_sum": 5.0, "rehearsal_rows": 10.0, "rehearsal_row_sum": 1.5, "rehearsal_beyond": 0.0,
+    }  # fmt: skip
 
 
 def noise_estimates(task_rows: list[dict], rows: list[dict], verdict_rows: list[dict], k: int) -> list[dict]:
@@ -230,6 +268,7 @@ def write_run(folder: Path, iterations: int, *, verifier_version: str = "1", see
     """Everything that the stages would write, below `folder`: tasks/, rollout/K/, verify/K/, ..., models/K/."""
     task_rows = tasks(seed)
     write_shard(folder / "tasks" / "tasks.parquet", "tasks", task_rows)
+    write_shard(folder / "tasks" / "splits.parquet", "splits", splits(task_rows))
     sampled: dict[int, list[dict]] = {}
     judged: dict[int, list[dict]] = {}
     for k in range(iterations + 1):

@@ -6,7 +6,7 @@ from pathlib import Path
 from statistics import mean
 
 import pytest
-from synthetic_record import APPEAL, DETERMINANT, FLIP
+from synthetic_record import APPEAL, DETERMINANT, FLIP, PLAUSIBLE, RARE
 
 from assay.cli import main
 from assay.evaluation.definitions import METRICS
@@ -194,6 +194,65 @@ def test_corrected_advantages_are_the_control_at_another_scale(synced):
 def test_warnings_are_found_where_the_record_has_them(synced):
     found = asked(synced, "warning IS NOT NULL")
     assert [(row["iteration"], row["environment"], row["warning"]) for row in found] == [(1, "rational", "away from the average")]
+
+
+def test_pass_at_k_from_samples_is_that_of_the_estimator(synced):
+    """At k = 1 the mean share of right samples; at k = 4, all samples, whether any is right; both counted here one by one."""
+    found = {(row["iteration"], row["environment"], row["split"], row["k"]): row for row in asked(synced, "AS pass_at_k")}
+    tasks = {row["task_id"]: row for row in rows_of(synced, "tasks")}
+    rule = {row["trajectory_id"]: row["verdict"] for row in rows_of(synced, "verdicts") if row["role"] == "rule"}
+    right: dict[tuple, dict[str, list[bool]]] = {}
+    for row in rows_of(synced, "trajectories"):
+        verdict, task = rule.get(row["trajectory_id"], "abstain"), tasks[row["task_id"]]
+        if row["kind"] == "evaluation" and verdict != "abstain":
+            own = right.setdefault((row["iteration"], task["environment"], task["split"]), {})
+            own.setdefault(row["task_id"], []).append(verdict == "correct")
+    for key, by_task in right.items():
+        assert found[*key, 1]["pass_at_k"] == pytest.approx(mean(mean(samples) for samples in by_task.values()), abs=5e-5)
+        whole = [samples for samples in by_task.values() if len(samples) == 4]
+        assert found[*key, 4]["tasks"] == len(whole)
+        assert found[*key, 4]["pass_at_k"] == pytest.approx(mean(any(samples) for samples in whole), abs=5e-5)
+        pairs = [1 - (s.count(False) * (s.count(False) - 1)) / (len(s) * (len(s) - 1)) for s in by_task.values() if len(s) > 1]
+        assert found[*key, 2]["pass_at_k"] == pytest.approx(mean(pairs), abs=5e-5)
+
+
+def test_protected_tokens_by_id_and_by_step_are_the_same_tokens(synced):
+    by_token, by_step = asked(synced, "AS left_out"), asked(synced, "AS share_of_candidates")
+    flags = [
+        (protected, kept)
+        for row in rows_of(synced, "token_statistics")
+        for protected, kept in zip(row["protected"], row["kept"], strict=True)
+    ]
+    assert len(by_token) == 40 and by_token[0]["protected"] >= by_token[-1]["protected"]
+    everything = query(
+        "SELECT sum(protected_count) AS protected, sum(tokens) AS tokens FROM updates", synced.root, version="baseline"
+    ).to_pylist()[0]  # fmt: skip
+    assert everything == {"protected": sum(protected for protected, _ in flags), "tokens": len(flags)}
+    assert all(PLAUSIBLE < row["mean_probability"] < RARE for row in by_token if row["protected"])
+    assert all(0 < row["share_of_candidates"] < 1 and row["protected"] < row["candidates"] for row in by_step)
+    assert all(row["mean_penalty"] == pytest.approx(0.1) for row in by_step)
+
+
+def test_a_fifth_of_the_tokens_stands_at_the_top_entropies(synced):
+    """By hand: the threshold of each iteration, and how often each token is at or above it."""
+    found = asked(synced, "AS top_places")
+    ids = {row["trajectory_id"]: row["completion_ids"] for row in rows_of(synced, "trajectories")}
+    entropies: dict[int, list[tuple[float, int]]] = {}
+    for row in rows_of(synced, "token_statistics"):
+        entropies.setdefault(row["iteration"], []).extend(zip(row["entropies"], ids[row["trajectory_id"]], strict=True))
+    for row in found:
+        ordered = sorted(entropies[row["iteration"]])
+        top = [token for _, token in ordered[-round(0.2 * len(ordered)):]]
+        assert abs(row["top_places"] - top.count(row["token"])) <= 1 and row["top_places"] <= row["occurrences"]
+    assert sum(row["top_places"] for row in found) > 20
+
+
+def test_presampled_tasks_from_six_right_answers_are_candidates(synced):
+    found, rows = asked(synced, "AS recheck_failed"), rows_of(synced, "splits")
+    assert sum(row["tasks"] for row in found) == len(rows) == 12
+    assert sum(row["confirmed"] for row in found) == sum(bool(row["recheck"]) for row in rows) > 2
+    assert sum(row["recheck_failed"] for row in found) == sum(row["recheck"] is False for row in rows)
+    assert all(row["candidates"] == (row["tasks"] if row["solved"] >= 6 else 0) for row in found)
 
 
 def test_zero_variance_groups_agree_with_the_reasons_for_dropping(synced):
