@@ -34,7 +34,7 @@ def coverage_figures(found: Sequence[Curves], table: Lookup, split: str) -> list
         lines = [_line(name, c.ks, c.passes, color) for name, c, color in named]
         figures.append(chart("pass@k by k", note, lines, "k", "share of tasks", unit=True, x_ticks=ks, x_log=True))
     if len(ks) > 1 and last.gains:
-        note = "pass@k minus that of policy 0, paired by task. Below 0: tasks that policy 0 solves within k tries and this one does not."
+        note = "pass@k minus that of policy 0, paired by task. Below 0, less is within reach of k tries than before training."
         zero = Line(f"policy {found[0].iteration}", ks, [0.0] * len(ks), COLORS[0], dashed=True, dots=False)
         lines = [zero, *(_line(name, c.ks, c.gains, color) for name, c, color in named if c.gains)]
         figures.append(chart("Gain over policy 0 by k", note, lines, "k", "difference of shares", x_ticks=ks, x_log=True))
