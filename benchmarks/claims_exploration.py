@@ -99,7 +99,7 @@ def tables(found: Results, rounds: int) -> dict[str, str]:
         head, "On-policy, one optimizer step a round; Δ: minus GRPO.", "", *table(found, ON_POLICY, score | entropy, "GRPO"), "",
         f"Off-policy, {OFF} optimizer steps a round on different rows; Δ: minus GRPO, off-policy.", "",
         *table(found, OFF_POLICY, score | entropy, "GRPO, off-policy"), "",
-        "| Lp-Reg arm | threshold, first and last 5 rounds | rare tokens of negative advantage a step | of them plausible | gradient norm |",
+        "| Lp-Reg arm | threshold, first and last 5 rounds | rare tokens of negative advantage | of them plausible | gradient norm |",
         "|---|---|---|---|---|", *_protected(found),
     ]  # fmt: skip
     top = [head, "One optimizer step a round; Δ: minus DAPO (all tokens).", "", *table(found, TOP, score | entropy, "DAPO")]

@@ -173,11 +173,11 @@ def split_figures(splits: pa.Table | None) -> list[Figure]:
     """Presampled tasks by how many of their samples were right."""
     if splits is None or not len(splits):
         return []
-    rows = splits.select(["solved", "part"]).to_pylist()
+    rows = splits.select(["solved", "subset"]).to_pylist()
     top = max(row["solved"] for row in rows)
     series = []
     for part, (name, color) in PARTS.items():
-        counts = [float(sum(r["part"] == part and r["solved"] == c for r in rows)) for c in range(top + 1)]
+        counts = [float(sum(r["subset"] == part and r["solved"] == c for r in rows)) for c in range(top + 1)]
         if any(counts):
             series.append((name, counts, color))
     described = ", ".join(f"{name} {int(sum(values)):,}" for name, values, _ in series)

@@ -98,7 +98,7 @@ def split_grid(splits: pa.Table | None) -> Grid | None:
     """Presampled tasks by part, for each environment; None without them."""
     if splits is None or not len(splits):
         return None
-    rows = splits.select(["environment", "part", "solved", "samples", "recheck"]).to_pylist()
+    rows = splits.select(["environment", "subset", "solved", "samples", "recheck"]).to_pylist()
     found = []
     for name in sorted({row["environment"] for row in rows}):
         mine = [row for row in rows if row["environment"] == name]

@@ -10,5 +10,5 @@ from assay.trajectories import read_table
 def tasks_to_explore(folder: Path) -> frozenset[str] | None:
     """Ids of the tasks to train on, of what the stage published in `folder`; None: all."""
     splits = read_table("splits", folder)
-    explored = splits.filter(pc.equal(splits["part"], "explore"))["task_id"].to_pylist()
+    explored = splits.filter(pc.equal(splits["subset"], "explore"))["task_id"].to_pylist()
     return frozenset(explored) if len(splits) else None

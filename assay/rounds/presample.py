@@ -48,7 +48,7 @@ def presample(params: Params, tasks: Path, policy: Path, out: Path, scratch: Pat
         outcomes.setdefault(task_id, []).append(name in correct)
     splits, notes = split_tasks({name: known[name].environment for name in outcomes}, outcomes, params.presample)
     samples = params.presample.samples
-    near = splits.filter(pc.equal(splits["part"], "near_perfect"))["task_id"].combine_chunks()
+    near = splits.filter(pc.equal(splits["subset"], "near_perfect"))["task_id"].combine_chunks()
     right = pc.is_in(rows["trajectory_id"], pa.array(sorted(correct)))
     further = rows.filter(pc.and_(pc.and_(pc.equal(rows["sample_index"], samples), right), pc.is_in(rows["task_id"], near)))
     streams = Streams.from_table(further)

@@ -16,10 +16,14 @@ FINISHED = ("trajectories", "verdicts", "noise_estimates")
 """Tables that `finish` adds to."""
 
 
-def read_record(tasks: Path, data: Path, stages: Mapping[str, str], iterations: int) -> RunRecord:
-    """Tables of iterations 0 .. `iterations` - 1 and of `finish` below `data`; folders of other iterations are not looked at."""
+def read_record(tasks: Path, data: Path, stages: Mapping[str, str], iterations: int, presample: Path | None = None) -> RunRecord:
+    """Tables of iterations 0 .. `iterations` - 1 and of `finish` below `data`; folders of other iterations are not looked at.
+
+    presample: where policy 0's answers lie.
+    """
     tables = {}
     for name, stage in stages.items():
         folders = [data / stage / str(k) for k in range(iterations)]
         tables[name] = read_table(name, *folders, *([data / "finish"] if name in FINISHED else []))
-    return RunRecord(tasks=read_table("tasks", tasks), **tables)
+    splits = read_table("splits", presample) if presample is not None else None
+    return RunRecord(tasks=read_table("tasks", tasks), splits=splits if splits is not None and len(splits) else None, **tables)

@@ -59,10 +59,10 @@ def split_tasks(
         candidate = solved >= options.solved
         rows.append({
             "task_id": task_id, "environment": environments[task_id], "samples": len(counted), "solved": solved,
-            "recheck": further if candidate else None, "part": part,
+            "recheck": further if candidate else None, "subset": part,
         })  # fmt: skip
-    near = sum(row["part"] == NEAR_PERFECT for row in rows)
-    explore = sum(row["part"] == EXPLORE for row in rows)
+    near = sum(row["subset"] == NEAR_PERFECT for row in rows)
+    explore = sum(row["subset"] == EXPLORE for row in rows)
     if not explore:
         raise RehearsalError(
             f"all {len(rows):,} train tasks are near-perfect (presample.solved {options.solved} of {options.samples}), so there is nothing "
@@ -89,7 +89,7 @@ def rehearsal_rows(
 
     trajectories: the further answers (sample_index `samples`). correct: ids of right ones. reference_logprobs: of these rows.
     """
-    near = set(splits.filter(pc.equal(splits["part"], NEAR_PERFECT))["task_id"].to_pylist())
+    near = set(splits.filter(pc.equal(splits["subset"], NEAR_PERFECT))["task_id"].to_pylist())
     columns = zip(*(trajectories[name].to_pylist() for name in ("trajectory_id", "task_id", "sample_index")), strict=True)
     keep = pa.array([name in correct and task in near and index == samples for name, task, index in columns], pa.bool_())
     names = [name for name in schema("rehearsal").names if name in trajectories.column_names]
@@ -130,7 +130,7 @@ def read_presampled(folder: Path, reference: Path, temperature: float) -> Presam
                 f"{folder}: its rehearsal rows are of temperature {stored['temperature'][0]}, but sampling.temperature is {temperature:g}: "
                 "run the presample stage again"
             )
-    return Presampled(stored, frozenset(splits.filter(pc.equal(splits["part"], EXPLORE))["task_id"].to_pylist()))
+    return Presampled(stored, frozenset(splits.filter(pc.equal(splits["subset"], EXPLORE))["task_id"].to_pylist()))
 
 
 def rehearsal_batch(

@@ -176,7 +176,7 @@ TABLES: dict[str, Table] = {
             Column("samples", _INT, "answers that were counted"),
             Column("solved", _INT, "right ones among them, by the rule"),
             Column("recheck", _BOOL, "the further answer is right; null where the task was no candidate", nullable=True),
-            Column("part", _TEXT, "near_perfect (rehearsed), explore (trained on) or dropped"),
+            Column("subset", _TEXT, "near_perfect (rehearsed), explore (trained on) or dropped"),
         )),
         Table("rehearsal", "stored right answer of policy 0", (
             _TRAJECTORY,

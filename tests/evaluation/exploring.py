@@ -63,6 +63,6 @@ def split_rows(tasks: pa.Table, random: np.random.Generator, samples: int = 8, t
             recheck = bool(random.random() < ease) if solved >= threshold else None
             rows.append({
                 "task_id": task["task_id"], "environment": task["environment"], "solved": solved, "samples": samples,
-                "recheck": recheck, "part": "near_perfect" if recheck else "explore",
+                "recheck": recheck, "subset": "near_perfect" if recheck else "explore",
             })  # fmt: skip
     return to_table("splits", rows)

@@ -128,7 +128,7 @@ def test_presampled_tasks_by_part(rich):
     grid, (figure,) = split_grid(rich.splits), split_figures(rich.splits)
     rows = rich.splits.to_pylist()
     assert grid is not None and [row[0] for row in grid.rows] == ["chain_sum", "rational"]
-    assert sum(int(row[2]) for row in grid.rows) == sum(row["part"] == "near_perfect" for row in rows) > 5
+    assert sum(int(row[2]) for row in grid.rows) == sum(row["subset"] == "near_perfect" for row in rows) > 5
     assert sum(int(row[5]) for row in grid.rows) == sum(row["recheck"] is False for row in rows)
     assert sum(int(cell) for row in figure.table[1:] for cell in row[1:]) == len(rows)
     assert split_grid(None) is None and split_figures(rich.splits.slice(0, 0)) == []

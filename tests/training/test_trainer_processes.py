@@ -36,8 +36,9 @@ for name in CASES:
         write_shard(root / f"two-{name}-statistics.parquet", "token_statistics", result.token_statistics)
 """
 
-CASES = {"odd": 27, "single": 1, "lora": 12, "second": 19, "second_lora": 9}
-"""Rows: not a multiple of anything; fewer than processes; with an adapter; with the optimizer of the update before."""
+CASES = {"odd": 27, "single": 1, "lora": 12, "second": 19, "second_lora": 9, "methods": 30}
+"""Rows: not a multiple of anything; fewer than processes; with an adapter; with the optimizer of the update before; with statistics of
+the whole batch."""
 
 BEFORE = {"second": "odd", "second_lora": "lora"}
 
@@ -57,6 +58,8 @@ def free_port() -> int:
 def options(name):
     training = {"steps_per_iteration": 1 if name == "single" else 3, "micro_batch_size": 4, "learning_rate": 1e-3}
     lora = {"rank": 3, "alpha": 6} if name.endswith("lora") else None
+    if name == "methods":
+        training |= {"lp_reg": {"kappa": 0.02, "fraction": 0.6}, "top_entropy": {"fraction": 0.3}, "loss": {"cap": 10}}
     return make_params(training={**training, "lora": lora, "entropy_bonus": 0.01, "grpo": {"report_to": "none"}})
 
 
@@ -100,3 +103,6 @@ def test_two_processes_are_one(launched, tmp_path, name):
     for column in ("logprobs", "entropies"):
         one, two = (np.concatenate(t[column].to_pylist()) for t in (alone.token_statistics, statistics))
         assert one == pytest.approx(two, abs=1e-5)
+    for column in ("kept", "protected", "selected"):
+        assert alone.token_statistics[column].to_pylist() == statistics[column].to_pylist()
+        assert (alone.token_statistics[column].null_count == 0) == (name == "methods")

@@ -167,7 +167,7 @@ def splits(task_rows: list[dict]) -> list[dict]:
             solved = sum(draw.random() < 0.8 for _ in range(8))
             recheck = draw.random() < 0.8 if solved >= 6 else None
             keys = {"task_id": task["task_id"], "environment": task["environment"]}
-            found.append({**keys, "samples": 8, "solved": solved, "recheck": recheck, "part": "near_perfect" if recheck else "explore"})
+            found.append({**keys, "samples": 8, "solved": solved, "recheck": recheck, "subset": "near_perfect" if recheck else "explore"})
     return found
 
 
