@@ -102,7 +102,7 @@ def split_grid(splits: pa.Table | None) -> Grid | None:
     found = []
     for name in sorted({row["environment"] for row in rows}):
         mine = [row for row in rows if row["environment"] == name]
-        counts = (f"{sum(row['part'] == part for row in mine):,}" for part in PARTS)
+        counts = (f"{sum(row['subset'] == part for row in mine):,}" for part in PARTS)
         failed = sum(row["recheck"] is False for row in mine)
         share = sum(row["solved"] for row in mine) / max(sum(row["samples"] for row in mine), 1)
         never = sum(row["solved"] == 0 for row in mine)
