@@ -1,0 +1,169 @@
+"""Reading and writing the published record layout (FTRL): flat columns, nested values as JSON strings, as JSON lines or Parquet.
+
+What these columns do not have (the graph, the intended calls, the difficulty) is lost on the way: an environment that was read back can be
+trained on, but not put through the gate.
+"""
+
+import json
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from assay.environments.tools.documents import check_schema
+from assay.environments.tools.record import SCENARIOS, Scenario, ToolEnvironment, ToolError
+
+COLUMNS = ("messages", "tools", "codes", "unsolved_set", "solve_rate", "data_source", "split", "answer")
+SOURCE = "self/"
+"""Before the scenario, in data_source."""
+SPLITS = ("train", "test")
+
+
+def to_record(
+    environment: ToolEnvironment,
+    messages: Sequence[Mapping[str, Any]] | None = None,
+    unsolved: Mapping[str, Sequence[str]] | None = None,
+    solve_rate: float | None = None,
+) -> dict[str, Any]:
+    """One row. messages, unsolved and solve_rate: of a state that an episode has reached, instead of the first one. Every split but train
+    is called test, as rewards refuse it."""
+    left = environment.unsolved if unsolved is None else unsolved
+    return {
+        "messages": [dict(message) for message in (environment.messages if messages is None else messages)],
+        "tools": json.dumps(list(environment.tools), ensure_ascii=False),
+        "codes": json.dumps(environment.codes, ensure_ascii=False),
+        "unsolved_set": json.dumps({name: list(answers) for name, answers in left.items()}, ensure_ascii=False),
+        "solve_rate": environment.solve_rate if solve_rate is None else solve_rate,
+        "data_source": f"{SOURCE}{environment.scenario}",
+        "split": "train" if environment.split == "train" else "test",
+        "answer": environment.answer,
+    }  # fmt: skip
+
+
+def from_record(row: Mapping[str, Any], where: str = "record") -> ToolEnvironment:
+    """An environment, checked. Raises ToolError that names where, the column, and what is wrong with it."""
+    if missing := [column for column in COLUMNS if column not in row]:
+        raise ToolError(f"{where}: the column {missing[0]} is missing; expected {', '.join(COLUMNS)}")
+    messages = _messages(row["messages"], where)
+    tools = _tools(row["tools"], where)
+    codes = _object(row["codes"], f"{where}, codes")
+    names = [tool["function"]["name"] for tool in tools]
+    if not all(isinstance(source, str) for source in codes.values()):
+        raise ToolError(f"{where}, codes: expected the text of one function for each tool")
+    if len(set(names)) < len(names) or set(names) != set(codes):
+        odd = sorted(set(names) ^ set(codes)) or sorted(names)
+        raise ToolError(f"{where}: tools and codes do not name the same tools, each once: see {', '.join(odd)}")
+    solve_rate = row["solve_rate"]
+    if not isinstance(solve_rate, (int, float)) or isinstance(solve_rate, bool) or not 0 <= solve_rate <= 1:
+        raise ToolError(f"{where}, solve_rate: expected a number from 0 to 1, found {solve_rate!r}")
+    unsolved = _unsolved(row["unsolved_set"], names, float(solve_rate), where)
+    if not isinstance(row["split"], str) or row["split"] not in SPLITS:
+        raise ToolError(f"{where}, split: expected train or test, found {row['split']!r}")
+    if row["answer"] is not None and (not isinstance(row["answer"], str) or not row["answer"].strip()):
+        raise ToolError(f"{where}, answer: expected text or null, found {row['answer']!r}")
+    return ToolEnvironment(
+        scenario=_scenario(row["data_source"], where), question=_question(messages), answer=row["answer"], tools=tools, codes=codes,
+        unsolved=unsolved, split=row["split"], solve_rate=float(solve_rate), messages=messages,
+    )  # fmt: skip
+
+
+def read(path: Path) -> list[ToolEnvironment]:
+    """All environments of a .jsonl or .parquet file. Raises ToolError naming file and line or row."""
+    return [from_record(row, where) for where, row in _rows(path)]
+
+
+def write(path: Path, environments: Iterable[ToolEnvironment] | Iterable[Mapping[str, Any]]) -> None:
+    """Environments, or rows of `to_record`, into a .jsonl or .parquet file."""
+    rows = [to_record(one) if isinstance(one, ToolEnvironment) else dict(one) for one in environments]
+    if path.suffix == ".jsonl":
+        path.write_text("".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows), encoding="utf-8")
+    elif path.suffix == ".parquet":
+        import pyarrow as pa
+        import pyarrow.parquet as pq
+
+        pq.write_table(pa.Table.from_pylist(rows), path)
+    else:
+        raise ToolError(f"{path}: tool environments are kept in .jsonl or .parquet files")
+
+
+def _rows(path: Path) -> Iterator[tuple[str, Mapping[str, Any]]]:
+    if not path.is_file():
+        raise ToolError(f"{path}: no such file")
+    if path.suffix == ".parquet":
+        import pyarrow as pa
+        import pyarrow.parquet as pq
+
+        try:
+            rows = pq.read_table(path).to_pylist()
+        except pa.ArrowInvalid as error:
+            raise ToolError(f"{path}: no Parquet file ({error})") from None
+        yield from ((f"{path}, row {number}", row) for number, row in enumerate(rows, 1))
+    elif path.suffix == ".jsonl":
+        for number, line in enumerate(path.read_text(encoding="utf-8").splitlines(), 1):
+            if line.strip():
+                row = _parsed(line, f"{path}, line {number}")
+                if not isinstance(row, dict):
+                    raise ToolError(f"{path}, line {number}: expected a JSON object")
+                yield f"{path}, line {number}", row
+    else:
+        raise ToolError(f"{path}: tool environments are kept in .jsonl or .parquet files")
+
+
+def _parsed(text: Any, where: str) -> Any:
+    if not isinstance(text, str):
+        raise ToolError(f"{where}: expected a JSON string, found {type(text).__name__}")
+    try:
+        return json.loads(text)
+    except (ValueError, RecursionError) as error:
+        raise ToolError(f"{where}: no JSON ({error})") from None
+
+
+def _object(text: Any, where: str) -> dict[str, Any]:
+    value = _parsed(text, where)
+    if not isinstance(value, dict):
+        raise ToolError(f"{where}: expected a JSON object, found {type(value).__name__}")
+    return value
+
+
+def _messages(value: Any, where: str) -> tuple[dict[str, Any], ...]:
+    if not isinstance(value, list) or not value:
+        raise ToolError(f"{where}, messages: expected a list of messages")
+    messages = []
+    for message in value:
+        if not isinstance(message, dict) or not isinstance(message.get("role"), str) or not isinstance(message.get("content"), str):
+            raise ToolError(f"{where}, messages: a message is not {{role: text, content: text}}: {str(message)[:80]}")
+        messages.append({key: part for key, part in message.items() if part is not None})  # Parquet fills in nulls
+    return tuple(messages)
+
+
+def _tools(text: Any, where: str) -> tuple[dict[str, Any], ...]:
+    value = _parsed(text, f"{where}, tools")
+    if not isinstance(value, list) or not value:
+        raise ToolError(f"{where}, tools: expected a list of tools")
+    for tool in value:
+        if problems := check_schema(tool):
+            raise ToolError(f"{where}, tools: {problems[0]}")
+    return tuple(value)
+
+
+def _unsolved(text: Any, names: list[str], solve_rate: float, where: str) -> dict[str, tuple[str, ...]]:
+    value = _object(text, f"{where}, unsolved_set")
+    if not all(isinstance(answers, list) and all(isinstance(one, str) and one.strip() for one in answers) for answers in value.values()):
+        raise ToolError(f"{where}, unsolved_set: expected a list of sub-answers for each tool")
+    if not value or (solve_rate < 1 and not any(value.values())):
+        raise ToolError(f"{where}, unsolved_set: it is empty, so there is nothing to solve: leave this record out")
+    if strange := sorted(set(value) - set(names)):
+        raise ToolError(f"{where}, unsolved_set: {strange[0]} is no tool of this record")
+    return {name: tuple(answers) for name, answers in value.items()}
+
+
+def _scenario(source: Any, where: str) -> Scenario:
+    for scenario in SCENARIOS:
+        if source == f"{SOURCE}{scenario}":
+            return scenario
+    raise ToolError(f"{where}, data_source: expected one of {', '.join(SOURCE + name for name in SCENARIOS)}, found {source!r}")
+
+
+def _question(messages: Sequence[Mapping[str, Any]]) -> str:
+    first = messages[0]["content"]
+    _, mark, after = first.rpartition("Question:")
+    return after.strip() if mark else first

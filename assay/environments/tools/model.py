@@ -1,0 +1,111 @@
+"""Asking a language model for the output of a stage: JSON in, JSON out, checked, repaired at most twice, remembered by content.
+
+The model is any function from a prompt to a reply; whoever owns a client passes it in. What it raises (the endpoint is gone) is not caught:
+only replies that are no good are this module's affair.
+"""
+
+import json
+import os
+import re
+from collections.abc import Callable, Iterator, MutableMapping
+from pathlib import Path
+from typing import Any, TypeVar
+
+from assay.trajectories import content_hash
+
+Complete = Callable[[str], str]
+"""prompt -> reply"""
+REPAIRS = 2
+_FENCE = re.compile(r"```(?:json)?\s*\n(.*?)```", re.DOTALL)
+T = TypeVar("T")
+
+
+class Invalid(ValueError):
+    """A reply that cannot be used; the message is what the model is told."""
+
+
+class StageDropped(Exception):
+    """A stage that no reply was good for."""
+
+    def __init__(self, stage: str, problem: str) -> None:
+        super().__init__(f"{stage}: {problem}")
+        self.stage, self.problem = stage, problem
+
+
+class FolderCache(MutableMapping[str, str]):
+    """Replies in files by their key, written whole or not at all."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        folder.mkdir(parents=True, exist_ok=True)
+
+    def __getitem__(self, key: str) -> str:
+        try:
+            return (self.folder / key).read_text(encoding="utf-8")
+        except FileNotFoundError:
+            raise KeyError(key) from None
+
+    def __setitem__(self, key: str, value: str) -> None:
+        scratch = self.folder / f".{key}.{os.getpid()}"
+        scratch.write_text(value, encoding="utf-8")
+        scratch.replace(self.folder / key)
+
+    def __delitem__(self, key: str) -> None:
+        (self.folder / key).unlink()
+
+    def __iter__(self) -> Iterator[str]:
+        return (path.name for path in sorted(self.folder.iterdir()) if not path.name.startswith("."))
+
+    def __len__(self) -> int:
+        return sum(1 for _ in self)
+
+
+class Asker:
+    """Puts stages before a model."""
+
+    def __init__(self, complete: Complete, model: str, cache: MutableMapping[str, str] | None = None) -> None:
+        """model: its name and sampling, part of the cache's keys."""
+        self._complete, self._model = complete, model
+        self._cache: MutableMapping[str, str] = {} if cache is None else cache
+        self.calls, self.repairs = 0, 0
+        """Replies that the model was asked for, those from the cache not counted; and repairs among all."""
+
+    def ask(self, stage: str, task: str, payload: Any, read: Callable[[Any], T]) -> T:
+        """What `read` makes of the reply's JSON. It raises Invalid where the reply is no good: the model is then told so, at most REPAIRS
+        times. Raises StageDropped after that."""
+        first = f"{task}\n\nInput:\n{json.dumps(payload, ensure_ascii=False, sort_keys=True)}\n\nReply with JSON alone."
+        prompt = first
+        for attempt in range(REPAIRS + 1):
+            reply = self._reply(stage, prompt, attempt)
+            try:
+                return read(_json(reply))
+            except Invalid as problem:
+                why = str(problem)
+            if attempt < REPAIRS:
+                self.repairs += 1
+                prompt = f"{first}\n\nThis reply was refused:\n{reply}\n\nBecause: {why}\nReply with corrected JSON alone."
+        raise StageDropped(stage, why)
+
+    def _reply(self, stage: str, prompt: str, attempt: int) -> str:
+        """A model that makes the same mistake twice is asked thrice: the attempt is part of the key."""
+        key = content_hash(stage, prompt, self._model, attempt, length=40)
+        if key not in self._cache:
+            self.calls += 1
+            self._cache[key] = self._complete(prompt)
+        return self._cache[key]
+
+
+def _json(reply: str) -> Any:
+    fenced = _FENCE.search(reply)
+    try:
+        return json.loads(fenced[1] if fenced else reply)
+    except (ValueError, RecursionError) as error:
+        raise Invalid(f"the reply is no JSON ({error})") from None
+
+
+def need(value: Any, key: str, kind: type[T], where: str = "the reply") -> T:
+    """A field of an object in a reply. Raises Invalid."""
+    found = value.get(key) if isinstance(value, dict) else None
+    if not isinstance(found, kind) or (isinstance(found, str) and not found.strip()):
+        raise Invalid(f"{where} has no {key!r} of type {kind.__name__}")
+    return found

@@ -1,0 +1,239 @@
+"""Tool code in its workers: what comes back, and that hostile code has no effect. Where it can be, the same code is run here first:
+there it does what it is said to do."""
+
+import json
+import os
+import socket
+import subprocess
+import sys
+import textwrap
+from collections import Counter
+from pathlib import Path
+
+import pytest
+
+from assay.environments.tools.execution import Request, ToolExecutor
+from assay.isolation.processes import command, descendants
+
+ROOT = Path(__file__).parents[2]
+PEAK = """
+import resource
+from assay.environments.tools.execution import Request, ToolExecutor
+HOGS = ("return 1", "held = []\\n    while True:\\n        held.append(bytearray(1 << 22))", "return 'x' * (2 << 30)")
+for some in (HOGS[:1], HOGS[1:]):
+    with ToolExecutor(1, 5.0, 128) as executor:
+        said = executor.execute([Request({"hog": "def hog():\\n    " + body}, "hog", {}) for body in some])
+    print(*(one.status for one in said), resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss // 1024)
+"""
+
+
+@pytest.fixture(scope="module")
+def executor():
+    with ToolExecutor(2, 1.5, 256, characters=500) as made:
+        yield made
+
+
+def function(name, body, parameters=""):
+    return f"def {name}({parameters}):\n" + textwrap.indent(textwrap.dedent(body).strip(), "    ") + "\n"
+
+
+def said(executor, body, parameters="", **arguments):
+    return executor.execute([Request({"tool": function("tool", body, parameters)}, "tool", arguments)])[0]
+
+
+def run_here(body, parameters="", **arguments):
+    scope = {}
+    exec(function("tool", body, parameters), scope)
+    return scope["tool"](**arguments)
+
+
+def test_results_come_back_as_text(executor):
+    assert said(executor, "import math\nreturn math.sqrt(n)", "n=4", n=9).text == "3.0"
+    assert said(executor, "return {'name': 'Köln', 'list': [1, None]}").text == '{"name": "Köln", "list": [1, null]}'
+    assert said(executor, "return ['a']").text == '["a"]'
+    assert [said(executor, f"return {value}").text for value in ("None", "True", "'x, y'", "(1, 2)")] == ["None", "True", "x, y", "(1, 2)"]
+
+
+def test_what_stands_beside_the_function_is_not_seen_and_does_not_crash(executor):
+    outside = "import math\ndef tool(n=4):\n    return math.sqrt(n)\n"
+    recursive = "def tool(n=4):\n    return 1 if n < 1 else tool(n - 1)\n"
+    found = executor.execute([Request({"tool": source}, "tool", {}) for source in (outside, recursive)])
+    assert [one.status for one in found] == ["exception", "exception"]
+    assert "name 'math' is not defined" in found[0].text and "name 'tool' is not defined" in found[1].text
+
+
+def test_unknown_tools_wrong_arguments_and_errors_are_told_apart(executor):
+    source = function("tool", "return n / 0", "n=1, m=2")
+    requests = [
+        Request({"tool": source}, "nope", {}),
+        Request({"tool": source}, "tool", {"brelite": 1}),
+        Request({"tool": source}, "tool", {"n": "brelite"}),
+        Request({"tool": source}, "tool", {}),
+        Request({"tool": "def other():\n    return 1\n"}, "tool", {}),
+        Request({"tool": "def tool(:\n"}, "tool", {}),
+        Request({"tool": function("tool", "import nowhere_to_be_found")}, "tool", {}),
+        Request({"tool": function("tool", "raise SystemExit(3)")}, "tool", {}),
+        Request({"tool": function("tool", "return {'a': object()}")}, "tool", {}),
+    ]
+    found = executor.execute(requests)
+    assert [one.status for one in found] == [
+        "unknown_tool", "bad_args", "exception", "exception", "unknown_tool", "exception", "exception", "exception", "exception",
+    ]  # fmt: skip
+    assert found[0].text == "Error: there is no tool named nope."
+    assert found[1].text == "Error: tool was called with wrong arguments; it takes n, m." and "brelite" not in found[2].text
+    for one, word in zip(
+        found[3:], ("ZeroDivisionError", "no function", "SyntaxError", "No module named", "SystemExit", "TypeError"), strict=True
+    ):
+        assert word in one.text
+
+
+def test_a_type_error_inside_a_tool_is_not_taken_for_wrong_arguments(executor):
+    found = said(executor, "def inner(a):\n    return a\nreturn inner()")
+    assert (found.status, "missing 1 required positional argument" in found.text) == ("exception", True)
+
+
+def test_code_that_does_not_end_is_ended_and_costs_no_other_call_its_result(executor):
+    sleeping, looping = function("tool", "import time\ntime.sleep(30)"), function("tool", "while True:\n    pass")
+    fine = function("tool", "return n", "n=0")
+    requests = [Request({"tool": fine}, "tool", {"n": n}) for n in range(40)]
+    requests[7], requests[23] = Request({"tool": sleeping}, "tool", {}), Request({"tool": looping}, "tool", {})
+    found = executor.execute(requests)
+    assert Counter(one.status for one in found) == {"ok": 38, "timeout": 2}
+    assert [one.text for one in found] == ["Error: tool gave no answer within 1.5 seconds." if n in (7, 23) else str(n) for n in range(40)]
+    assert ToolExecutor().seconds == 10.0  # the paper's code
+
+
+def test_equal_calls_are_executed_once_and_give_equal_answers(executor):
+    body = "import random, os\nreturn [random.random(), os.getpid()]"
+    found = executor.execute([Request({"tool": function("tool", body)}, "tool", {})] * 50)
+    assert len({one.text for one in found}) == 1
+    seeded = [json.loads(said(executor, body + f" + [{n}]").text)[0] for n in range(4)]
+    assert len(set(seeded)) == 1  # whatever ran before, and in whichever worker
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        "open(path, 'w').write('x')",
+        "open(path, 'x')",
+        "import os\nos.close(os.open(path, os.O_CREAT | os.O_WRONLY))",
+        "import os\nos.mkfifo(path)",
+        "import os\nos.mknod(path)",
+        "import os\nos.mkdir(path)",
+        "import os\nos.symlink('/', path)",
+        "import pathlib\npathlib.Path(path).touch()",
+        "import tempfile, os\nos.rename(tempfile.mkstemp(dir=os.path.dirname(path))[1], path)",
+        "import os, shutil\nshutil.copyfile(os.__file__, path)",
+        "import sqlite3\nc = sqlite3.connect(path)\nc.execute('create table t (a)')",
+        "import subprocess\nsubprocess.run(['touch', path], check=True)",
+        "import os\nos.system('touch ' + path)",
+        "import ctypes\nctypes.CDLL(None).creat(path.encode(), 0o600)",
+        "import io\nio.FileIO(path, 'w')",
+    ],
+)
+def test_no_file_comes_to_be(body, tmp_path, executor):
+    here, there = tmp_path / "here", tmp_path / "there"
+    run_here(body, "path=''", path=str(here))
+    assert os.path.lexists(here)
+    found = said(executor, body, "path=''", path=str(there))
+    assert not os.path.lexists(there)
+    assert [name for name in os.listdir(tmp_path) if name != "here"] == []
+    assert found.status == "exception"
+
+
+def test_files_are_neither_read_nor_removed_nor_changed(tmp_path, executor):
+    kept = tmp_path / "kept.txt"
+    kept.write_text("secret")
+    bodies = [
+        "return open(path).read()",
+        "import os\nreturn os.read(os.open(path, os.O_RDONLY), 9).decode()",
+        "import os\nos.remove(path)",
+        "import os\nos.truncate(path, 0)",
+        "import os\nos.chmod(path, 0)",
+        "import os\nos.rename(path, path + '.moved')",
+        "import os\nreturn os.listdir(os.path.dirname(path))",
+        "import pathlib\nreturn pathlib.Path(path).read_text()",
+        "import linecache\nreturn linecache.getlines(path)",
+    ]
+    assert run_here(bodies[0], "path", path=str(kept)) == "secret"
+    for body in bodies:
+        found = said(executor, body, "path=''", path=str(kept))
+        assert "secret" not in found.text and "kept" not in found.text
+    assert [path.name for path in tmp_path.iterdir()] == ["kept.txt"]
+    assert kept.read_text() == "secret" and kept.stat().st_mode & 0o600 == 0o600
+
+
+def test_the_way_to_the_parent_is_closed(executor):
+    forged = "import pickle, struct\nframe = pickle.dumps(('done', ('ok', 'forged')))\nmessage = struct.pack('<Q', len(frame)) + frame\n"
+    ways = [
+        "import os\nos.write(3, message)",
+        "import io\nio.FileIO(3, 'wb').write(message)",
+        "import socket\nsocket.socket(fileno=3).send(message)",
+    ]
+    bodies = [forged + way + "\nreturn 'sent'" for way in ways]
+    requests = [Request({"tool": function("tool", body)}, "tool", {}) for body in [*bodies, "return 'honest'"]]
+    found = executor.execute(requests)
+    assert [one.status for one in found] == ["exception", "exception", "exception", "ok"]
+    assert found[-1].text == "honest" and not any("forged" in one.text or one.text == "sent" for one in found)
+
+
+def test_no_connection_is_made(executor):
+    body = "import socket\nwith socket.create_connection(('127.0.0.1', port), timeout=1) as s:\n    s.sendall(b'x')\nreturn 'connected'"
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        server.settimeout(5)
+        port = server.getsockname()[1]
+        assert run_here(body, "port", port=port) == "connected"
+        server.accept()[0].close()
+        found = said(executor, body, "port=0", port=port)
+        by_url = said(
+            executor, "import urllib.request\nreturn urllib.request.urlopen(f'http://127.0.0.1:{port}').read()", "port=0", port=port
+        )
+        server.settimeout(0.2)
+        with pytest.raises(TimeoutError):
+            server.accept()
+    assert (found.status, by_url.status) == ("exception", "exception")
+
+
+def test_no_process_and_no_thread_survives(executor):
+    bodies = [
+        "import os\nif os.fork() == 0:\n    while True: pass",
+        "import subprocess\nsubprocess.Popen(['sleep', '4321'])",
+        "import os\nos.posix_spawn('/bin/sleep', ['sleep', '4321'], {})",
+        "import multiprocessing\nmultiprocessing.Process(target=print).start()",
+        "import _posixsubprocess, os\nos.spawnv(os.P_NOWAIT, '/bin/sleep', ['sleep', '4321'])",
+        "import threading, time\nthreading.Thread(target=time.sleep, args=(4321,)).start()",
+        "import os\nos._exit(0)",
+        "import os, signal\nos.kill(os.getppid(), signal.SIGKILL)",
+    ]
+    found = executor.execute([Request({"tool": function("tool", body)}, "tool", {}) for body in bodies])
+    assert [one.status for one in found] == ["exception"] * 5 + ["ok", "crash", "exception"]
+    running = descendants(os.getpid())
+    assert not any("4321" in command(process.pid) for process in running)
+    workers = [process for process in running if process.parent != os.getpid()]
+    assert all(not descendants(worker.pid) and len(os.listdir(f"/proc/{worker.pid}/task")) == 1 for worker in workers)
+    assert said(executor, "return 'still here'").text == "still here"
+
+
+def test_memory_is_bounded_and_so_is_what_is_printed_and_returned(executor):
+    lines = subprocess.run([sys.executable, "-c", PEAK], cwd=ROOT, capture_output=True, text=True, check=True).stdout.split()
+    assert (lines[0], lines[2], lines[3]) == ("ok", "memory", "memory")
+    assert int(lines[4]) - int(lines[1]) < 200  # 128 MiB are allowed, 2 GiB were asked for
+    found = said(executor, "for _ in range(500):\n    print('x' * (1 << 20))\nreturn 'printed'")
+    assert found.status in ("ok", "timeout") and len(found.text) < 100
+    long = said(executor, "return 'y' * 10_000_000")
+    assert (long.status, long.text) == ("ok", "y" * 500)
+
+
+def test_what_utf_8_cannot_hold_and_messages_that_fail_do_no_harm(executor):
+    assert said(executor, r"return '\ud800 x'").text == "? x"
+    assert said(executor, "raise ValueError('\\udfff' * 900)").text.endswith("?")
+    silent = "class Mute(Exception):\n    def __str__(self): raise self\nraise Mute()"
+    assert said(executor, silent).text == "Error: tool failed with Mute"
+
+
+def test_nothing_runs_after_the_executor_is_closed():
+    with ToolExecutor(1, 1.0) as made:
+        made.execute([Request({"tool": function("tool", "return 1")}, "tool", {})])
+        mine = [process.pid for process in descendants(os.getpid()) if process.parent == os.getpid()]
+        assert made.calls == 1 and made.waited > 0
+    assert mine and not set(mine[-1:]) & {process.pid for process in descendants(os.getpid())}
