@@ -233,7 +233,7 @@ def test_configure_puts_the_file_into_the_parameters_of_the_stages_that_verify(t
         write_stage_views(load_params(root), tmp_path / f"views{extra[:1]}")
         contents.append({file.stem: file.read_text() for file in (tmp_path / f"views{extra[:1]}").iterdir()})
     changed = {stage for stage in contents[0] if contents[0][stage] != contents[1][stage]}
-    assert changed == {"generate", "verify", "filter", "train", "finish", "evaluate"}
+    assert changed == {"generate", "presample", "verify", "filter", "train", "finish", "evaluate"}
     options = read_stage_view(tmp_path / "views" / "verify.json").verification
     assert options.functions["mine"].path is None
     assert options.functions["mine"].source == "def score(**kwargs):\n    return [1.0]\n"
