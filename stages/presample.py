@@ -4,12 +4,17 @@ from pathlib import Path
 
 from assay.params import load_execution
 from assay.rounds import presample, scratch_folder
-from stages import CONFIG, PRESAMPLE, SCRATCH, TASKS, stage, stage_params
+from assay.rounds.presample import sampling_key
+from stages import PRESAMPLE, SCRATCH, TASKS, stage, stage_params
 
 
 def main() -> None:
     params, policy, tasks = stage_params("presample"), Path("models/0/policy"), TASKS / "tasks.parquet"
-    with scratch_folder(SCRATCH, "presample", [CONFIG / "presample.json", tasks, policy]) as scratch:
+    # Answers depend on less than the division does: a run that stopped for want of near-perfect tasks keeps them.
+    sampled = SCRATCH / "presample-sampling.json"
+    sampled.parent.mkdir(parents=True, exist_ok=True)
+    sampled.write_text(sampling_key(params), encoding="utf-8")
+    with scratch_folder(SCRATCH, "presample", [sampled, tasks, policy]) as scratch:
         presample(params, tasks, policy, PRESAMPLE, scratch, load_execution(), Path("data/gates/presample"))
 
 

@@ -23,6 +23,7 @@ def training_figures(batches: pa.Table | None, updates: pa.Table | None) -> list
 
 
 def _dropped(batches: pa.Table) -> Figure:
+    batches = batches.filter(pc.invert(batches["rehearsal"]))  # those were not offered, but added
     reason = pc.if_else(batches["kept"], "kept", pc.fill_null(batches["drop_reason"], "unknown"))
     counts = (
         pa.table({"iteration": batches["iteration"], "reason": reason})

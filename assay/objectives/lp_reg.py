@@ -93,7 +93,9 @@ def proxy_logprobs(logprobs: torch.Tensor, kept: torch.Tensor, log_z: torch.Tens
     are pulled up as well, towards pi / Z.
     """
     lifted = logprobs.detach() - log_z
-    return lifted if keep_dropped else torch.where(kept, lifted, torch.full_like(lifted, -math.inf))
+    # A fixed threshold may drop every token: then there is no target.
+    aimed = ~torch.isneginf(log_z) if keep_dropped else kept
+    return torch.where(aimed, lifted, torch.full_like(lifted, -math.inf))
 
 
 def low_probability_threshold(logprobs: torch.Tensor, mask: torch.Tensor, fraction: float) -> float:

@@ -16,8 +16,8 @@ class LpReg(Section):
     """Lp-Reg (arXiv 2510.03222): tokens that are rare, have a negative advantage, and that the policy still holds plausible are
     pulled towards a distribution without its noise."""
 
-    coefficient: float = Field(1.0, gt=0, allow_inf_nan=False)
-    """beta."""
+    coefficient: float = Field(1.0, ge=0, allow_inf_nan=False)
+    """beta; 0: off."""
     kappa: float = Field(0.02, ge=0, lt=1)
     """Noise is what has at most kappa times the largest probability (min-p)."""
     fixed_threshold: float | None = Field(None, ge=0, lt=1)
@@ -40,7 +40,8 @@ class LpReg(Section):
     ceiling: float | None = Field(None, gt=0)
     """Largest penalty of a token, without gradient beyond (10 in the code)."""
     support: int = Field(64, ge=1)
-    """Tokens of the target kept for forward_kl; a larger target is refused. At kappa 0.02 there are fewer than 50 / largest probability."""
+    """Tokens of a target that are stored for forward_kl where a batch has several optimizer steps; a larger target is refused. At kappa
+    0.02 there are fewer than 50 / largest probability."""
 
     @model_validator(mode="after")
     def _consistent(self) -> "LpReg":
@@ -98,7 +99,8 @@ class Rehearsal(Section):
     def _alpha_fits(self) -> "Rehearsal":
         if (self.generator == "alpha") != (self.alpha is not None):
             raise ValueError(
-                f"generator is {self.generator} and alpha {self.alpha}: alpha is given for the generator alpha, and for no other"
+                f"generator is {self.generator} and alpha {self.alpha}: alpha is given for the generator alpha, and for no other (a preset "
+                "that sets it is one for that generator)"
             )
         if self.alpha is not None and not 0 < self.alpha < 1:
             raise ValueError(

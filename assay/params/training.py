@@ -152,8 +152,8 @@ class PolicyLossParams(Section):
     clip_low: float = Field(0.2, ge=0)
     clip_high: float = Field(0.2, ge=0)
     """DAPO's clip-higher uses 0.28."""
-    dual_clip: float | None = Field(None, gt=1)
-    """Upper bound on ratio x |advantage| for negative advantages (3 in verl); null: off."""
+    dual_clip: float | None = Field(None, ge=0)
+    """Upper bound on ratio x |advantage| for negative advantages (3 in verl); null: as the preset says, 0: off."""
     ratio: Literal["token", "sequence"] = "token"
     """sequence: GSPO, one ratio for each row, the geometric mean of its tokens'; clips then lie far closer to 1 (3e-4)."""
     cap: float | None = Field(None, ge=1)
@@ -168,10 +168,10 @@ class PolicyLossParams(Section):
 
     @model_validator(mode="after")
     def _clips_in_order(self) -> "PolicyLossParams":
-        if self.dual_clip is not None and self.dual_clip <= 1 + self.clip_high:
+        if self.dual_clip and self.dual_clip <= 1 + self.clip_high:
             raise ValueError(f"dual_clip is {self.dual_clip}, which must be above 1 + clip_high = {1 + self.clip_high}")
         forms = {
-            "dual_clip": self.dual_clip is not None, "ratio sequence": self.ratio == "sequence", "cap": self.cap is not None,
+            "dual_clip (0: off)": bool(self.dual_clip), "ratio sequence": self.ratio == "sequence", "cap": self.cap is not None,
             "kl_cov": self.kl_cov is not None,
         }  # fmt: skip
         asked = [name for name, on in forms.items() if on]

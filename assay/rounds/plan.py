@@ -152,8 +152,11 @@ def estimate_run(params: Params, root: Path = Path(), *, fused: bool = False) ->
 
     shown = t.demonstrations if params.policy.base is None else 0
     warm_tokens = 0 if params.policy.base else params.warm_start.max_steps * params.warm_start.batch_size * WARM_START_STEP_ROW_TOKENS
-    update = training(train_rows * (s.max_tokens + params.policy.max_prompt_tokens / 4))
-    batch = stored_gib(train_rows, train_tokens)
+    rehearsal, in_batch = params.training.rehearsal, train_rows
+    if rehearsal is not None and rehearsal.coefficient > 0:
+        in_batch += rehearsal.rows_per_step * (round_params(params) if fused else params).training.steps_per_iteration * rounds
+    update = training(in_batch * (s.max_tokens + params.policy.max_prompt_tokens / 4))
+    batch = stored_gib(in_batch, in_batch * s.max_tokens)
     both, both_tokens = train_rows + eval_rows, train_tokens + eval_tokens
     own = t.train + t.eval + t.ood
     begin: tuple[Line, ...] = (
@@ -167,8 +170,8 @@ def estimate_run(params: Params, root: Path = Path(), *, fused: bool = False) ->
     staged = (
         line("rollout", count, both, both_tokens, stored_gib(both, both_tokens), sampling(both)),
         line("verify", count, both, 0, both * 12 / 2**30, both / 40_000),
-        line("filter", count, train_rows, train_tokens, batch, train_rows / 40_000),
-        line("update", count, train_rows, train_tokens, batch + weights + trainer, update),
+        line("filter", count, in_batch, in_batch * s.max_tokens, batch, in_batch / 40_000),
+        line("update", count, in_batch, in_batch * s.max_tokens, batch + weights + trainer, update),
     )
     in_one = (line("train", count, both, both_tokens, 3 * batch + weights + trainer, sampling(both) + update + both / 20_000),)
     end = (

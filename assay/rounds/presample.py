@@ -1,5 +1,6 @@
 """Answers of policy 0 to every train task, verified, and the division made from them. The body of the stage `presample`."""
 
+import json
 import shutil
 from pathlib import Path
 
@@ -11,8 +12,14 @@ from assay.params import Params
 from assay.params.execution import ExecutionParams
 from assay.rounds.sample import open_sampler, plan_samples, sample_into
 from assay.rounds.verify import open_bench, verify
-from assay.trajectories import publish_folder, read_table, run_gate, to_table, write_shard
+from assay.trajectories import Limits, publish_folder, read_table, run_gate, to_table, write_shard
 from assay.verifiers import NoiseState
+
+
+def sampling_key(params: Params) -> str:
+    """What the answers depend on beside tasks and policy, as text."""
+    own = params.model_dump(mode="json", include={"seed", "policy", "sampling"})
+    return json.dumps(own | {"samples": params.presample.samples}, sort_keys=True)
 
 
 def presample(params: Params, tasks: Path, policy: Path, out: Path, scratch: Path, execution: ExecutionParams, gates: Path) -> None:
@@ -39,7 +46,9 @@ def presample(params: Params, tasks: Path, policy: Path, out: Path, scratch: Pat
     known = tasks_from_table(table)
     with open_bench(known, params, execution, appeals=False) as bench:
         verdicts = verify(known, rows, params, execution, bench, NoiseState()).verdicts
-    print(run_gate("trajectories", {"trajectories": rows, "tasks": table}, gates / "trajectories"), flush=True)
+    limits = Limits(abstain=params.verification.abstain_limit)
+    print(run_gate("trajectories", {"trajectories": rows, "tasks": table}, gates / "trajectories", limits), flush=True)
+    print(run_gate("verdicts", {"verdicts": verdicts, "trajectories": rows}, gates / "verdicts", limits), flush=True)
     rule = verdicts.filter(pc.and_(pc.equal(verdicts["role"], "rule"), pc.equal(verdicts["verdict"], "correct")))
     correct = set(rule["trajectory_id"].to_pylist())
     outcomes: dict[str, list[bool]] = {}

@@ -19,6 +19,7 @@ from assay.params.training import Corrected, Direct, Forward, GroupZScore, Leave
 from assay.training.corrected import Noise, Rates, corrected_advantages, rates_for
 from assay.training.filters import KEPT, REASONS, drop_reasons, mean_mismatch, without_variance
 from assay.training.ragged import Ragged, Streams
+from assay.training.reference import needs_reference
 from assay.training.rehearsal import RehearsalError, rehearsal_batch
 from assay.trajectories import schema, to_table
 
@@ -95,13 +96,6 @@ def assemble_batch(
     return to_table("batches", pa.table(batch))
 
 
-def needs_reference(params: Params) -> bool:
-    """Whether a term asks for policy 0's log-probabilities of what was sampled."""
-    rehearsal = params.training.rehearsal
-    definition = rehearsal is not None and rehearsal.coefficient > 0 and rehearsal.generator == "js_definition"
-    return params.training.divergence.coefficient > 0 or definition
-
-
 def add_rehearsal(batches: pa.Table, stored: pa.Table, params: Params, *, rounds: int = 1) -> pa.Table:
     """The same, and after it the rows that are rehearsed in its optimizer steps; unchanged where nothing is to be rehearsed.
 
@@ -113,7 +107,10 @@ def add_rehearsal(batches: pa.Table, stored: pa.Table, params: Params, *, rounds
     if len(stored) == 0:
         if params.presample.when_empty == "explore":
             return batches
-        raise RehearsalError("training.rehearsal is set, but data/presample holds no answer to rehearse: run the presample stage again")
+        raise RehearsalError(
+            "training.rehearsal is set, but data/presample holds no answer to rehearse: lower presample.solved, or set "
+            "presample.when_empty to explore"
+        )
     used = batches.filter(batches["kept"])
     columns = zip(*(used[name].to_pylist() for name in ("step", "denominator_rows", "denominator_tokens")), strict=True)
     steps = {step: (rows, tokens) for step, rows, tokens in columns}

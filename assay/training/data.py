@@ -13,7 +13,7 @@ from assay.objectives.corrections import audit
 from assay.training.batching import Tokens, divide, pack, padded
 from assay.training.first_pass import BatchStatistics
 from assay.training.ragged import Ragged, Streams, from_column
-from assay.training.streams import StepTotals
+from assay.training.streams import StepTotals, Support
 
 
 class BatchError(ValueError):
@@ -38,13 +38,11 @@ class MicroBatch:
     selected: torch.Tensor | None = None
     proxy_logprobs: torch.Tensor | None = None
     candidates: torch.Tensor | None = None
-    support_ids: torch.Tensor | None = None
-    """(completion tokens, K)."""
-    support_logprobs: torch.Tensor | None = None
+    support: Support | None = None
 
     def to(self, device: torch.device | str) -> "MicroBatch":
         moved: dict[str, Any] = {
-            name: value.to(device) for name, value in self.__dict__.items() if isinstance(value, torch.Tensor | Tokens)
+            name: value.to(device) for name, value in self.__dict__.items() if isinstance(value, torch.Tensor | Tokens | Support)
         }
         return replace(self, **moved)
 
@@ -72,13 +70,13 @@ class StoredBatch:
         self.steps: list[int] = sorted(set(self.step_of_row.tolist()))
         self.advantages = self._advantages()
         self.reference = self._optional("reference_logprobs")
+        """Of rows that have none, 0; `check_reference` says where that must not be."""
         self.rehearsal = self.table["rehearsal"].to_numpy()
         self.old_logprobs: Ragged | None = None
         """Of the policy before the first step; set after the first pass. Rows of other processes read 0."""
         self.statistics = BatchStatistics()
         """Of the whole batch; set after the first pass."""
-        self.supports: tuple[np.ndarray, np.ndarray] | None = None
-        """(completion tokens, K) ids and log-probabilities of Lp-Reg's targets, of this process's rows."""
+        self._supports: tuple[np.ndarray, np.ndarray, np.ndarray] | None = None
 
     def __len__(self) -> int:
         return len(self.steps)
@@ -90,6 +88,17 @@ class StoredBatch:
     def rehearsed(self, step: int) -> np.ndarray:
         """Numbers of the rows of an optimizer step that are rehearsed."""
         return np.flatnonzero((self.step_of_row == step) & self.rehearsal)
+
+    def check_reference(self, *, sampled: bool, rehearsed: bool) -> None:
+        """Raises BatchError for a row without policy 0's log-probabilities that a term needs. sampled, rehearsed: of which rows."""
+        missing = self.table["reference_logprobs"].is_null().to_numpy(zero_copy_only=False)
+        for kind, wanted, rows in (("a rehearsed row", rehearsed, self.rehearsal), ("a sampled row", sampled, ~self.rehearsal)):
+            found = np.flatnonzero(missing & rows)
+            if wanted and len(found):
+                raise BatchError(
+                    f"row {self.table['trajectory_id'][int(found[0])]}, {kind}, has no reference_logprobs, which the loss needs: run "
+                    "the filter stage again"
+                )
 
     def policy_mask(self) -> Ragged:
         """Tokens that bear policy loss: none of a rehearsed row."""
@@ -115,10 +124,11 @@ class StoredBatch:
         """How far the advantages of an optimizer step are from those of the matched control (columns audit_ of `updates`), over
         tokens that bear loss; nothing where there is no control."""
         names = ("audit_mean_difference", "audit_max_difference", "audit_cosine")
-        column, rows = self.table["control_advantage"], self.rows(step)
+        rows = self.rows(step)
+        column = self.table["control_advantage"].take(pa.array(rows))
         if column.null_count:
             return dict.fromkeys(names)
-        values = (source.to_numpy()[rows].astype(np.float64) for source in (column, self.table["advantage"]))
+        values = (source.to_numpy().astype(np.float64) for source in (column, self.table["advantage"].take(pa.array(rows))))
         found = audit(*values, weights=self.loss_tokens[rows])
         return dict(zip(names, (found.mean_difference, found.max_difference, found.cosine), strict=True))
 
@@ -146,7 +156,7 @@ class StoredBatch:
             return None if values is None else padded(values, used, width, dtype)
 
         mask = padded(self.streams.mask, used, width, torch.bool)
-        known, supports = self.statistics, self._supports(used)
+        known = self.statistics
         return MicroBatch(
             rows=rows,
             tokens=tokens,
@@ -160,17 +170,29 @@ class StoredBatch:
             selected=stream(known.selected, torch.bool),
             proxy_logprobs=stream(known.proxy_logprobs),
             candidates=stream(known.candidates, torch.bool),
-            support_ids=supports[0],
-            support_logprobs=supports[1],
+            support=self._support(used),
         )
 
-    def _supports(self, rows: np.ndarray) -> tuple[torch.Tensor | None, torch.Tensor | None]:
-        if self.supports is None:
-            return None, None
+    def token_places(self, rows: np.ndarray) -> np.ndarray:
+        """(tokens,) where the completion tokens of some rows are among all of the batch."""
         offsets = self.streams.completions.offsets
-        index = np.concatenate([np.arange(offsets[row], offsets[row + 1]) for row in rows])
-        ids, logprobs = (torch.from_numpy(part[index]) for part in self.supports)
-        return ids, logprobs
+        return np.concatenate([np.arange(offsets[row], offsets[row + 1]) for row in rows] or [np.zeros(0, dtype=np.int64)])
+
+    def set_supports(self, at: np.ndarray, ids: np.ndarray, logprobs: np.ndarray) -> None:
+        """Lp-Reg's targets of this process's tokens at the places `at`, in any order."""
+        order = np.argsort(at)
+        self._supports = at[order], ids[order], logprobs[order]
+
+    def _support(self, rows: np.ndarray) -> Support | None:
+        if self._supports is None:
+            return None
+        at, ids, logprobs = self._supports
+        places = self.token_places(rows)
+        found = np.searchsorted(at, places).clip(max=max(len(at) - 1, 0))
+        here = at[found] == places if len(at) else np.zeros(len(places), dtype=bool)
+        index = np.where(here, np.cumsum(here) - 1, -1)
+        own = found[here]
+        return Support(torch.from_numpy(index), torch.from_numpy(ids[own].astype(np.int64)), torch.from_numpy(logprobs[own]))
 
     def _advantages(self) -> Ragged:
         """Per token: the stored ones, or the row's on all of its tokens."""

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 import torch
 
 from assay.objectives.divergence import beyond_range, generator, js_definition
-from assay.objectives.lp_reg import forward_kl, low_probability, lowest_of_sign, penalty, protected
+from assay.objectives.lp_reg import forward_kl, low_probability, lowest_of_sign, penalty, protected, proxy
 from assay.objectives.policy import numerator
 from assay.params import Params
 from assay.params.exploration import LpReg, Rehearsal
@@ -34,7 +34,9 @@ class LpRegTerm:
             candidates, streams.advantages, streams.logprobs, streams.proxy_logprobs, sign=option.sign, one_sided=option.one_sided
         )
         if option.form == "forward_kl":
-            per_token = _full(streams, held, self.params.sampling.temperature)
+            if streams.support is not None and streams.present is not None:  # of tokens that could be rare there is one
+                held = held & _spread(streams.support.index >= 0, streams.present)
+            per_token = _full(streams, held, option, self.params.sampling.temperature)
             if option.ceiling is not None:
                 per_token = per_token.clamp(max=option.ceiling)
         else:
@@ -60,15 +62,25 @@ class LpRegTerm:
         return found
 
 
-def _full(streams: TokenStreams, held: torch.Tensor, temperature: float) -> torch.Tensor:
-    """(rows, tokens): the divergence over the target's support at protected tokens, 0 elsewhere."""
-    if streams.logits is None or streams.present is None or streams.support is None:
-        raise TermError("training.lp_reg.form forward_kl needs logits and the support of the target, which this pass did not keep")
+def _full(streams: TokenStreams, held: torch.Tensor, option: LpReg, temperature: float) -> torch.Tensor:
+    """(rows, tokens): the divergence from the whole target at protected tokens, 0 elsewhere. The target is the stored one, or in a
+    batch of one step that of the policy as it is."""
+    if streams.logits is None or streams.present is None:
+        raise TermError("training.lp_reg.form forward_kl needs logits, which this pass did not keep")
     flat = held[streams.present]
-    ids, target = (part[flat] for part in streams.support)
-    logs = torch.log_softmax(streams.logits[flat].float() / temperature, dim=-1).gather(-1, ids.long())
-    found = forward_kl(logs, target)
+    logs = torch.log_softmax(streams.logits[flat].float() / temperature, dim=-1)
+    if streams.support is None:
+        target = proxy(streams.logits.detach()[flat], option.kappa, fixed_threshold=option.fixed_threshold, temperature=temperature)
+        found = forward_kl(logs, target.logprobs)
+    else:
+        row = streams.support.index[flat]
+        found = forward_kl(logs.gather(-1, streams.support.ids[row]), streams.support.logprobs[row])
     return torch.zeros_like(streams.logprobs).masked_scatter(held & streams.present, found)
+
+
+def _spread(flat: torch.Tensor, present: torch.Tensor) -> torch.Tensor:
+    """(completion tokens,) bool to (rows, tokens)."""
+    return torch.zeros_like(present).masked_scatter(present, flat)
 
 
 @dataclass(frozen=True)
@@ -81,6 +93,8 @@ class RehearsalTerm:
         option = self.params.training.rehearsal
         assert option is not None
         mask = streams.mask & streams.rehearsal.unsqueeze(-1)
+        if totals.rehearsal_rows == 0:  # nothing was near-perfect (presample.when_empty: explore)
+            return TermOutput(0.0 * numerator(streams.logprobs, streams.mask, "token_mean"))
         if streams.reference_logprobs is None:
             raise TermError("training.rehearsal needs reference_logprobs, which the batch lacks: run the presample and filter stages again")
         gap = torch.where(streams.mask, streams.logprobs - streams.reference_logprobs, torch.zeros_like(streams.logprobs))

@@ -9,6 +9,7 @@ import numpy as np
 from assay.params import Params
 from assay.params.training import Backward, BackwardZScored, ForwardZScored, GroupZScore, LeaveOneOut
 from assay.training.ragged import Ragged, Streams
+from assay.training.reference import needs_reference
 
 REASONS = ("abstained", "truncated", "zero_variance", "duplicate", "mismatch")
 """Drop reasons, in the order in which they are looked for."""
@@ -54,7 +55,7 @@ def drop_reasons(
 
 
 def _only_advantages_bear_gradient(params: Params) -> bool:
-    """Whether a row whose group has equal rewards changes nothing but the divisor.
+    """Whether a row whose group has equal rewards changes nothing but the divisor, and thresholds over the batch.
 
     Not so without a group baseline, where its advantage is not zero, nor with a penalty or bonus: those act on every
     row, and dropping the solved tasks would lift the tether to policy 0 exactly where the policy has become certain.
@@ -63,9 +64,9 @@ def _only_advantages_bear_gradient(params: Params) -> bool:
     group_baseline = isinstance(training.advantage, GroupZScore | LeaveOneOut | Backward | BackwardZScored | ForwardZScored)
     alone = params.sampling.group_size == 1  # then nothing is subtracted
     penalised = training.divergence.coefficient > 0 or training.entropy_bonus > 0
-    if training.lp_reg is not None and training.lp_reg.sign == "any":
+    if training.lp_reg is not None and training.lp_reg.coefficient > 0 and training.lp_reg.sign == "any":
         penalised = True
-    if training.rehearsal is not None and training.rehearsal.generator == "js_definition":
+    if needs_reference(params) or training.loss.kl_cov is not None:
         penalised = True
     return group_baseline and not alone and not penalised
 

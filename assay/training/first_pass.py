@@ -4,6 +4,7 @@ Thresholds and selections over the generation batch are taken here, once, from t
 micro-batches nor on how rows are divided.
 """
 
+import math
 import os
 import zipfile
 import zlib
@@ -15,9 +16,9 @@ from typing import Any
 import numpy as np
 import torch
 
-from assay.objectives.entropy import entropy_threshold, top_entropy_mask
+from assay.objectives.entropy import CHUNK_ELEMENTS, entropy_threshold, top_entropy_mask
 from assay.objectives.lp_reg import (
-    SampledProxy,
+    LpRegError,
     low_probability,
     low_probability_threshold,
     protected,
@@ -35,41 +36,68 @@ Values = dict[str, np.ndarray]
 """By name, (completion tokens of all rows, ...); rows of other processes read 0."""
 BASE = ("logprobs", "entropies")
 PROXY = ("max_logprobs", "log_z", "kept")
-_TYPES = {"kept": np.bool_, "support_ids": np.int32}
+SUPPORT = ("support_at", "support_ids", "support_logprobs")
+"""Targets of Lp-Reg's full form, of tokens that may be protected: where they are (n,), ids and log-probabilities (n, K)."""
+LIKELY = math.log(0.5)
+"""Tokens above are never rare; their targets are not stored."""
+_TYPES = {"kept": np.bool_}
+
+
+def lp_reg_of(training: TrainingParams) -> LpReg | None:
+    """Lp-Reg's options where it is on."""
+    return training.lp_reg if training.lp_reg is not None and training.lp_reg.coefficient > 0 else None
 
 
 def names(training: TrainingParams) -> tuple[str, ...]:
     """What the pass keeps of each token."""
-    option = training.lp_reg
-    if option is None:
-        return BASE
-    return (*BASE, *PROXY, *(("support_ids", "support_logprobs") if option.form == "forward_kl" else ()))
+    return BASE if lp_reg_of(training) is None else (*BASE, *PROXY)
+
+
+def stores_supports(training: TrainingParams, steps: int) -> bool:
+    """Whether later steps need the whole target of the policy before the first: in a single step it is that of the step's own pass."""
+    option = lp_reg_of(training)
+    return option is not None and option.form == "forward_kl" and steps > 1
 
 
 def is_needed(training: TrainingParams) -> bool:
     """Whether a term needs a statistic of the whole batch before the first step, so that the step's own pass would come too late."""
-    return training.lp_reg is not None or (training.top_entropy is not None and training.top_entropy.scope == "batch")
+    rule = training.top_entropy
+    return lp_reg_of(training) is not None or (rule is not None and rule.scope == "batch" and rule.fraction < 1)
 
 
-def empty(training: TrainingParams, tokens: int, vocabulary: int) -> Values:
+def empty(training: TrainingParams, tokens: int) -> Values:
     """Zeros to be filled row by row."""
-    option = training.lp_reg
-    width = min(option.support, vocabulary) if option is not None else 0
-    shapes = {name: (tokens, width) if name.startswith("support") else (tokens,) for name in names(training)}
-    return {name: np.zeros(shape, dtype=_TYPES.get(name, np.float32)) for name, shape in shapes.items()}
+    return {name: np.zeros(tokens, dtype=_TYPES.get(name, np.float32)) for name in names(training)}
 
 
 def observe_proxy(logits: torch.Tensor, ids: torch.Tensor, option: LpReg, temperature: float) -> dict[str, torch.Tensor]:
     """Lp-Reg's quantities at each completion token. logits: (tokens, vocabulary), ids: (tokens,)."""
-    found: SampledProxy = sampled_proxy(logits, ids, option.kappa, fixed_threshold=option.fixed_threshold, temperature=temperature)
-    values = {"max_logprobs": found.max_logprobs, "log_z": found.log_z, "kept": found.kept}
-    if option.form == "forward_kl":
-        parts = [
-            support(proxy(part, option.kappa, fixed_threshold=option.fixed_threshold, temperature=temperature), option.support)
-            for part in logits.split(4096)
-        ]
-        values["support_ids"], values["support_logprobs"] = (torch.cat(part) for part in zip(*parts, strict=True))
-    return values
+    found = sampled_proxy(logits, ids, option.kappa, fixed_threshold=option.fixed_threshold, temperature=temperature)
+    return {"max_logprobs": found.max_logprobs, "log_z": found.log_z, "kept": found.kept}
+
+
+def observe_supports(
+    logits: torch.Tensor, found: Mapping[str, torch.Tensor], bears: torch.Tensor, advantages: torch.Tensor, option: LpReg,
+    temperature: float,
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:  # fmt: skip
+    """SUPPORT of the tokens of one micro-batch that may be protected, places counted within it.
+
+    bears, advantages: (tokens,). Raises LpRegError for a target that is larger than `training.lp_reg.support`.
+    """
+    gate = {"negative": advantages < 0, "both": advantages != 0}.get(option.sign, torch.ones_like(bears))
+    wanted = (bears & gate & found["kept"] & (found["logprobs"] < LIKELY)).nonzero().squeeze(-1)
+    size = max(1, CHUNK_ELEMENTS // logits.size(-1))
+    parts = []
+    for places in wanted.split(size) if len(wanted) else []:
+        target = proxy(logits[places], option.kappa, fixed_threshold=option.fixed_threshold, temperature=temperature)
+        try:
+            parts.append(support(target, option.support))
+        except LpRegError as error:
+            raise LpRegError(f"training.lp_reg.support is {option.support}: {error}") from error
+    width = min(option.support, logits.size(-1))
+    ids = np.concatenate([part[0].cpu().numpy() for part in parts]) if parts else np.zeros((0, width))
+    logs = np.concatenate([part[1].cpu().numpy() for part in parts]) if parts else np.zeros((0, width))
+    return wanted.cpu().numpy(), ids.astype(np.int32), logs.astype(np.float32)
 
 
 @dataclass(frozen=True)
@@ -95,7 +123,7 @@ def batch_statistics(values: Mapping[str, np.ndarray], mask: Ragged, advantages:
         return Ragged(found.numpy(), mask.offsets)
 
     tau = selected = None
-    if (rule := training.top_entropy) is not None and rule.scope == "batch":
+    if (rule := training.top_entropy) is not None and rule.scope == "batch" and rule.fraction < 1:
         entropies = torch.from_numpy(values["entropies"])
         gate = advantage if rule.exclude_zero_advantage else None
         chosen = top_entropy_mask(entropies, bears, rule.fraction, part=rule.part, mode=rule.mode, advantages=gate)
@@ -103,8 +131,8 @@ def batch_statistics(values: Mapping[str, np.ndarray], mask: Ragged, advantages:
         if rule.mode == "quantile":
             ranked = bears if gate is None else bears & (gate != 0)
             upper = rule.fraction if rule.part == "top" else 1 - rule.fraction
-            tau = entropy_threshold(entropies, ranked, upper) if 0 < upper < 1 else None
-    option = training.lp_reg
+            tau = entropy_threshold(entropies, ranked, upper) if ranked.any() else None
+    option = lp_reg_of(training)
     if option is None:
         return BatchStatistics(entropy_threshold=tau, selected=selected)
     logprobs = torch.from_numpy(values["logprobs"])
@@ -129,7 +157,6 @@ def gathered(values: Values, reduce: Callable[[torch.Tensor], torch.Tensor]) -> 
     return {
         name: reduce(torch.from_numpy(value.astype(np.float32))).cpu().numpy().astype(value.dtype)
         for name, value in values.items()
-        if not name.startswith("support")  # of own rows only
     }
 
 
@@ -142,11 +169,12 @@ def write(values: Values, file: Path) -> None:
     os.replace(draft, file)
 
 
-def read(file: Path, expected: Values) -> Values | None:
-    """None where the file is missing, damaged (as a machine that lost its power may leave it) or of another batch."""
+def read(file: Path, expected: Values, extra: tuple[str, ...] = ()) -> Values | None:
+    """None where the file is missing, damaged (as a machine that lost its power may leave it) or of another batch. extra: further names,
+    of any length."""
     try:
         with np.load(file) as stored:
-            values = {name: stored[name] for name in expected}
+            values = {name: stored[name] for name in (*expected, *extra)}
     except (OSError, EOFError, KeyError, ValueError, zipfile.BadZipFile, zlib.error):
         return None
     return values if all(values[name].shape == expected[name].shape for name in expected) else None

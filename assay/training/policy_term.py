@@ -34,11 +34,13 @@ class PolicyTerm:
         if rule is not None:
             selected = self._selected(streams, mask)
             per_token, used = restricted(per_token, mask, selected, rule.normalisation)
+        unscaled = numerator(per_token.detach(), used, "token_mean")
+        if rule is not None:
             measures |= _selection_measures(streams, selected, totals)
             if rule.normalisation == "selected" and loss.aggregation == "token_mean":
                 per_token, by = self._normalised(per_token, mask, selected, totals, by)
         total = numerator(per_token, used, loss.aggregation)
-        measures |= {"policy_loss": (total.detach(), by), "policy_sum": (total.detach(), 1)}
+        measures |= {"policy_loss": (total.detach(), by), "policy_sum": (total.detach(), 1), "policy_token_sum": (unscaled, 1)}
         for name, active in (("clip_low_share", surrogate.clipped_low), ("clip_high_share", surrogate.clipped_high)):
             measures[name] = ((active & mask).sum(), totals.tokens)
         return TermOutput(total / by, measures)
@@ -75,7 +77,7 @@ def policy_surrogate(streams: TokenStreams, mask: torch.Tensor, loss: PolicyLoss
         return sequence_clipped(new, old, advantages, mask, clip_low=loss.clip_low, clip_high=loss.clip_high)
     if loss.cap is not None:
         return capped(new, old, advantages, cap=loss.cap)
-    return clipped(new, old, advantages, clip_low=loss.clip_low, clip_high=loss.clip_high, dual_clip=loss.dual_clip)
+    return clipped(new, old, advantages, clip_low=loss.clip_low, clip_high=loss.clip_high, dual_clip=loss.dual_clip or None)
 
 
 def _selection_measures(streams: TokenStreams, selected: torch.Tensor, totals: StepTotals) -> dict[str, tuple[torch.Tensor, float]]:

@@ -44,3 +44,10 @@ def compute_logprobs(
             done += len(rows)
             progress(f"log-probabilities under {folder}: {done:,} of {total:,} rows")
     return Ragged(values, streams.completions.offsets)
+
+
+def needs_reference(params: Params) -> bool:
+    """Whether a term asks for policy 0's log-probabilities of what was sampled."""
+    rehearsal = params.training.rehearsal
+    definition = rehearsal is not None and rehearsal.coefficient > 0 and rehearsal.generator == "js_definition"
+    return params.training.divergence.coefficient > 0 or definition

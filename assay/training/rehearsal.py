@@ -17,7 +17,8 @@ from assay.rollouts.walk import draw
 from assay.trajectories import content_hash, read_table, schema, seed_from, to_table, tree_digest
 
 NEAR_PERFECT, EXPLORE, DROPPED = "near_perfect", "explore", "dropped"
-TOKENIZER = ("tokenizer.json", "tokenizer_config.json", "tokenizer.model", "chat_template.jinja")
+IDENTIFYING = (".safetensors", ".json", ".model", ".txt", ".jinja")
+"""Files of a policy that say what it gives to a prompt: weights, configuration, tokenizer, template."""
 
 
 class RehearsalError(ValueError):
@@ -69,6 +70,8 @@ def split_tasks(
             "left to train on: add harder tasks, or raise presample.solved"
         )
     notes = [f"{near:,} of {len(rows):,} train tasks are near-perfect and rehearsed, {explore:,} are trained on"]
+    if near + explore < len(rows):
+        notes.append(f"{len(rows) - near - explore:,} failed the further answer and were dropped")
     if not near:
         said = f"no train task is near-perfect: policy 0 solves none of {len(rows):,} in {options.solved} of {options.samples} tries"
         if options.when_empty == "stop":
@@ -104,8 +107,7 @@ def rehearsal_rows(
 
 def policy_identity(policy: Path) -> str:
     """Hash of a policy's weights and tokenizer."""
-    files = [*sorted(policy.glob("*.safetensors")), *(policy / name for name in TOKENIZER if (policy / name).is_file())]
-    return content_hash(tree_digest(files))
+    return content_hash(tree_digest(file for file in sorted(policy.iterdir()) if file.suffix in IDENTIFYING))
 
 
 def read_presampled(folder: Path, reference: Path, temperature: float) -> Presampled:

@@ -20,6 +20,7 @@ from assay.training.data import BatchError, StoredBatch
 from assay.training.grpo import grpo_config, wants_dvclive
 from assay.training.policies import PolicyError
 from assay.training.ragged import Ragged
+from assay.training.reference import needs_reference
 from assay.training.reports import Progress, dvclive_callback
 from assay.training.terms import loss_terms
 from assay.training.trainer import TrajectoryTrainer
@@ -98,6 +99,7 @@ class UpdateSession:
             process=accelerator.process_index,
         )
         self._check_ids(trainer.batch)
+        trainer.batch.check_reference(sampled=needs_reference(self.params), rehearsed=_rehearses(self.params))
         checkpoint = last_complete(self.scratch) if self.main else None
         accelerator.wait_for_everyone()
         checkpoint = checkpoint or last_complete(self.scratch)
@@ -208,7 +210,12 @@ class UpdateSession:
             if found is not None:
                 columns[name] = found.column(types.field(name).type)
         columns |= {name: pa.nulls(len(batch.table), types.field(name).type) for name in types.names if name not in columns}
-        return to_table("token_statistics", pa.table(columns))
+        # Rehearsed rows come again and again; what is known of them is in `updates`.
+        return to_table("token_statistics", pa.table(columns).filter(pa.array(~batch.rehearsal)))
+
+
+def _rehearses(params: Params) -> bool:
+    return params.training.rehearsal is not None and params.training.rehearsal.coefficient > 0
 
 
 def _load(policy: Path, trainer_state: Path | None, state: TrainerState | None, params: Params) -> Any:

@@ -14,6 +14,21 @@ class TermError(ValueError):
 
 
 @dataclass(frozen=True)
+class Support:
+    """Lp-Reg's targets at some completion tokens of a micro-batch, over the tokens that they keep."""
+
+    index: torch.Tensor
+    """(completion tokens,) row in the others, -1 where none is stored."""
+    ids: torch.Tensor
+    """(n, K)."""
+    logprobs: torch.Tensor
+    """(n, K), -inf beyond the target's size."""
+
+    def to(self, device: torch.device | str) -> "Support":
+        return Support(self.index.to(device), self.ids.to(device), self.logprobs.to(device))
+
+
+@dataclass(frozen=True)
 class TokenStreams:
     """One micro-batch as a term sees it. All (rows, tokens) float32 unless said otherwise; 0 where there is no
     token."""
@@ -43,8 +58,8 @@ class TokenStreams:
     """(completion tokens, vocabulary), where a term asks for it; bears the gradient."""
     present: torch.Tensor | None = None
     """bool: where the completion tokens are; given with `logits`."""
-    support: tuple[torch.Tensor, torch.Tensor] | None = None
-    """(completion tokens, K) ids and log-probabilities of Lp-Reg's target, for its full form."""
+    support: Support | None = None
+    """Lp-Reg's stored targets, for its full form in later steps."""
 
     @property
     def policy_mask(self) -> torch.Tensor:

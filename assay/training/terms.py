@@ -55,7 +55,7 @@ def loss_terms(params: Params) -> tuple[Term, ...]:
         terms.append(DivergenceTerm(params))
     if params.training.entropy_bonus > 0:
         terms.append(EntropyTerm(params))
-    if params.training.lp_reg is not None:
+    if params.training.lp_reg is not None and params.training.lp_reg.coefficient > 0:
         terms.append(LpRegTerm(params))
     if params.training.rehearsal is not None and params.training.rehearsal.coefficient > 0:
         terms.append(RehearsalTerm(params))

@@ -102,8 +102,10 @@ class TrajectoryTrainer(StoredTrainer):
 
         Fills `statistics` (and the batch's old log-probabilities); rows of other processes read 0.
         """
-        batch, option = self._batch(), self.params.training.lp_reg
-        offsets, values = batch.streams.completions.offsets, self._empty_first_pass()
+        batch, training = self._batch(), self.params.training
+        option = passes.lp_reg_of(training)
+        offsets, values = self._offsets(), self._empty_first_pass()
+        supports: list[tuple[np.ndarray, ...]] = []
         model = self.model_wrapped
         was_training = model.training
         model.eval()
@@ -116,11 +118,19 @@ class TrajectoryTrainer(StoredTrainer):
                     found = {"logprobs": logprobs[tokens.present], "entropies": entropies[tokens.present]}
                     if option is not None:
                         found |= passes.observe_proxy(logits, tokens.ids, option, self.args.temperature)
+                        if passes.stores_supports(training, len(batch)):
+                            bears, advantages = (
+                                part.to(self.args.device)[tokens.present] for part in (micro.mask, micro.advantages)
+                            )
+                            own = passes.observe_supports(logits, found, bears, advantages, option, self.args.temperature)
+                            supports.append((batch.token_places(micro.rows)[own[0]], *own[1:]))
                     for name, result in found.items():
                         place(values[name], offsets, micro.rows, result.cpu().numpy())
                 if self.accelerator.is_main_process:
                     self.progress(f"first pass: rows of step {done} of {len(batch)}")
         model.train(was_training)
+        if supports:
+            values |= dict(zip(passes.SUPPORT, map(np.concatenate, zip(*supports, strict=True)), strict=True))
         passes.write(values, self._first_pass_file())
         self._use_first_pass(values)
 
@@ -140,20 +150,19 @@ class TrajectoryTrainer(StoredTrainer):
         return self.batch
 
     def _empty_first_pass(self) -> Values:
-        head = self.accelerator.unwrap_model(self.model).get_input_embeddings().num_embeddings
-        return passes.empty(self.params.training, int(self._offsets()[-1]), head)
+        return passes.empty(self.params.training, int(self._offsets()[-1]))
 
     def _first_pass_file(self) -> Path:
         return Path(self.args.output_dir) / f"first_pass-{self.args.process_index}.npz"
 
     def _use_first_pass(self, values: Values) -> None:
         batch, offsets = self._batch(), self._offsets()
-        self.statistics = {name: Ragged(array, offsets) for name, array in values.items() if array.ndim == 1}
+        if passes.SUPPORT[0] in values:
+            batch.set_supports(*(values.pop(name) for name in passes.SUPPORT))
+        self.statistics = {name: Ragged(array, offsets) for name, array in values.items()}
         batch.old_logprobs = self.statistics["logprobs"]
         if not passes.is_needed(self.params.training):
             return
-        if "support_ids" in values:
-            batch.supports = values["support_ids"], values["support_logprobs"]
         everywhere = passes.gathered(values, lambda part: self.accelerator.reduce(part.to(self.args.device), "sum"))
         batch.statistics = passes.batch_statistics(everywhere, batch.policy_mask(), batch.advantages, self.params.training)
 
@@ -170,7 +179,8 @@ class TrajectoryTrainer(StoredTrainer):
         return self.accelerator.reduce(own, "sum").item() == self.accelerator.num_processes
 
     def _stored_first_pass(self) -> Values | None:
-        return passes.read(self._first_pass_file(), self._empty_first_pass())
+        extra = passes.SUPPORT if passes.stores_supports(self.params.training, len(self._batch())) else ()
+        return passes.read(self._first_pass_file(), self._empty_first_pass(), extra)
 
     def floating_point_ops(self, inputs: Any) -> int:
         """Six per parameter and token, padding included; shown by some reporters."""
@@ -209,7 +219,6 @@ class TrajectoryTrainer(StoredTrainer):
                 place(self._only_pass[name], self._offsets(), inputs.rows, flat)
         assert old_logprobs is not None
         whole = needs_logits(self.terms)
-        support = inputs.support_ids, inputs.support_logprobs
         streams = TokenStreams(
             mask=inputs.mask,
             logprobs=logprobs,
@@ -224,7 +233,7 @@ class TrajectoryTrainer(StoredTrainer):
             candidates=inputs.candidates,
             logits=logits if whole else None,
             present=inputs.tokens.present if whole else None,
-            support=support if support[0] is not None and support[1] is not None else None,
+            support=inputs.support,
         )
         del logits
         outputs = [term(streams, inputs.totals) for term in self.terms]
@@ -255,7 +264,9 @@ class TrajectoryTrainer(StoredTrainer):
         own = own[~batch.rehearsal[own]]
         measures["policy_count"] = self._sums["policy_loss"][1]
         if "selected_entropy_sum" in measures:
-            measures["selected_entropy"] = measures.pop("selected_entropy_sum") / max(measures["selected_tokens"], 1)
+            total, number = measures.pop("selected_entropy_sum"), measures["selected_tokens"]
+            if number:
+                measures["selected_entropy"] = total / number
         gap = torch.tensor([*_mismatch(batch, own)], dtype=torch.float64, device=self.args.device)
         summed, largest = self.accelerator.reduce(gap[:1], "sum"), self.accelerator.gather(gap[1:]).max()
         advantages = batch.table["advantage"].to_numpy()[batch.rows(step)].astype(np.float64)

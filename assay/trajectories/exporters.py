@@ -32,7 +32,7 @@ FROM trajectories AS t
 JOIN tasks AS k USING (task_id)
 LEFT JOIN (SELECT * FROM verdicts WHERE role IN ('rule', 'imported')
            QUALIFY row_number() OVER (PARTITION BY trajectory_id ORDER BY role DESC) = 1) AS r USING (trajectory_id)
-LEFT JOIN batches AS b USING (trajectory_id)
+LEFT JOIN (SELECT * FROM batches WHERE NOT rehearsal) AS b USING (trajectory_id)
 WHERE {where}
 ORDER BY t.iteration, t.round, t.kind, t.task_id, t.sample_index
 """

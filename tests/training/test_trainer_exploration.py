@@ -50,6 +50,7 @@ def test_two_steps_of_lp_reg_are_those_of_a_plain_loop(policy, tmp_path, form, m
         before = [logits_of(model, row) for row in rows]
     delta = torch.quantile(torch.cat([own for _, own in before]).double().exp(), FRACTION)
     protected = held = 0
+    marked: list[list[bool]] = []
     for step in (0, 1):
         own = [(row, old) for row, old in zip(rows, before, strict=True) if row["step"] == step]
         tokens = sum(len(row["completion_ids"]) for row, _ in own)
@@ -70,6 +71,8 @@ def test_two_steps_of_lp_reg_are_those_of_a_plain_loop(policy, tmp_path, form, m
                 proxy = torch.where(kept, whole.exp() / z.unsqueeze(-1), torch.zeros(()))
                 values = (torch.where(kept, proxy * (proxy.clamp(min=1e-30).log() - full), torch.zeros(()))).sum(-1)
             penalties = penalties + values[chosen].sum()
+            if step == 0:
+                marked.append(chosen.tolist())
             number += int(chosen.sum())
         total = (loss + 2.0 * penalties) / tokens
         optimizer.zero_grad()
@@ -88,7 +91,9 @@ def test_two_steps_of_lp_reg_are_those_of_a_plain_loop(policy, tmp_path, form, m
         if name in weights:
             assert torch.allclose(parameter, weights[name], atol=2e-4), name
     stored = result.token_statistics
-    assert sum(map(sum, stored["protected"].to_pylist())) >= held
+    first = [row for row, step in zip(stored["protected"].to_pylist(), [row["step"] for row in rows], strict=True) if step == 0]
+    assert first == marked[: len(first)] or sorted(first) == sorted(marked)
+    assert sum(map(sum, first)) == held
     assert {len(row) for row in stored["kept"].to_pylist()} == {len(row["completion_ids"]) for row in rows}
 
 
@@ -107,18 +112,19 @@ def test_a_part_of_the_batch_in_any_micro_batches_protects_the_same_tokens(polic
 
 OFF = {
     "fraction 1 of tokens by entropy": {"top_entropy": {"fraction": 1.0}},
+    "Lp-Reg of weight 0": {"lp_reg": {"coefficient": 0.0, "fraction": 1.0}},
     "nothing protected": {"lp_reg": {"fraction": 1e-9, "kappa": 0.0}},
     "a rehearsal of weight 0": {"rehearsal": {"coefficient": 0.0}},
 }
 
 
+@pytest.mark.parametrize("steps", [1, 3])
 @pytest.mark.parametrize("name", OFF)
-def test_an_option_that_is_off_changes_no_bit(policy, tmp_path, name):
+def test_an_option_that_is_off_changes_no_bit(policy, tmp_path, name, steps):
     base = {"loss": {"clip_high": 0.28}, "learning_rate": 5e-3, "grpo": {"report_to": "none"}}
     weights = []
     for number, extra in enumerate(({}, OFF[name])):
-        # Both with the pass before the first step: without it old log-probabilities are the step's own.
-        params = make_params(training={**base, **extra, "steps_per_iteration": 3}, presample={"enabled": True})
+        params = make_params(training={**base, **extra, "steps_per_iteration": steps}, presample={"enabled": True})
         batch = batch_of(params)
         update(policy, None, batch, params, out=tmp_path / f"out{number}", scratch=tmp_path / f"s{number}")
         weights.append(files_of(tmp_path / f"out{number}/policy"))
@@ -145,6 +151,8 @@ def test_dividing_by_selected_tokens_is_the_same_loss_times_all_over_selected(po
     row = found["selected"]
     assert 0.2 <= row["selected_share"] < 0.3 and row["selected_tokens"] == row["selected_share"] * row["tokens"]
     assert row["loss"] == pytest.approx(found["all"]["loss"] * row["tokens"] / row["selected_tokens"], rel=1e-5)
+    assert row["policy_token_sum"] == pytest.approx(found["all"]["policy_token_sum"], rel=1e-5)  # whatever the normalisation
+    assert row["policy_loss"] == pytest.approx(row["policy_token_sum"] / row["selected_tokens"], rel=1e-5)
     assert row["policy_sum"] / row["policy_count"] == pytest.approx(row["policy_loss"])
     assert row["selected_entropy"] > row["entropy"]
 
@@ -204,11 +212,28 @@ def test_a_stored_pass_of_another_method_is_not_taken(tmp_path):
     with_proxy = make_params(training={"lp_reg": {"form": "forward_kl"}}).training
     without = make_params().training
     file = tmp_path / "pass.npz"
-    first_pass.write(first_pass.empty(without, 10, 48), file)
-    assert first_pass.read(file, first_pass.empty(with_proxy, 10, 48)) is None
-    assert first_pass.read(file, first_pass.empty(without, 11, 48)) is None
-    found = first_pass.read(file, first_pass.empty(without, 10, 48))
+    first_pass.write(first_pass.empty(without, 10), file)
+    assert first_pass.read(file, first_pass.empty(with_proxy, 10)) is None
+    assert first_pass.read(file, first_pass.empty(without, 11)) is None
+    assert first_pass.read(file, first_pass.empty(without, 10), first_pass.SUPPORT) is None
+    found = first_pass.read(file, first_pass.empty(without, 10))
     assert found is not None and set(found) == {"logprobs", "entropies"}
+
+
+def test_a_target_that_does_not_fit_is_refused_by_name_where_it_must_be_stored_and_used_where_not(policy, tmp_path):
+    """In one step it is that of the step's own pass, of any size; for a second one it is stored."""
+    for steps in (1, 2):
+        params = make_params(training={
+            "steps_per_iteration": steps, "loss": {"cap": 10},
+            "lp_reg": {"kappa": 0.0, "fraction": 0.9, "form": "forward_kl", "support": 4},
+            "grpo": {"report_to": "none"},
+        })  # fmt: skip
+        if steps == 1:
+            result = update(policy, None, batch_of(params), params, out=tmp_path / "one", scratch=tmp_path / "s1")
+            assert result.updates["protected_count"].to_pylist() == [0.0]  # nothing is dropped at kappa 0: no token is below its target
+        else:
+            with pytest.raises(ValueError, match=r"training\.lp_reg\.support is 4: a proxy keeps 48 tokens"):
+                update(policy, None, batch_of(params), params, out=tmp_path / "two", scratch=tmp_path / "s2")
 
 
 @pytest.mark.parametrize(

@@ -9,9 +9,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from test_trainer_rehearsal import buffer
 from trainer_fixtures import files_of, make_params, make_policy, make_trajectories, make_verdicts, weights_of
 
-from assay.training.assemble import assemble_batch
+from assay.training.assemble import add_rehearsal, assemble_batch
 from assay.training.update import update
 from assay.trajectories import read_table, write_shard
 
@@ -59,8 +60,14 @@ def options(name):
     training = {"steps_per_iteration": 1 if name == "single" else 3, "micro_batch_size": 4, "learning_rate": 1e-3}
     lora = {"rank": 3, "alpha": 6} if name.endswith("lora") else None
     if name == "methods":
-        training |= {"lp_reg": {"kappa": 0.02, "fraction": 0.6}, "top_entropy": {"fraction": 0.3}, "loss": {"cap": 10}}
-    return make_params(training={**training, "lora": lora, "entropy_bonus": 0.01, "grpo": {"report_to": "none"}})
+        training |= {
+            "lp_reg": {"kappa": 0.02, "fraction": 0.6, "form": "forward_kl"}, "top_entropy": {"fraction": 0.3}, "loss": {"cap": 10},
+            "rehearsal": {"rows_per_step": 3, "generator": "js"},
+        }  # fmt: skip
+    return make_params(
+        presample={"enabled": name == "methods"},
+        training={**training, "lora": lora, "entropy_bonus": 0.01, "grpo": {"report_to": "none"}},
+    )
 
 
 @pytest.fixture(scope="module")
@@ -71,6 +78,8 @@ def launched(tmp_path_factory):
         trajectories = make_trajectories(8, 4, seed=rows)
         verdicts = make_verdicts(trajectories, np.tile([1, 0, 0, 1], 8))
         batch = assemble_batch(trajectories, verdicts, options(name)).slice(0, rows)
+        if name == "methods":
+            batch = add_rehearsal(batch, buffer(make_policy(root / "reference", seed=4)), options(name))
         write_shard(root / f"{name}.parquet", "batches", batch)
     (root / "run.py").write_text(SCRIPT)
     command = [
@@ -97,7 +106,7 @@ def test_two_processes_are_one(launched, tmp_path, name):
     updates = read_table("updates", launched / f"two-{name}-updates.parquet")
     for column in alone.updates.column_names:
         one, two = alone.updates[column].to_pylist(), updates[column].to_pylist()
-        assert one == (two if None in one else pytest.approx(two, abs=1e-5)), column
+        assert one == (two if None in one else pytest.approx(two, abs=1e-5, rel=1e-5)), column
     statistics = read_table("token_statistics", launched / f"two-{name}-statistics.parquet")
     assert statistics["trajectory_id"].to_pylist() == alone.token_statistics["trajectory_id"].to_pylist()
     for column in ("logprobs", "entropies"):

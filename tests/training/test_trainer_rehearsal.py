@@ -10,6 +10,7 @@ from transformers import AutoModelForCausalLM
 from assay.objectives.divergence import generator
 from assay.params.exploration import PresampleParams, Rehearsal
 from assay.training.assemble import add_rehearsal
+from assay.training.data import BatchError
 from assay.training.ragged import Streams
 from assay.training.reference import compute_logprobs
 from assay.training.rehearsal import (
@@ -21,7 +22,6 @@ from assay.training.rehearsal import (
     rehearsal_rows,
     split_tasks,
 )
-from assay.training.streams import TermError
 from assay.training.update import update
 from assay.trajectories import to_table, write_shard
 
@@ -147,14 +147,31 @@ def test_the_definition_form_also_asks_for_policy_0_on_sampled_rows(policy, stor
     with_reference = add_rehearsal(batch_of(params, reference=make_policy(tmp_path / "other", seed=4)), stored, params)
     assert with_reference["reference_logprobs"].filter(with_reference["kept"]).null_count == 0
     row = update(policy, None, with_reference, params, out=tmp_path / "o", scratch=tmp_path / "s").updates.to_pylist()[0]
-    # The rehearsed half is 0 at policy 0; what is left beside the policy's loss is the other half, which is not.
-    assert abs(row["rehearsal_sum"]) < 1e-6 and row["loss"] > row["policy_loss"] + 1e-3
+    # The rehearsed half is 0 at policy 0; what is left beside the policy's loss is the other half, written out here.
+    model, total, tokens = AutoModelForCausalLM.from_pretrained(policy, dtype=torch.float32), 0.0, 0
+    for own in with_reference.filter(pa.compute.invert(with_reference["rehearsal"])).to_pylist():
+        prompt, ids = own["prompt_ids"], own["completion_ids"]
+        logs = torch.log_softmax(model(input_ids=torch.tensor([prompt + ids])).logits[0, len(prompt) - 1 : -1], -1)
+        pi = logs[torch.arange(len(ids)), torch.tensor(ids)].exp()
+        ratio = (torch.tensor(own["reference_logprobs"]).exp() + pi) / 2 / pi
+        total += (ratio - 1 - ratio.log()).sum().item()
+        tokens += len(ids)
+    assert abs(row["rehearsal_sum"]) < 1e-6
+    assert row["loss"] - row["policy_loss"] == pytest.approx(ETA * total / tokens, rel=1e-3)
 
 
-def test_a_batch_without_stored_log_probabilities_is_refused(policy, tmp_path):
+def test_rows_without_the_stored_log_probabilities_that_a_term_needs_are_refused(policy, stored, tmp_path):
+    """Not read as 0. First of rehearsed rows, then of sampled ones under a penalty, and under the definition form."""
     params = options()
-    with pytest.raises(TermError, match="reference_logprobs"):
-        update(policy, None, batch_of(params), params, out=tmp_path / "o", scratch=tmp_path / "s")
+    batch = add_rehearsal(batch_of(params), stored, params)
+    column = batch.schema.get_field_index("reference_logprobs")
+    blank = batch.set_column(column, batch.schema.field(column), pa.nulls(len(batch), batch.schema.field(column).type))
+    penalised = with_training(params, divergence=params.training.divergence.model_copy(update={"coefficient": 0.1}))
+    definition = options(generator="js_definition")
+    cases = ((params, blank, "a rehearsed row"), (penalised, batch, "a sampled row"), (definition, batch, "a sampled row"))
+    for number, (own, rows, said) in enumerate(cases):
+        with pytest.raises(BatchError, match=rf"row [0-9a-f]+, {said}, has no reference_logprobs"):
+            update(policy, None, rows, own, out=tmp_path / str(number), scratch=tmp_path / f"s{number}")
 
 
 def test_tasks_are_divided_by_solved_tries_and_the_further_one():
@@ -169,7 +186,7 @@ def test_tasks_are_divided_by_solved_tries_and_the_further_one():
         assert splits["subset"].to_pylist() == ["near_perfect", part, "explore", "explore"]
         assert splits["recheck"].to_pylist() == [True, False, None, None]
         assert splits["solved"].to_pylist() == [8, 6, 5, 0]
-        assert notes[0].startswith("1 of 4 train tasks are near-perfect") and notes[1] == "1 were never solved"
+        assert notes[0].startswith("1 of 4 train tasks are near-perfect") and notes[-1] == "1 were never solved"
     assert part_of(6, False, PresampleParams(recheck=False)) == "near_perfect"
 
 
@@ -228,7 +245,7 @@ def test_rows_of_another_policy_tokenizer_or_temperature_are_refused(policy, sto
         read_presampled(tmp_path / "p", other, temperature)
 
 
-def test_a_rehearsal_without_stored_rows_is_refused_unless_told_otherwise():
+def test_a_rehearsal_without_stored_rows_is_refused_unless_told_otherwise(policy, tmp_path):
     params = options()
     empty = to_table("rehearsal", [])
     with pytest.raises(RehearsalError, match="holds no answer to rehearse"):
@@ -236,3 +253,7 @@ def test_a_rehearsal_without_stored_rows_is_refused_unless_told_otherwise():
     allowed = params.model_copy(update={"presample": params.presample.model_copy(update={"when_empty": "explore"})})
     batch = batch_of(allowed)
     assert add_rehearsal(batch, empty, allowed).equals(batch)
+    found = update(policy, None, batch, allowed, out=tmp_path / "a", scratch=tmp_path / "s")
+    update(policy, None, batch, with_training(allowed, rehearsal=None), out=tmp_path / "b", scratch=tmp_path / "t")
+    assert files_of(tmp_path / "a/policy") == files_of(tmp_path / "b/policy")
+    assert found.updates["rehearsal_sum"].null_count == len(found.updates)
