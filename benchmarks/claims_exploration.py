@@ -12,6 +12,7 @@ import argparse
 import json
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -28,6 +29,7 @@ from benchmarks.workspace import ROOT, Workspace
 CLAIMS = ROOT / "docs/claims"
 NAMES = ("base", *ARMS)
 Results = dict[tuple[str, int], dict[str, Any]]
+Value = Callable[[dict[str, Any], int], float]
 ON_POLICY = ("GRPO", "GRPO + entropy bonus", "Lp-Reg", "Lp-Reg, full KL", "Lp-Reg, no filter", "Lp-Reg, high entropy", "top 20 % entropy")
 OFF_POLICY = ("GRPO, off-policy", "Clip-higher, off-policy", "KL-Cov, off-policy", "GSPO, off-policy", "Lp-Reg, off-policy")
 TOP = ("DAPO", "top 20 % entropy", "bottom 80 % entropy")
@@ -95,16 +97,58 @@ def tables(found: Results, rounds: int) -> dict[str, str]:
     def keeps(row: dict[str, Any], seed: int) -> float:
         return kept(row, found["base", seed])
 
+    def first(row: dict[str, Any], seed: int) -> float:
+        return passes(row, 1)
+
+    def most(row: dict[str, Any], seed: int) -> float:
+        return passes(row, SAMPLES)
+
+    def wide(row: dict[str, Any], seed: int) -> float:
+        return late(row, "entropy")
+
+    lp_claims = claims(found, [
+        ("Lp-Reg keeps more entropy than GRPO", "Lp-Reg", "GRPO", wide, 1),
+        ("Lp-Reg is more accurate than GRPO (pass@1)", "Lp-Reg", "GRPO", first, 1),
+        ("Lp-Reg is more accurate than the 80/20 rule", "Lp-Reg", "top 20 % entropy", first, 1),
+        ("an entropy bonus inflates entropy", "GRPO + entropy bonus", "GRPO", wide, 1),
+        ("an entropy bonus costs accuracy", "GRPO + entropy bonus", "GRPO", first, -1),
+        ("without its filter Lp-Reg is unstable: less accurate", "Lp-Reg, no filter", "Lp-Reg", first, -1),
+        ("without its filter entropy explodes", "Lp-Reg, no filter", "Lp-Reg", wide, 1),
+        ("protecting the highest entropies instead brings nothing over GRPO", "Lp-Reg, high entropy", "GRPO", first, 0),
+        ("clip-higher raises entropy, off-policy", "Clip-higher, off-policy", "GRPO, off-policy", wide, 1),
+        ("Lp-Reg keeps more entropy than GRPO, off-policy", "Lp-Reg, off-policy", "GRPO, off-policy", wide, 1),
+    ])  # fmt: skip
+    top_claims = claims(found, [
+        ("the top 20 % alone are as good as all tokens in a small model", "top 20 % entropy", "DAPO", first, 0),
+        ("the bottom 80 % are worse than the top 20 %", "bottom 80 % entropy", "top 20 % entropy", first, -1),
+        ("the bottom 80 % are worse than all tokens", "bottom 80 % entropy", "DAPO", first, -1),
+        ("the bottom 80 % have less entropy than the top 20 %", "bottom 80 % entropy", "top 20 % entropy", wide, -1),
+        ("the top 20 % keep more entropy than all tokens", "top 20 % entropy", "DAPO", wide, 1),
+    ])  # fmt: skip
+    dph_claims = claims(found, [
+        ("GRPO raises pass@1 over policy 0", "GRPO", "base", first, 1),
+        ("GRPO lowers pass@64 below policy 0", "GRPO", "base", most, -1),
+        ("DPH-F: higher pass@64 than GRPO", "DPH-F", "GRPO", most, 1),
+        ("DPH-JS: higher pass@64 than GRPO", "DPH-JS", "GRPO", most, 1),
+        ("DPH-F: pass@1 not below GRPO's", "DPH-F", "GRPO", first, 0),
+        ("DPH-JS: pass@1 not below GRPO's", "DPH-JS", "GRPO", first, 0),
+        ("DPH-F keeps more of what policy 0 solved", "DPH-F", "GRPO", keeps, 1),
+        ("the divergence, not the choice of tasks: DPH-F over GRPO on the exploration tasks (pass@64)", "DPH-F", "GRPO, exploration tasks",
+         most, 1),
+        ("the divergence, not the replay: DPH-F over NLL replay (pass@64)", "DPH-F", "replay (NLL)", most, 1),
+        ("DPH-F over the shipped reverse KL (pass@64)", "DPH-F", "reverse KL, k3", most, 1),
+        ("a true reverse KL keeps less than k3 (pass@64)", "reverse KL, k2", "reverse KL, k3", most, -1),
+    ])  # fmt: skip
     lp = [
-        head, "On-policy, one optimizer step a round; Δ: minus GRPO.", "", *table(found, ON_POLICY, score | entropy, "GRPO"), "",
+        head, *lp_claims, "On-policy, one optimizer step a round; Δ: minus GRPO.", "", *table(found, ON_POLICY, score | entropy, "GRPO"), "",
         f"Off-policy, {OFF} optimizer steps a round on different rows; Δ: minus GRPO, off-policy.", "",
         *table(found, OFF_POLICY, score | entropy, "GRPO, off-policy"), "",
         "| Lp-Reg arm | threshold, first and last 5 rounds | rare tokens of negative advantage | of them plausible | gradient norm |",
         "|---|---|---|---|---|", *_protected(found),
     ]  # fmt: skip
-    top = [head, "One optimizer step a round; Δ: minus DAPO (all tokens).", "", *table(found, TOP, score | entropy, "DAPO")]
+    top = [head, *top_claims, "One optimizer step a round; Δ: minus DAPO (all tokens).", "", *table(found, TOP, score | entropy, "DAPO")]
     dph = [
-        head, "One optimizer step a round; Δ: minus GRPO on all tasks. Keep: of the held-out tasks that policy 0 solves within 64 tries,",
+        head, *dph_claims, "One optimizer step a round; Δ: minus GRPO on all tasks. Keep: of the held-out tasks that policy 0 solves within 64 tries,",
         "the share that the last policy solves too.", "",
         *table(found, DPH, score | {"keep@64": keeps, "Δ keep@64": keeps} | entropy, "GRPO"), "",
         "Out of distribution (sums of three numbers, in no training task):", "",
@@ -114,6 +158,28 @@ def tables(found: Results, rounds: int) -> dict[str, str]:
         }, "GRPO"), "", "pass@k over held-out tasks, mean over seeds:", "", *_curves(found),
     ]  # fmt: skip
     return {name: "\n".join(lines) + "\n" for name, lines in (("lp_reg", lp), ("top_entropy", top), ("dph_rl", dph))}
+
+
+def claims(found: Results, listed: list[tuple[str, str, str, Value, int]]) -> list[str]:
+    """A table of directional claims. listed: the claim, arm, the arm it is compared with, what is compared, and its sign (1: higher,
+    -1: lower, 0: equal). A claim is seen where the interval of the paired difference lies on its side of 0, a tie where it holds 0."""
+    lines = ["| claim | difference | seen |", "|---|---|---|"]
+    for text, arm, other, of, sign in listed:
+        both = [seed for name, seed in found if name == arm and (other, seed) in found]
+        if len(both) < 2:
+            continue
+        values = [of(found[arm, seed], seed) - of(found[other, seed], seed) for seed in sorted(both)]
+        mean, half = np.mean(values), _half(values)
+        side = 0 if abs(mean) <= half else int(np.sign(mean))
+        seen = "as claimed" if side == sign else "a tie" if side == 0 else "the opposite" if sign else "not equal"
+        lines.append(f"| {text} | {interval(values, signed=True)} | {seen} |")
+    return [*lines, ""]
+
+
+def _half(values: list[float]) -> float:
+    from scipy.stats import t
+
+    return float(t.ppf(0.975, len(values) - 1) * np.std(values, ddof=1) / np.sqrt(len(values)))
 
 
 def _protected(found: Results) -> list[str]:
@@ -142,8 +208,10 @@ def _curves(found: Results) -> list[str]:
 
 
 def result_file(folder: Path, arm: str, seed: int, rounds: int) -> Path:
-    """Named by all parameters of the arm: other ones are another result."""
-    own = yaml.safe_dump(parameters("GRPO" if arm == "base" else arm, seed, rounds))
+    """Named by all parameters of the arm, its preset's included: other ones are another result."""
+    values = parameters("GRPO" if arm == "base" else arm, seed, rounds)
+    preset = yaml.safe_load((ROOT / f"conf/method/{values['method']}.yaml").read_text(encoding="utf-8"))
+    own = yaml.safe_dump([values, preset])
     name = "".join(letter if letter.isalnum() else "-" for letter in arm)
     return folder / "exploration" / f"{seed}-{name}-{content_hash(own, length=8)}.json"
 

@@ -167,7 +167,7 @@ TABLES: dict[str, Table] = {
             Column("max_logprobs", FLOATS, "of the likeliest token, nats; this and the next three with Lp-Reg only", nullable=True),
             Column("kept", MASK, "the sampled token is plausible: in the support of Lp-Reg's proxy", nullable=True),
             Column("log_z", FLOATS, "log of the policy's mass on that support", nullable=True),
-            Column("protected", MASK, "bears Lp-Reg's penalty, by the policy before the first update; null where the scope is the micro-batch", nullable=True),
+            Column("protected", MASK, "bears Lp-Reg's penalty, by the policy before the first update; null: scope micro_batch", nullable=True),
             Column("selected", MASK, "bears policy loss under the 80/20 rule; null where the scope is the micro-batch", nullable=True),
         )),
         Table("splits", "task that policy 0 was tried on (stage presample)", (
@@ -214,7 +214,7 @@ TABLES: dict[str, Table] = {
             Column("divergence_sum", _DOUBLE, "sum over tokens of the estimator towards policy 0, nats", nullable=True),
             Column("low_probability_threshold", _DOUBLE, "delta of Lp-Reg: tokens of less are rare", nullable=True),
             Column("candidate_count", _DOUBLE, "tokens that are rare and have an advantage of the protected sign", nullable=True),
-            Column("protected_count", _DOUBLE, "of them plausible and, where lp_reg.one_sided, below the target: these bear the penalty", nullable=True),
+            Column("protected_count", _DOUBLE, "of them plausible and (one_sided) below the target: these bear the penalty", nullable=True),
             Column("protected_sum", _DOUBLE, "sum of their penalties, before the coefficient, nats", nullable=True),
             Column("entropy_threshold", _DOUBLE, "of the 80/20 rule, nats; null where the scope is the micro-batch", nullable=True),
             Column("selected_tokens", _DOUBLE, "tokens that bear policy loss under the 80/20 rule", nullable=True),
