@@ -140,7 +140,8 @@ def tables(found: Results, rounds: int) -> dict[str, str]:
         ("a true reverse KL keeps less than k3 (pass@64)", "reverse KL, k2", "reverse KL, k3", most, -1),
     ])  # fmt: skip
     lp = [
-        head, *lp_claims, "On-policy, one optimizer step a round; Δ: minus GRPO.", "", *table(found, ON_POLICY, score | entropy, "GRPO"), "",
+        head, *lp_claims, "On-policy, one optimizer step a round; Δ: minus GRPO.", "",
+        *table(found, ON_POLICY, score | entropy, "GRPO"), "",
         f"Off-policy, {OFF} optimizer steps a round on different rows; Δ: minus GRPO, off-policy.", "",
         *table(found, OFF_POLICY, score | entropy, "GRPO, off-policy"), "",
         "| Lp-Reg arm | threshold, first and last 5 rounds | rare tokens of negative advantage | of them plausible | gradient norm |",
@@ -148,8 +149,8 @@ def tables(found: Results, rounds: int) -> dict[str, str]:
     ]  # fmt: skip
     top = [head, *top_claims, "One optimizer step a round; Δ: minus DAPO (all tokens).", "", *table(found, TOP, score | entropy, "DAPO")]
     dph = [
-        head, *dph_claims, "One optimizer step a round; Δ: minus GRPO on all tasks. Keep: of the held-out tasks that policy 0 solves within 64 tries,",
-        "the share that the last policy solves too.", "",
+        head, *dph_claims, "One optimizer step a round; Δ: minus GRPO on all tasks. Keep: of the held-out tasks that policy 0 solves",
+        "within 64 tries, the share that the last policy solves too.", "",
         *table(found, DPH, score | {"keep@64": keeps, "Δ keep@64": keeps} | entropy, "GRPO"), "",
         "Out of distribution (sums of three numbers, in no training task):", "",
         *table(found, DPH, {

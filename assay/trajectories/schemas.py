@@ -167,7 +167,7 @@ TABLES: dict[str, Table] = {
             Column("max_logprobs", FLOATS, "of the likeliest token, nats; this and the next three with Lp-Reg only", nullable=True),
             Column("kept", MASK, "the sampled token is plausible: in the support of Lp-Reg's proxy", nullable=True),
             Column("log_z", FLOATS, "log of the policy's mass on that support", nullable=True),
-            Column("protected", MASK, "bears Lp-Reg's penalty, by the policy before the first update; null: scope micro_batch", nullable=True),
+            Column("protected", MASK, "bears Lp-Reg's penalty, by the policy before the update; null: scope micro_batch", nullable=True),
             Column("selected", MASK, "bears policy loss under the 80/20 rule; null where the scope is the micro-batch", nullable=True),
         )),
         Table("splits", "task that policy 0 was tried on (stage presample)", (
