@@ -133,7 +133,7 @@ def _low_probability(over: Steps) -> list[Figure]:
         found.append(over.picture("Protected tokens", note, "share of tokens", lines))
     if has_values(over.rows, "protected_count") and has_values(over.rows, "candidate_count"):
         line = Line("protected", over.steps, _ratio(over, "protected_count", "candidate_count"), 1, dots=False)
-        note = "The proxy leaves the others out, as noise."
+        note = "The others are noise to the proxy, or have risen above it."
         found.append(over.picture("Protected share of the candidates", note, "share of candidates", [line], unit=True))
     if has_values(over.rows, "protected_sum"):
         line = Line("penalty", over.steps, _ratio(over, "protected_sum", "protected_count"), 5, dots=False)

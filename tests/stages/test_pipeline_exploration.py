@@ -21,7 +21,7 @@ def test_tasks_are_divided_rehearsed_and_explored_the_same_way_staged_and_fused(
         method="dph_js", presample={"samples": 2, "solved": 2}, sampling={"engine": {"type": "transformers"}},
         verification={"rule": "parity", "functions": {"parity": {"path": "conf/functions/parity.py"}}},
         training={
-            "rehearsal": {"rows_per_step": 4}, "lp_reg": {"fraction": 0.3, "kappa": 0.001}, "top_entropy": {"fraction": 0.3},
+            "rehearsal": {"rows_per_step": 4}, "lp_reg": {"fraction": 0.3, "kappa": 0.1}, "top_entropy": {"fraction": 0.3},
         },
         fused={"rounds": 1},
     )  # fmt: skip
@@ -54,7 +54,8 @@ def test_tasks_are_divided_rehearsed_and_explored_the_same_way_staged_and_fused(
     assert all(row["reference_logprobs"] == stored[row["trajectory_id"]]["reference_logprobs"] for row in rehearsed)
     updates = another.table("updates", "data/update/0").to_pylist()
     assert abs(updates[0]["rehearsal_sum"]) < 1e-5 < updates[-1]["rehearsal_sum"]  # policy 0 at first, then another
-    assert all(row["rehearsal_rows"] == 4 and row["protected_count"] > 0 and 0.2 < row["selected_share"] < 0.5 for row in updates)
+    assert all(row["rehearsal_rows"] == 4 and 0.1 < row["selected_share"] < 0.6 for row in updates)
+    assert sum(row["protected_count"] for row in updates) > 0
 
     assert another.repro(*FUSED)[1:4] == ["fused/dvc.yaml:begin", "fused/dvc.yaml:train@0", "fused/dvc.yaml:finish"]
     for name, stage in (("trajectories", "rollout"), ("batches", "filter"), ("updates", "update"), ("token_statistics", "update")):
