@@ -32,7 +32,7 @@ contracts: setup
 	lint-imports
 
 tests: setup
-	pytest
+	pytest -n 2 --dist loadscope --no-loadscope-reorder
 
 lock:
 	cd requirements && uv pip compile cpu.in --override overrides-cpu.txt --python-version 3.11 --no-header --no-emit-index-url --no-emit-find-links -o cpu.txt

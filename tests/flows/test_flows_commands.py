@@ -81,6 +81,11 @@ def test_leaving_ends_what_runs(tmp_path: Path, mark: str) -> None:
     assert living(mark) == []
 
 
+def as_at_a_terminal() -> None:
+    """A shell starts what runs in the background deaf to SIGINT, and that is inherited: then Python would not end."""
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+
+
 @pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM, signal.SIGINT])
 def test_nothing_survives_the_end_of_the_flow(tmp_path: Path, mark: str, number: int) -> None:
     program = (
@@ -88,7 +93,9 @@ def test_nothing_survives_the_end_of_the_flow(tmp_path: Path, mark: str, number:
         "with Runner(pathlib.Path(sys.argv[1])) as runner: runner.run(['sh', '-c', sys.argv[2]], 600)"
     )
     script = f"{sleeper(mark)} & (setsid nohup {sleeper(mark)} &) ; {sleeper(mark)}"
-    flow = subprocess.Popen([sys.executable, "-c", program, str(tmp_path), script], stderr=subprocess.DEVNULL)
+    flow = subprocess.Popen(
+        [sys.executable, "-c", program, str(tmp_path), script], stderr=subprocess.DEVNULL, preexec_fn=as_at_a_terminal
+    )
     # The flow's own command line holds the mark, and so does the shell's.
     wait_until(lambda: sum(process.name().startswith("python") for process in living(mark)) >= 4)
     worker = next(child for child in psutil.Process(flow.pid).children() if "worker.py" in " ".join(child.cmdline()))

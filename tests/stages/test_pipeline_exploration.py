@@ -3,6 +3,8 @@
 import pyarrow.compute as pc
 import pytest
 
+from benchmarks.workspace import MICRO, copy_project
+
 pytestmark = [pytest.mark.pipeline, pytest.mark.timeout(900)]
 
 FUSED = ("fused/dvc.yaml",)
@@ -15,7 +17,8 @@ def parity(completions, **_others):
 '''
 
 
-def test_tasks_are_divided_rehearsed_and_explored_the_same_way_staged_and_fused(another):
+def test_tasks_are_divided_rehearsed_and_explored_the_same_way_staged_and_fused(tmp_path):
+    another = copy_project(tmp_path / "explored", MICRO)  # all of it is run: nothing of a finished one is used
     (another.root / "conf/functions/parity.py").write_text(RULE)
     another.set_params(
         method="dph_js", presample={"samples": 2, "solved": 2}, sampling={"engine": {"type": "transformers"}},
@@ -57,7 +60,8 @@ def test_tasks_are_divided_rehearsed_and_explored_the_same_way_staged_and_fused(
     assert all(row["rehearsal_rows"] == 4 and 0.1 < row["selected_share"] < 0.6 for row in updates)
     assert sum(row["protected_count"] for row in updates) > 0
 
-    assert another.repro(*FUSED)[1:4] == ["fused/dvc.yaml:begin", "fused/dvc.yaml:train@0", "fused/dvc.yaml:finish"]
+    trained = [name.removeprefix("fused/dvc.yaml:") for name in another.repro(*FUSED) if name.startswith("fused/")]
+    assert trained[:3] == ["begin", "train@0", "finish"]
     for name, stage in (("trajectories", "rollout"), ("batches", "filter"), ("updates", "update"), ("token_statistics", "update")):
         assert another.table(name, "data/fused/train/0") == another.table(name, f"data/{stage}/0"), name
     staged, fused = (another.root / folder / "1/policy/model.safetensors" for folder in ("models", "models/fused"))
