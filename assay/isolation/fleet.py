@@ -77,7 +77,8 @@ class Fleet:
         # One thread each: libraries start one per core, and every thread reserves address space. Equal hashes: equal
         # verdicts.
         environment = bare_environment() | {"PYTHONHASHSEED": "0", "OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"}
-        starter = [sys.executable, "-P", "-c", helper_code("assay.isolation.zygote")]
+        # Absolute: a relative entry of PATH gives a relative interpreter, which is not found from "/".
+        starter = [os.path.abspath(sys.executable), "-P", "-c", helper_code("assay.isolation.zygote")]
         try:
             self._zygote = subprocess.Popen(
                 [*starter, str(theirs.fileno()), str(os.getpid())],

@@ -1,7 +1,7 @@
 r"""Closed boxes, `\boxed{...}` or `\fbox{...}`, within a text."""
 
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 _BRACES = re.compile(r"\\(?:boxed|fbox)\s*\{|\\.|[{}]", re.DOTALL)
 
@@ -10,8 +10,15 @@ _BRACES = re.compile(r"\\(?:boxed|fbox)\s*\{|\\.|[{}]", re.DOTALL)
 class Box:
     start: int
     """Where its content begins, in characters."""
-    content: str
-    """Stripped; may be empty."""
+    end: int
+    """Where it ends."""
+    text: str = field(repr=False)
+    """The whole."""
+
+    @property
+    def content(self) -> str:
+        """Stripped; may be empty. Cut out when asked for: thousands of nested boxes would be millions of characters."""
+        return self.text[self.start : self.end].strip()
 
 
 def closed_boxes(text: str) -> list[Box]:
@@ -30,5 +37,5 @@ def closed_boxes(text: str) -> list[Box]:
         elif token == "}" and opened:
             start, is_box = opened.pop()
             if is_box:
-                found.append(Box(start, text[start : match.start()].strip()))
+                found.append(Box(start, match.start(), text))
     return sorted(found, key=lambda box: box.start)

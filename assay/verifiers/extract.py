@@ -7,10 +7,11 @@ the end is searched.
 
 import re
 
+from assay.rewards.boxes import closed_boxes
+
 WINDOW = 20_000
 """Characters at the end of a text in which an answer is searched."""
 
-_BRACES = re.compile(r"\\(?:boxed|fbox)\s*\{|\\.|[{}]", re.DOTALL)
 # Repetitions are bounded: two unbounded ones side by side take quadratic time on a long run of spaces.
 _MARKER = re.compile(r"\banswer\b(?:[ \t]{1,3}is)?[ \t]{0,3}(?:\*\*|__)?[ \t]{0,3}:|####", re.IGNORECASE)
 _FORMULA = re.compile(r"[ \t]{0,3}[-+$\\(\[{.\d]")
@@ -52,20 +53,9 @@ def _is_marked(text: str) -> bool:
 
 
 def _boxed(text: str) -> str | None:
-    """Content of the closed box that begins last. One pass with a stack, so nesting costs nothing."""
-    if "boxed" not in text and "fbox" not in text:
-        return None
-    opened: list[tuple[int, bool]] = []
-    best: tuple[int, int] | None = None
-    for match in _BRACES.finditer(text):
-        token = match.group()
-        if token.endswith("{") and token != "\\{":
-            opened.append((match.end(), len(token) > 1))
-        elif token == "}" and opened:
-            start, is_box = opened.pop()
-            if is_box and (best is None or start > best[0]):
-                best = (start, match.start())
-    return None if best is None else text[best[0] : best[1]].strip()
+    """Content of the closed box that begins last."""
+    boxes = closed_boxes(text)
+    return boxes[-1].content if boxes else None
 
 
 def _tagged(text: str) -> str | None:
