@@ -141,6 +141,12 @@ def batch(rows: list[dict], verdict_rows: list[dict], steps: int = 2) -> list[di
     return found
 
 
+def rehearsed(batch_rows: list[dict]) -> list[dict]:
+    """One stored answer, rehearsed twice: neither offered nor rewarded."""
+    first = next(row for row in batch_rows if row["kept"])
+    return [first | {"rehearsal": True, "reward": None, "advantage": None, "control_advantage": None}] * 2
+
+
 def token_statistics(batch_rows: list[dict]) -> list[dict]:
     found = []
     for row in batch_rows:
@@ -200,7 +206,8 @@ def _explored(used: list[dict]) -> dict:
     return {
         "low_probability_threshold": RARE, "protected_count": held, "protected_sum": 0.1 * held,
         "candidate_count": sum(logprob < log(RARE) and row["advantage"] < 0 for row, logprob, *_ in tokens),
-        "policy_sum": 0.3 * len(chosen), "policy_count": len(chosen), "selected_tokens": len(chosen), "entropy_threshold": 0.2,
+        "policy_sum": 0.3 * len(chosen), "policy_count": len(chosen), "policy_token_sum": 0.3 * len(chosen),
+        "selected_tokens": len(chosen), "entropy_threshold": 0.2,
         "selected_share": len(chosen) / len(tokens) if tokens else None,
         "selected_entropy": sum(chosen) / len(chosen) if chosen else None,
         "rehearsal_tokens": 50.0, "rehearsal_sum": 5.0, "rehearsal_rows": 10.0, "rehearsal_row_sum": 1.5, "rehearsal_beyond": 0.0,
@@ -289,7 +296,7 @@ def write_run(folder: Path, iterations: int, *, verifier_version: str = "1", see
         noise = noise_estimates(task_rows, rows, found, k)
         write_shard(folder / "verify" / str(k) / "noise_estimates.parquet", "noise_estimates", noise)
         offered = batch(rows, found)
-        write_shard(folder / "filter" / str(k) / "batches.parquet", "batches", offered)
+        write_shard(folder / "filter" / str(k) / "batches.parquet", "batches", offered + rehearsed(offered))
         write_shard(folder / "update" / str(k) / "updates.parquet", "updates", updates(offered, k))
         tokens = token_statistics(offered)
         write_shard(folder / "update" / str(k) / "token_statistics.parquet", "token_statistics", tokens)
