@@ -29,6 +29,8 @@ from benchmarks.workspace import ROOT, Workspace
 CLAIMS = ROOT / "docs/claims"
 NAMES = ("base", *ARMS)
 Results = dict[tuple[str, int], dict[str, Any]]
+EQUAL = 0.03
+"""Differences within this are none."""
 Value = Callable[[dict[str, Any], int], float]
 ON_POLICY = ("GRPO", "GRPO + entropy bonus", "Lp-Reg", "Lp-Reg, full KL", "Lp-Reg, no filter", "Lp-Reg, high entropy", "top 20 % entropy")
 OFF_POLICY = ("GRPO, off-policy", "Clip-higher, off-policy", "KL-Cov, off-policy", "GSPO, off-policy", "Lp-Reg, off-policy")
@@ -163,16 +165,21 @@ def tables(found: Results, rounds: int) -> dict[str, str]:
 
 def claims(found: Results, listed: list[tuple[str, str, str, Value, int]]) -> list[str]:
     """A table of directional claims. listed: the claim, arm, the arm it is compared with, what is compared, and its sign (1: higher,
-    -1: lower, 0: equal). A claim is seen where the interval of the paired difference lies on its side of 0, a tie where it holds 0."""
+    -1: lower, 0: equal). A claim is seen where the interval of the paired difference lies on its side of 0, or within EQUAL of it where
+    the claim is equality; an interval that holds 0 decides nothing else. Fewer than three seeds decide nothing at all."""
     lines = ["| claim | difference | seen |", "|---|---|---|"]
     for text, arm, other, of, sign in listed:
         both = [seed for name, seed in found if name == arm and (other, seed) in found]
-        if len(both) < 2:
+        if len(both) < 3:
             continue
         values = [of(found[arm, seed], seed) - of(found[other, seed], seed) for seed in sorted(both)]
         mean, half = np.mean(values), _half(values)
         side = 0 if abs(mean) <= half else int(np.sign(mean))
-        seen = "as claimed" if side == sign else "a tie" if side == 0 else "the opposite" if sign else "not equal"
+        equal = abs(mean) + half <= EQUAL
+        if sign == 0:
+            seen = "as claimed" if equal else "undecided" if side == 0 else "not equal"
+        else:
+            seen = "as claimed" if side == sign else "the opposite" if side else "equal" if equal else "undecided"
         lines.append(f"| {text} | {interval(values, signed=True)} | {seen} |")
     return [*lines, ""]
 
