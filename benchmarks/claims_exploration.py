@@ -181,7 +181,7 @@ def claims(found: Results, listed: list[tuple[str, str, str, Value, int]]) -> li
         else:
             seen = "as claimed" if side == sign else "the opposite" if side else "equal" if equal else "undecided"
         lines.append(f"| {text} | {interval(values, signed=True)} | {seen} |")
-    return [*lines, ""]
+    return [*lines, ""] if len(lines) > 2 else ["Three seeds decide about claims; there are fewer yet.", ""]
 
 
 def _half(values: list[float]) -> float:
