@@ -38,6 +38,8 @@ class Generated:
     demonstrations: list[dict[str, Any]]
     """Rows of the `demonstrations` table."""
     counts: Counts
+    demonstrated: dict[str, Task]
+    """Tasks of the demonstrations, by id."""
     notes: list[str]
     """Sentences for the person who started it: shortfalls, columns left out."""
 
@@ -131,13 +133,16 @@ def generate(
     if check_golds is not None:
         _refuse_bad_golds(tasks, check_golds(tasks), origins)
     total = params.tasks.demonstrations if params.policy.base is None else 0
-    demonstrations = []
+    demonstrations: list[dict[str, Any]] = []
+    demonstrated: dict[str, Task] = {}
     for name, number in divide(total, shares).items():
         train = [task for task in by_split["train"] if task.environment == name]
-        demonstrations += _demonstrate(environments[name], number, train, seen, params.seed, counts[name], progress)
+        rows, known = _demonstrate(environments[name], number, train, seen, params.seed, counts[name], progress)
+        demonstrations += rows
+        demonstrated |= known
     demonstrations.sort(key=lambda row: seed_from(params.seed, "order", row["task_id"], row["completion"]))
     notes = [note for environment in environments.values() for note in environment.notes] + _shortfalls(counts)
-    return Generated(tasks, demonstrations, counts, notes)
+    return Generated(tasks, demonstrations, counts, demonstrated, notes)
 
 
 def _take(
@@ -206,8 +211,8 @@ def _refuse_bad_golds(tasks: list[Task], found: list[str | None], origins: Mappi
 def _demonstrate(
     environment: Environment, wanted: int, train: list[Task], seen: _Seen, seed: int, counts: dict[str, dict[str, int]],
     progress: Progress | None,
-) -> list[dict[str, Any]]:  # fmt: skip
-    """Worked answers: tasks beyond the training split, then those of it, then both again in other forms."""
+) -> tuple[list[dict[str, Any]], dict[str, Task]]:  # fmt: skip
+    """Worked answers: tasks beyond the training split, then those of it, then both again in other forms. And their tasks."""
     taken: set[str] = set()
 
     def refuse(task: Task) -> str | None:
@@ -228,7 +233,7 @@ def _demonstrate(
         row = {"task_id": task.task_id, "environment": task.environment, "prompt": list(task.prompt)}
         rows.append({**row, "completion": text})
     counts["demonstrations"] = count | {"kept": len(rows), "reused": len(rows) - len(fresh)}
-    return rows
+    return rows, {task.task_id: task for task in plan}
 
 
 def _shortfalls(counts: Counts) -> list[str]:

@@ -15,6 +15,7 @@ from assay.rollouts.walk import draw
 from assay.trajectories import content_hash, seed_from
 
 Kind = Literal["solution", "evaluation", "presample"]
+"""Kinds that are planned from tasks. Others are planned from what was sampled: `derived`."""
 
 
 class RolloutError(RuntimeError):
@@ -43,6 +44,8 @@ class PlanRow:
     temperature: float
     top_p: float
     max_tokens: int
+    prompt_ids: tuple[int, ...] | None = None
+    """Where the prompt is made of token ids already, instead of messages."""
 
 
 def make_plan(

@@ -6,7 +6,7 @@ from typing import Any, Literal
 Gate = Literal["tasks", "trajectories", "verdicts", "batch"]
 GATES: tuple[Gate, ...] = ("tasks", "trajectories", "verdicts", "batch")
 
-KINDS = ("solution", "evaluation", "episode", "continuation", "critique", "presample")
+KINDS = ("solution", "evaluation", "episode", "continuation", "critique", "evaluation_critique", "presample")
 ROLES = ("rule", "reference", "oracle", "judge")
 DROP_REASONS = ("", "abstained", "truncated", "zero_variance", "duplicate", "mismatch")
 LARGEST_LOGPROB = 1e-4
