@@ -65,10 +65,12 @@ def load_critic(folder: Path, policy: Path, params: Params) -> Any:
         raise CriticModelError(f"{folder}: the critic's weights cannot be read ({error}); run the update before it again") from error
     finally:
         logging.set_verbosity(verbosity)
-    if new:
-        with torch.no_grad():
-            for parameter in head_of(model).parameters():
-                parameter.zero_()
+    with torch.no_grad():
+        for parameter in head_of(model).parameters() if new else ():
+            parameter.zero_()
+        # Out of the file's memory, whose alignment would show in the last digits: values must be those of a model that was never stored.
+        for parameter in model.parameters():
+            parameter.data = parameter.data.clone()
     return model
 
 
