@@ -134,7 +134,7 @@ def _critiques(
     names = ("trajectory_id", "iteration", "round", "policy", "task_id", "text")
     for parent, iteration, round_, policy, task_id, text in zip(*(solutions[name].to_pylist() for name in names), strict=True):
         if (task_id, text) not in prompts:
-            fitted = ask(question_of(tasks[task_id]), text, lambda prompt: len(encoded(prompt)) <= own.max_prompt_tokens)
+            fitted = ask(tasks[task_id].question, text, lambda prompt: len(encoded(prompt)) <= own.max_prompt_tokens)
             prompts[task_id, text] = None if fitted is None else encoded(fitted.text)
             cut += fitted is not None and fitted.left_out > 0
         prompt = prompts[task_id, text]
@@ -160,11 +160,6 @@ def _critiques(
             f"({own.max_prompt_tokens}); raise it"
         )
     return rows, notes
-
-
-def question_of(task: Task) -> str:
-    """What a task asks, as a critique's prompt quotes it: the messages that are not the system's."""
-    return "\n\n".join(message["content"] for message in task.prompt if message["role"] != "system")
 
 
 def special_tokens(renderer: Renderer) -> tuple[str, ...]:

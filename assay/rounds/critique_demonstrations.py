@@ -8,7 +8,6 @@ from typing import Any
 from assay.environments import Task
 from assay.params import Params
 from assay.rewards.self_verification import Levels, SelfVerificationError, critique_prompt, outcome_level, score_text
-from assay.rollouts.derived import question_of
 from assay.trajectories import seed_from
 from assay.verifiers import Verdict
 from assay.verifiers.critiques import is_answered
@@ -51,7 +50,7 @@ def critique_demonstrations(
         level = outcome_level(found.verdict, answered=is_answered(found.reason, text, boxed=own.boxed), levels=levels)
         if level is None or random.random() >= own.demonstrated_accuracy:
             level = random.choice([value for value in levels.values if value != level])
-        prompt = critique_prompt(question_of(task), text, levels=levels, template=own.template, boxed=own.boxed)
+        prompt = critique_prompt(task.question, text, levels=levels, template=own.template, boxed=own.boxed)
         rows.append({
             "task_id": row["task_id"], "environment": row["environment"], "prompt": [{"role": "user", "content": prompt}],
             "completion": f"\\boxed{{{score_text(level)}}}",

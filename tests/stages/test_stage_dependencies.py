@@ -22,7 +22,8 @@ shards, warehouse and processes carry results and do not make them."""
 LEFT_OUT: dict[tuple[str, str], str] = {
     ("generate", "assay/verifiers"): "a corrected verifier is for verify; golds are checked again by `assay validate`",
     ("warm_start", "assay/verifiers"): "a corrected verifier must not make every policy anew",
-    ("generate", "assay/rewards"): "how a verifier finds an answer, and the form of critiques",
+    ("generate", "assay/rewards/boxes.py"): "how a verifier finds an answer",
+    ("generate", "assay/rewards/voting.py"): "a name that critiques pass on",
     ("warm_start", "assay/rewards"): "how a verifier finds an answer",
     ("warm_start", "assay/environments"): "only the oracle that the warm start's pass@1 asks; its tasks are a dependency",
     ("warm_start", "assay/rounds/scratch.py"): "where unfinished work lies",

@@ -34,9 +34,9 @@ def lengthened(lengths, texts=None):
 def steps_table(trajectory_id, spans, rewards, iteration=0):
     return to_table("steps", [
         {
-            "trajectory_id": trajectory_id, "iteration": iteration, "round": 0, "step": j, "marker": "wait", "char_start": j, "char_end": j + 1,
-            "first_token": first, "last_token": last, "decided_before": 5, "decided_after": 5, "accuracy_before": 0.0, "accuracy_after": 0.0,
-            "difference": reward, "distance": 0, "reward": reward, "effect": "helpful",
+            "trajectory_id": trajectory_id, "iteration": iteration, "round": 0, "step": j, "marker": "wait", "char_start": j,
+            "char_end": j + 1, "first_token": first, "last_token": last, "decided_before": 5, "decided_after": 5, "accuracy_before": 0.0,
+            "accuracy_after": 0.0, "difference": reward, "distance": 0, "reward": reward, "effect": "helpful",
         } for j, ((first, last), reward) in enumerate(zip(spans, rewards, strict=True))
     ])  # fmt: skip
 

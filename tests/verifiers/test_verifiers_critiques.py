@@ -46,7 +46,8 @@ SOLUTIONS = rows(
 )  # fmt: skip
 SAID = verdicts(
     ("right", "rule", "correct", "equal", 1.0), ("wrong", "rule", "wrong", "different", 0.0), ("none", "rule", "wrong", "different", 0.0),
-    ("lost", "rule", "abstain", "timeout", None), ("right", "oracle", "correct", "equal", None), ("wrong", "oracle", "correct", "equal", None),
+    ("lost", "rule", "abstain", "timeout", None), ("right", "oracle", "correct", "equal", None),
+    ("wrong", "oracle", "correct", "equal", None),
 )  # fmt: skip
 
 
@@ -112,8 +113,10 @@ def steps_of(counts, each=5, silent=(), **option):
     """counts: right continuations of each state."""
     spans = [(f"w{j}", 3 * j, 3 * j + 3, j, j) for j in range(len(counts) - 1)] + [(None,) * 5]
     states = to_table("states", [
-        dict(zip(("marker", "char_start", "char_end", "first_token", "last_token"), spans[j], strict=True))
-        | {"trajectory_id": "s", "iteration": 0, "round": 0, "state": j, "tokens": j, "closed": True, "continuations": each, "complete": True}
+        dict(zip(("marker", "char_start", "char_end", "first_token", "last_token"), spans[j], strict=True)) | {
+            "trajectory_id": "s", "iteration": 0, "round": 0, "state": j, "tokens": j, "closed": True, "continuations": each,
+            "complete": True,
+        }
         for j in range(len(counts))
     ])  # fmt: skip
     index = [(j, n) for j in range(len(counts)) for n in range(each)]
