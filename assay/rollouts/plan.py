@@ -66,9 +66,9 @@ def make_plan(
     # What hashes are made of: an old policy that samples again must not sample the same again.
     moment = policy if sampled_by == round else f"{policy}@{round}"
     for kind in kinds:
-        splits = _SPLITS.get(kind)
+        splits = SPLITS_OF.get(kind)
         if splits is None:
-            raise PlanError(f"no plan for rows of kind {kind!r}; known: {', '.join(_SPLITS)}")
+            raise PlanError(f"no plan for rows of kind {kind!r}; known: {', '.join(SPLITS_OF)}")
         candidates = _tasks_of(tasks, splits)
         if not candidates:
             raise PlanError(
@@ -106,7 +106,7 @@ def split_shards(plan: Sequence[PlanRow], shard_rows: int) -> list[list[PlanRow]
     return shards
 
 
-_SPLITS: dict[str, tuple[str, ...]] = {"solution": ("train",), "evaluation": ("eval", "ood"), "presample": ("train",)}
+SPLITS_OF: dict[str, tuple[str, ...]] = {"solution": ("train",), "evaluation": ("eval", "ood"), "presample": ("train",)}
 
 
 def _tasks_of(tasks: pa.Table, splits: Sequence[str]) -> dict[str, tuple[Mapping[str, str], ...]]:

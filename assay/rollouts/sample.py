@@ -14,7 +14,7 @@ import pyarrow.compute as pc
 from assay.engines import Engine, Progress, Renderer, Request
 from assay.params import Params
 from assay.rollouts.lock import folder_lock
-from assay.rollouts.plan import PlanError, PlanRow, split_shards
+from assay.rollouts.plan import SPLITS_OF, PlanError, PlanRow, split_shards
 from assay.rollouts.progress import Reporter
 from assay.rollouts.rows import trajectory_rows
 from assay.trajectories import ShardError, publish_folder, read_table, write_shard
@@ -125,7 +125,7 @@ def _sample_part(
             counts.add(write_shard(paths[index], "trajectories", table))
         summary = Summary(counts.completions, counts.tokens, counts.truncated, resumed, reporter.seconds)
         reporter.say(describe(summary, reporter.rate))
-        if summary.truncated_share >= 0.5:
+        if summary.truncated_share >= 0.5 and plan[0].kind in SPLITS_OF:
             reporter.say(warning(summary, max(row.max_tokens for row in plan)))
     return paths, summary
 

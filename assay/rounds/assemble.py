@@ -1,6 +1,7 @@
 """Gates over what was sampled and verified, then the training batch. The body of the stage `filter`, and of a fused round."""
 
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -40,8 +41,7 @@ def assemble(
     from assay.training.assemble import add_rehearsal, assemble_batch, describe
     from assay.training.corrected import Noise
 
-    sampling = params.sampling
-    limits = Limits(abstain=params.verification.abstain_limit, group_size=sampling.group_size, steps=params.training.steps_per_iteration)
+    limits = replace(_limits(params), steps=params.training.steps_per_iteration)
     if gates is not None:
         print(run_gate("trajectories", {"trajectories": trajectories, "tasks": tasks}, gates / "trajectories", limits), flush=True)
         print(run_gate("verdicts", {"verdicts": verdicts, "trajectories": trajectories}, gates / "verdicts", limits), flush=True)
@@ -72,9 +72,15 @@ def reinforced(batches: pa.Table) -> pa.Table:
     return batches.filter(pc.invert(batches["rehearsal"]))
 
 
+def _limits(params: Params) -> Limits:
+    own, size = params.self_verification, params.sampling.group_size
+    critiques = (own.group_size or size) if own.share else None
+    return Limits(abstain=params.verification.abstain_limit, group_size=size, critique_group_size=critiques)
+
+
 def check_whole(tasks: pa.Table, read: Callable[[str], pa.Table], params: Params, gates: Path) -> None:
     """The gates over all rounds of a fused iteration. `read` gives a table by its name. Raises GateError."""
-    limits = Limits(abstain=params.verification.abstain_limit, group_size=params.sampling.group_size)
+    limits = _limits(params)
     trajectories = read("trajectories")
     print(run_gate("trajectories", {"trajectories": trajectories, "tasks": tasks}, gates / "trajectories", limits), flush=True)
     # The gates after the first one look at ids alone.
