@@ -82,7 +82,7 @@ def test_a_model_in_this_process_gives_the_same_verdicts_and_is_started_once(mod
 
 @pytest.mark.engine
 def test_a_policy_that_judges_itself_scores_whole_solutions(model):
-    judging = LocalJudge(model=str(model), max_tokens=16, max_prompt_tokens=1024, dtype="float32", critique={})
+    judging = LocalJudge(model=str(model), max_tokens=32, max_prompt_tokens=1024, dtype="float32", critique={})
     with opened(judging, vllm_memory_gib=0.1) as judge, opened(LocalJudge(model=str(model))) as other:
         assert judge.version != other.version
         cases = [case("0.5x", solution=text, trajectory_id=text) for text in SCORES]  # one answer, four solutions
