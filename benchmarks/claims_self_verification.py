@@ -141,9 +141,9 @@ def faster(row: dict[str, Any]) -> float:
 def tables(found: Results, rounds: int) -> dict[str, str]:
     balanced, first = value("verification_balanced_accuracy"), value("pass@1")
     head = (
-        f"{rounds} rounds of {TASKS_PER_ROUND} tasks x 8 solutions, PPO where nothing is said, one optimizer step a round, learning rate "
-        f"0.001; seeds {', '.join(str(seed) for seed in sorted({seed for _, seed in found}))}. Held-out tasks, 8 samples and a critique of each; the "
-        "truth is the oracle's. Means with 95 % t intervals over seeds; differences (Δ) are paired by seed. "
+        f"{rounds} rounds of {TASKS_PER_ROUND} tasks x 8 solutions, PPO where nothing is said, one optimizer step a round, learning "
+        f"rate 0.001; seeds {', '.join(map(str, sorted({seed for _, seed in found})))}. Held-out tasks, 8 samples and a critique of each; "
+        "the truth is the oracle's. Means with 95 % t intervals over seeds; differences (Δ) are paired by seed. "
         "`python -m benchmarks.claims_self_verification`.\n"
     )
     listed = claims(found, [
@@ -161,7 +161,8 @@ def tables(found: Results, rounds: int) -> dict[str, str]:
         "Matthews": value("verification_matthews"), "unscored": value("verification_unscored_share"),
     }  # fmt: skip
     votes = {
-        "maj@8": value("vote_majority@8"), "weighted@8": value("vote_weighted@8"), "weighted@8, constant": value("vote_weighted_constant@8"),
+        "maj@8": value("vote_majority@8"), "weighted@8": value("vote_weighted@8"), "weighted@8, constant":
+        value("vote_weighted_constant@8"),
         "pass@1, ood": value("pass@1", "ood"), "balanced, ood": value("verification_balanced_accuracy", "ood"),
         "critiques' gain in reward minus solutions'": faster,
     }  # fmt: skip
