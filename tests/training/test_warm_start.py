@@ -206,8 +206,8 @@ def test_long_rows_are_computed_apart_and_change_no_loss_but_its_last_digits(tmp
     labels[:, 2:5] = ids[:, 2:5]
     labels[3] = ids[3]
     weights = []
-    for given in ([(ids, labels)], [(ids[:3, :6], labels[:3, :6]), (ids[3:], labels[3:])]):
+    for split in ([(ids, labels)], [(ids[:3, :6], labels[:3, :6]), (ids[3:], labels[3:])]):
         run = WarmStartRun(*copying(), tmp_path, right)
-        weights.append((run.one_step(0, given), {name: value.clone() for name, value in run.model.state_dict().items()}))
+        weights.append((run.one_step(0, split), {name: value.clone() for name, value in run.model.state_dict().items()}))
     assert weights[0][0] == pytest.approx(weights[1][0], rel=1e-6)
     assert all(torch.allclose(weights[0][1][name], weights[1][1][name], atol=1e-6) for name in weights[0][1])
