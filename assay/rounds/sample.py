@@ -11,6 +11,7 @@ from assay.engines import Engine, Renderer, load_renderer, open_engine
 from assay.environments import Task, tasks_from_table
 from assay.params import Params
 from assay.params.execution import ExecutionParams
+from assay.params.sampling import EngineParams, VllmEngine
 from assay.rollouts import PlanRow, make_plan, render_prompts, run_plan, sample_shards
 from assay.rollouts.derived import derives_anything
 from assay.rounds.further import further_samples
@@ -30,6 +31,15 @@ def plan_samples(
 ) -> list[PlanRow]:
     """What is sampled from the policy of one iteration. explore: tasks to train on; None: all. Raises PlanError."""
     return make_plan(read_table("tasks", tasks), params, iteration, kinds, explore=explore)
+
+
+def engine_params(params: Params) -> EngineParams:
+    """sampling.engine; vLLM with its prefix cache where continuations are sampled, which share nearly all of their prompts, unless the
+    engine's own arguments say otherwise."""
+    engine = params.sampling.engine
+    if isinstance(engine, VllmEngine) and params.stepwise.continuations:
+        return engine.model_copy(update={"arguments": {"enable_prefix_caching": True, **engine.arguments}})
+    return engine
 
 
 def longest_sequence(params: Params, renderer: Renderer) -> int:
@@ -53,7 +63,7 @@ def open_sampler(
     renderer = load_renderer(policy, params.policy)
     render_prompts(plan, renderer)
     engine = open_engine(
-        params.sampling.engine,
+        engine_params(params),
         policy,
         stop_ids=renderer.stop_ids,
         dtype=params.policy.dtype,
