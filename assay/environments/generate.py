@@ -8,6 +8,7 @@ from random import Random
 from typing import Any
 
 from assay.environments.base import Candidate, Environment
+from assay.environments.chain_arithmetic.environment import ChainArithmeticEnvironment
 from assay.environments.dataset import DatasetEnvironment
 from assay.environments.rational import RationalEnvironment
 from assay.environments.reasoning_gym import ReasoningGymEnvironment
@@ -15,7 +16,7 @@ from assay.environments.task import SPLITS, Task, TaskError
 from assay.environments.text_to_sql.environment import TextToSqlEnvironment
 from assay.environments.text_to_sql.user_databases import SqlDatabasesEnvironment
 from assay.params import Params
-from assay.params.data import RationalArithmetic, ReasoningGym, SqlDatabases, TextToSql
+from assay.params.data import ChainArithmetic, RationalArithmetic, ReasoningGym, SqlDatabases, TextToSql
 from assay.trajectories import seed_from
 
 Progress = Callable[[str, int, int], None]
@@ -73,6 +74,8 @@ def make_environment(name: str, params: Params, root: Path) -> Environment:
     section = params.environments[name]
     if isinstance(section, RationalArithmetic):
         return RationalEnvironment(name, section, params.seed)
+    if isinstance(section, ChainArithmetic):
+        return ChainArithmeticEnvironment(name, section, params.seed)
     if isinstance(section, ReasoningGym):
         return ReasoningGymEnvironment(name, section, params.seed)
     if isinstance(section, TextToSql):
