@@ -64,9 +64,10 @@ def _grids(record: RunRecord, table: Lookup, split: str, params: Params) -> tupl
     mine = {name for name, own in zip(ids, splits, strict=True) if own == split}
     samples = [one for one in judged_samples(record.trajectories, record.verdicts) if one.task_id in mine]
     asked = sorted({one.iteration for one in samples})
+    confusion = confusion_grid(samples, params.self_verification.levels, asked[:: len(asked) - 1 or 1])
     found = (
         (f"Votes of policy {last}", _VOTES, vote_grid(table)),
-        ("What critiques say, and what their samples earned", _CONFUSION, confusion_grid(samples, params.self_verification.levels, asked[:: len(asked) - 1 or 1])),
+        ("What critiques say, and what their samples earned", _CONFUSION, confusion),
     )
     return tuple((title, note, grid) for title, note, grid in found if grid is not None)
 
