@@ -45,7 +45,8 @@ class Trace:
     """A solution as the report shows it."""
 
     trajectory_id: str
-    policy: int
+    moment: str
+    """Which policy, or which round."""
     environment: str
     prompt: str
     gold: str
@@ -76,10 +77,11 @@ def step_traces(steps: pa.Table, trajectories: pa.Table, tasks: pa.Table, verdic
     for row in _of(steps, "trajectory_id", found):
         parts[row["trajectory_id"]].append(row)
     judged = verdicts_by_trajectory(verdicts, found)
-    return [_trace(rows[name], parts[name], of_task.get(rows[name]["task_id"]), judged.get(name, ())) for name in found]
+    rounds_too = any(round_ for _, round_ in ordered)
+    return [_trace(rows[name], rounds_too, parts[name], of_task.get(rows[name]["task_id"]), judged.get(name, ())) for name in found]
 
 
-_COLUMNS = ["trajectory_id", "iteration", "task_id", "text", "completion_ids"]
+_COLUMNS = ["trajectory_id", "iteration", "round", "task_id", "text", "completion_ids"]
 
 
 def _chosen(steps: pa.Table) -> list[str]:
@@ -93,12 +95,14 @@ def _of(table: pa.Table, column: str, wanted: Sequence[str]) -> list[dict[str, A
 
 
 def _trace(
-    row: Mapping[str, Any], steps: Sequence[Mapping[str, Any]], task: Mapping[str, Any] | None, verdicts: Sequence[Mapping[str, Any]]
-) -> Trace:
+    row: Mapping[str, Any], rounds: bool, steps: Sequence[Mapping[str, Any]], task: Mapping[str, Any] | None,
+    verdicts: Sequence[Mapping[str, Any]],
+) -> Trace:  # fmt: skip
     every = sorted(steps, key=lambda step: step["step"])
     shown = every[:MOST_STEPS]
     return Trace(
-        row["trajectory_id"], row["iteration"], task["environment"] if task else "",
+        row["trajectory_id"], f"iteration {row['iteration']}, round {row['round']}" if rounds else f"policy {row['iteration']}",
+        task["environment"] if task else "",
         clip(visible(task["prompt"][-1]["content"]), LONGEST_END) if task and task["prompt"] else "",
         clip(visible(task["gold"]), LONGEST_END) if task else "",
         len(row["completion_ids"]), len(every), len(every) - len(shown), tuple(_parts(row["trajectory_id"], row["text"], shown)),

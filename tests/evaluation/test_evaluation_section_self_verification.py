@@ -178,6 +178,13 @@ def test_parts_join_to_the_text_and_steps_say_what_they_change():
     assert (trace.steps, trace.left_out, trace.tokens) == (2, 0, 2)
 
 
+def test_traces_of_rounds_say_which():
+    rows = to_table("steps", [step("t0", 0, 0.0, 1.0), step("t1", 0, 0.0, 1.0, round=7)])
+    trajectories = traces("", "").set_column(2, "round", pa.array([0, 7], pa.int32()))
+    found = step_traces(rows, trajectories, to_table("tasks", []), to_table("verdicts", []))
+    assert [trace.moment for trace in found] == ["iteration 0, round 0", "iteration 0, round 7"]
+
+
 def test_a_step_next_to_an_undecided_state_changes_nobody_knows_what():
     (trace,) = shown(step("t0", 0, 0.4, 0.4, 0, 4, decided_before=0), text="wait")
     assert [(part.effect, part.mark) for part in trace.parts] == [("unknown", MARKS["unknown"])]
@@ -205,7 +212,7 @@ def test_steps_of_another_trace_are_refused(spans, words):
 def test_traces_are_those_with_the_most_effects_of_the_first_and_last_policy(reasoning_record):
     args = (reasoning_record.steps, reasoning_record.trajectories, reasoning_record.tasks, reasoning_record.verdicts)
     found = step_traces(*args)
-    assert [trace.policy for trace in found] == [0, 0, 0, 2, 2, 2] and len({trace.trajectory_id for trace in found}) == 6
+    assert [trace.moment for trace in found] == ["policy 0"] * 3 + ["policy 2"] * 3 and len({trace.trajectory_id for trace in found}) == 6
     effects: dict[str, set] = {}
     for row in reasoning_record.steps.to_pylist():
         if row["iteration"] == 0:

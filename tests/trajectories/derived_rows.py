@@ -12,9 +12,12 @@ CRITIQUES, CONTINUATIONS = 4, 2
 MARKERS = ("wait", "However", "hmm")
 
 
-def derived(rows: list[dict], verdict_rows: list[dict], version: str) -> tuple[list[dict], list[dict], list[dict], list[dict]]:
+def derived(
+    task_rows: list[dict], rows: list[dict], verdict_rows: list[dict], version: str
+) -> tuple[list[dict], list[dict], list[dict], list[dict]]:
     """Trajectories, verdicts, and the tables `states` and `steps`. Of each group its first solution and first evaluation sample are
     judged; every solution has up to two steps."""
+    gold = {task["task_id"]: task["gold"] for task in task_rows}
     made, said, states, steps = [], [], [], []
     by_role: dict[str, dict[str, dict]] = {"rule": {}, "oracle": {}}
     for verdict in verdict_rows:
@@ -24,9 +27,9 @@ def derived(rows: list[dict], verdict_rows: list[dict], version: str) -> tuple[l
             critiques = _critiques(row)
             made += critiques
             rule, oracle = (by_role[role].get(row["trajectory_id"]) for role in by_role)
-            said += [found for one in critiques for found in _critique_verdicts(one, rule, oracle)]
+            said += [found for one in critiques for found in _critique_verdicts(one, rule, oracle, version)]
         if row["kind"] == "solution":
-            parts = _thought(row, version)
+            parts = _thought(row, gold[row["task_id"]], version)
             for table, part in zip((made, said, states, steps), parts, strict=True):
                 table += part
     return made, said, states, steps
@@ -50,7 +53,7 @@ def _critiques(row: dict) -> list[dict]:
     return [_child(row, kind, index, content_hash("critiques of", row["trajectory_id"]), text) for index, text in enumerate(texts)]
 
 
-def _critique_verdicts(row: dict, rule: dict, oracle: dict | None) -> list[dict]:
+def _critique_verdicts(row: dict, rule: dict, oracle: dict | None, version: str) -> list[dict]:
     says = {"\\boxed{1}": 1.0, "\\boxed{-0.5}": -0.5}.get(row["text"])
     observed = rule["observed_reward"]
     seen = None if rule["verdict"] == "abstain" else observed == 1
@@ -63,7 +66,7 @@ def _critique_verdicts(row: dict, rule: dict, oracle: dict | None) -> list[dict]
         }  # fmt: skip
         agrees = says == target
         earns = None if target is None else LEVELS[0] if agrees else -1.0 if says is None else LEVELS[1]
-        found.append(_verdict(row, role, "critique", "1", None if target is None else agrees) | {
+        found.append(_verdict(row, role, "critique", version, None if target is None else agrees) | {
             "reason": "parent_abstained" if target is None else "no_score" if says is None else "equal" if agrees else "different",
             "components": json.dumps(components, sort_keys=True), "observed_reward": earns if role == "rule" else None,
         })  # fmt: skip
@@ -81,15 +84,16 @@ def _verdict(row: dict, role: str, verifier: str, version: str, right: bool | No
     }  # fmt: skip
 
 
-def _thought(row: dict, version: str) -> tuple[list[dict], list[dict], list[dict], list[dict]]:
+def _thought(row: dict, gold: str, version: str) -> tuple[list[dict], list[dict], list[dict], list[dict]]:
     """Steps are equal parts of the tokens before the end token; a state's accuracy is that of its continuations, as VSRM has it."""
     draw = random.Random(f"steps {row['trajectory_id']}")
     tokens = len(row["completion_ids"]) - 1
     count = min(draw.randint(0, 2), tokens)
     cuts = [tokens * j // max(count, 1) for j in range(count + 1)]
     keys = {"trajectory_id": row["trajectory_id"], "iteration": row["iteration"], "round": 0}
-    made, said, states, accuracies, decided = [], [], [], [], []
-    places = []
+    over, under = gold.split("/")
+    doubled = f"{2 * int(over)}/{2 * int(under)}"
+    made, said, states, accuracies, decided, places = [], [], [], [], [], []
     for state in range(count + 1):
         place = dict.fromkeys(("marker", "char_start", "char_end", "first_token", "last_token"))
         if state < count:
@@ -102,10 +106,10 @@ def _thought(row: dict, version: str) -> tuple[list[dict], list[dict], list[dict
         })  # fmt: skip
         verdicts, silent = [], draw.random() < 0.1
         for index in range(state * CONTINUATIONS, (state + 1) * CONTINUATIONS):
-            answer = draw.choice(("1/2", "2/4", "7"))
+            answer = draw.choice((gold, gold, doubled, "99"))
             one = _child(row, "continuation", index, content_hash("state", row["trajectory_id"], state), answer)
             one["prompt_ids"] = row["prompt_ids"] + row["completion_ids"][: states[-1]["tokens"]]
-            verdicts.append(None if silent or draw.random() < 0.1 else answer == "1/2" or (version != "1" and answer == "2/4"))
+            verdicts.append(None if silent or draw.random() < 0.1 else answer == gold or (version != "1" and answer == doubled))
             made.append(one)
             said.append(_verdict(one, "rule", "string_match", version, verdicts[-1]))
         known = [verdict for verdict in verdicts if verdict is not None]

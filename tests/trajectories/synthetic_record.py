@@ -74,7 +74,7 @@ def verdicts(task_rows: list[dict], rows: list[dict], version: str = "1") -> lis
     for row in rows:
         draw = random.Random(f"verdict {row['trajectory_id']}")
         gold = by_id[row["task_id"]]["gold"]
-        equal = _value(row["text"]) == _value(gold)
+        equal = value(row["text"]) == value(gold)
         exact = row["text"] == gold if version == "1" else equal
         roles = {"rule": ("string_match", exact), "reference": ("math_verify", equal)}
         if by_id[row["task_id"]]["environment"] == "rational":
@@ -112,7 +112,7 @@ def _observed(row: dict, exact: bool, equal: bool) -> dict:
     }  # fmt: skip
 
 
-def _value(text: str) -> float:
+def value(text: str) -> float:
     over, _, under = text.partition("/")
     return float(over) / float(under or 1)
 
@@ -293,8 +293,9 @@ def evaluations(task_rows: list[dict], sampled: dict[int, list[dict]], judged: d
     return found
 
 
-def write_run(folder: Path, iterations: int, *, verifier_version: str = "1", seed: int = 0) -> None:
-    """Everything that the stages would write, below `folder`: tasks/, rollout/K/, verify/K/, ..., models/K/."""
+def write_run(folder: Path, iterations: int, *, verifier_version: str = "1", seed: int = 0, reasoning: bool = False) -> None:
+    """Everything that the stages would write, below `folder`: tasks/, rollout/K/, verify/K/, ..., models/K/. reasoning: with critiques,
+    steps and their continuations, and a critic."""
     task_rows = tasks(seed)
     write_shard(folder / "tasks" / "tasks.parquet", "tasks", task_rows)
     write_shard(folder / "tasks" / "splits.parquet", "splits", splits(task_rows))
@@ -304,7 +305,7 @@ def write_run(folder: Path, iterations: int, *, verifier_version: str = "1", see
         last = k == iterations
         rows = sampled[k] = trajectories(task_rows, k, ("evaluation",) if last else ("solution", "evaluation"), seed)
         found = judged[k] = verdicts(task_rows, rows, verifier_version)
-        more, said, states, steps = derived(rows, found, verifier_version)
+        more, said, states, steps = derived(task_rows, rows, found, verifier_version) if reasoning else ([], [], [], [])
         model = folder / "models" / str(k) / "policy"
         model.mkdir(parents=True, exist_ok=True)
         (model / "model.safetensors").write_text(f"weights {seed} {k} {verifier_version if k else ''}")
@@ -313,15 +314,15 @@ def write_run(folder: Path, iterations: int, *, verifier_version: str = "1", see
             write_shard(folder / "finish" / "verdicts.parquet", "verdicts", found + said)
             continue
         half = len(rows) // 2
-        for number, part in enumerate((rows[:half], rows[half:])):
+        for number, part in enumerate((rows[:half], rows[half:] + more)):
             write_shard(folder / "rollout" / str(k) / f"trajectories-{number:04d}.parquet", "trajectories", part)
-        write_shard(folder / "rollout" / str(k) / "trajectories-0002.parquet", "trajectories", more)
-        write_shard(folder / "rollout" / str(k) / "states.parquet", "states", states)
         write_shard(folder / "verify" / str(k) / "verdicts.parquet", "verdicts", found + said)
-        write_shard(folder / "verify" / str(k) / "steps.parquet", "steps", steps)
+        if reasoning:
+            write_shard(folder / "rollout" / str(k) / "states.parquet", "states", states)
+            write_shard(folder / "verify" / str(k) / "steps.parquet", "steps", steps)
         noise = noise_estimates(task_rows, rows, found, k)
         write_shard(folder / "verify" / str(k) / "noise_estimates.parquet", "noise_estimates", noise)
-        offered = batch(rows + more, found + said, step_rows=steps)
+        offered = batch(rows + more, found + said, step_rows=steps if reasoning else None)
         write_shard(folder / "filter" / str(k) / "batches.parquet", "batches", offered + rehearsed(offered))
         write_shard(folder / "update" / str(k) / "updates.parquet", "updates", updates(offered, k))
         tokens = token_statistics(offered)
