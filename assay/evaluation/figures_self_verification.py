@@ -4,7 +4,7 @@ from collections import Counter
 from collections.abc import Sequence
 from dataclasses import replace
 
-from assay.evaluation.breakdown import Grid, interval, percent
+from assay.evaluation.breakdown import Grid, interval
 from assay.evaluation.charts import Stop, path_chart, short
 from assay.evaluation.critiques import Judged
 from assay.evaluation.evaluate import ALL
@@ -46,12 +46,14 @@ def verification_figures(table: Lookup, split: str) -> list[Figure]:
 
 
 def verification_sentence(table: Lookup, split: str) -> str:
-    """How well the last policy judges itself, in numbers; "" where it was not asked, or one class alone occurs."""
+    """How well the last policy judges itself, in numbers; "" where it was not asked."""
     last = table.iterations[-1]
     balanced, binary = (table.get(last, split, f"verification_{name}accuracy") for name in ("balanced_", ""))
     majority = table.value(last, split, "verification_majority_accuracy")
-    if balanced is None or binary is None or majority is None:
+    if binary is None or majority is None:
         return ""
+    if balanced is None:
+        return f"The samples of policy {last} are all right or all not right: how well it judges them cannot be told."
     return (
         f"Policy {last} judges its own samples with a balanced accuracy of {interval(balanced)}; one that looks at nothing has 0.5. "
         f"Its binary accuracy is {interval(binary)}, that of always naming the more frequent class {majority:.3f}."
@@ -92,7 +94,7 @@ def confusion_grid(samples: Sequence[Judged], levels: tuple[float, float, float]
             if earned[level]:
                 cells = (f"{counts.get((said, level), 0):,}" for said in (*scale.values, None))
                 agree = counts.get((level, level), 0) / earned[level]
-                rows.append((str(policy), names[level], *cells, percent(agree)))
+                rows.append((str(policy), names[level], *cells, f"{agree:.1%}"))
     header = ("policy", "earned", *(f"said {names[level]}" for level in scale.values), "no score", "said what was earned")
     return Grid(header, tuple(rows), 2) if rows else None
 

@@ -114,6 +114,11 @@ def test_verification_lines_are_the_metrics_beside_the_majority_class(table):
         assert found == pytest.approx([table.value(int(row[0]), "eval", name) for name in names], abs=1e-4)
     assert float(parts.table[-1][1].split()[0]) > float(parts.table[1][1].split()[0])
     assert verification_sentence(table, "eval").startswith("Policy 3 judges its own samples with a balanced accuracy of 0.")
+    for row in (rows := Lookup(to_table("evaluations", list(table.rows.values())))).rows.values():
+        row["value"] = None if row["metric"] == "verification_balanced_accuracy" else row["value"]
+    assert verification_sentence(rows, "eval") == (
+        "The samples of policy 3 are all right or all not right: how well it judges them cannot be told."
+    )
 
 
 def test_votes_stand_beside_the_first_try(table):
