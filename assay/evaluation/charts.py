@@ -4,7 +4,7 @@ serves light and dark.
 Equal numbers give equal text. All words are escaped here; the result is safe to place into HTML as it is.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from html import escape
 from math import ceil, floor, isfinite, log2, log10
@@ -260,3 +260,56 @@ def number(value: float) -> str:
 
 def _drawable(value: Number) -> bool:
     return value is not None and isfinite(value)
+
+
+@dataclass(frozen=True)
+class Stop:
+    """A point of a path, with its intervals as (low, high)."""
+
+    name: str
+    x: float
+    y: float
+    x_ends: tuple[Number, Number] = (None, None)
+    y_ends: tuple[Number, Number] = (None, None)
+
+
+def path_chart(stops: Sequence[Stop], color: int, *, label: str, x_label: str, y_label: str) -> str:
+    """One quantity against another, the points connected in their order: the first is a ring, the last the largest dot. Names stand
+    where they do not cover each other; up to FEW points have their intervals as thin crosses."""
+    stops = [stop for stop in stops if isfinite(stop.x) and isfinite(stop.y)]
+    if not stops:
+        return ""
+    x_axis = _padded(_reach((s.x, *s.x_ends) for s in stops))
+    y_axis = value_axis(_reach((s.y, *s.y_ends) for s in stops), None)
+    places = [(x_axis.place(stop.x), y_axis.place(stop.y)) for stop in stops]
+    parts = [frame(x_axis, y_axis, x_label, y_label)]
+    for stop, (x, y) in zip(stops, places, strict=True) if len(stops) <= FEW else ():
+        across, along = map(x_axis.place, _reach([stop.x_ends])), map(y_axis.place, _reach([stop.y_ends]))
+        lines = (f"M{'L'.join(f'{number(v)} {number(y)}' for v in across)}", f"M{'L'.join(f'{number(x)} {number(v)}' for v in along)}")
+        parts += [f'<path class="cross s{color}" d="{line}"/>' for line in lines if "L" in line]
+    parts.append(f'<path class="line s{color}" d="M{"L".join(f"{number(x)} {number(y)}" for x, y in places)}"/>')
+    last = len(stops) - 1
+    for i, (stop, (x, y)) in enumerate(zip(stops, places, strict=True)):
+        kind, size = (f"ring s{color}", 3.6) if i == 0 < last else (f"dot f{color}", 4.6 if i == last else 2.6)
+        title = f"{escape(stop.name)}: {short(stop.y)} at {short(stop.x)}"
+        parts.append(f'<circle class="{kind}" cx="{number(x)}" cy="{number(y)}" r="{size}"><title>{title}</title></circle>')
+    named: list[tuple[float, float]] = []
+    for i in dict.fromkeys((0, last, *range(last))):
+        x, y = places[i]
+        if all(abs(x - a) > 6.5 * len(stops[i].name) or abs(y - b) > 13 for a, b in named):
+            named.append((x, y))
+            left = x > WIDTH - RIGHT - 7 * len(stops[i].name)
+            parts.append(words("name", x - 7 if left else x + 7, y - 6, "end" if left else "start", stops[i].name))
+    return wrap(label, parts)
+
+
+def _reach(values: Iterable[tuple[Number, ...]]) -> list[float]:
+    return [v for each in values for v in each if v is not None and isfinite(v)]
+
+
+def _padded(values: Sequence[float]) -> Axis:
+    """A horizontal axis about the values."""
+    low, high = min(values), max(values)
+    margin = 0.06 * (high - low) or abs(low) * 0.1 or 1.0
+    low, high = max(low - margin, 0.0) if low >= 0 else low - margin, high + margin
+    return Axis(low, high, tuple(nice_ticks(low, high, 6)), (LEFT + 6, WIDTH - RIGHT - 6))

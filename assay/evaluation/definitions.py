@@ -141,7 +141,7 @@ SELECT rule.answer_format, count(*) AS samples, min(gold) AS gold, min_by(rule.a
 FROM verdicts AS rule JOIN verdicts AS oracle USING (trajectory_id)
 JOIN trajectories AS t USING (trajectory_id) JOIN tasks USING (task_id)
 WHERE rule.role = 'rule' AND rule.verdict = 'wrong'
-  AND oracle.role = 'oracle' AND oracle.verdict = 'correct'
+  AND oracle.role = 'oracle' AND oracle.verdict = 'correct' AND t.kind IN ('solution', 'evaluation', 'episode')
 GROUP BY ALL ORDER BY samples DESC, answer_format""",
         **(appealed if appeals else {}),
         "One sample down to its tokens (put its id in)": """\

@@ -1,9 +1,10 @@
 """Which pictures the report shows, and what each says. They come from the tables of the record, never from a model."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from itertools import pairwise
 
-from assay.evaluation.charts import Line, line_chart, short
+from assay.evaluation.charts import FEW, Line, line_chart, short
 from assay.evaluation.evaluate import ALL
 from assay.evaluation.metrics import Lookup
 
@@ -146,3 +147,9 @@ def moments(keys: Iterable[tuple[int, int]]) -> tuple[dict[tuple[int, int], int]
     if all(round_ == 0 for _, round_ in ordered):
         return {key: key[0] for key in ordered}, "iteration"
     return {key: index for index, key in enumerate(ordered)}, "round"
+
+
+def starts(places: Mapping[tuple[int, int], int], unit: str) -> list[float]:
+    """Where an iteration of several rounds begins; places and unit: of `moments`."""
+    found = [places[key] - 0.5 for last, key in pairwise(sorted(places)) if key[0] != last[0]]
+    return found if unit == "round" and len(found) <= FEW else []

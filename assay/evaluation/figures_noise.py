@@ -1,14 +1,13 @@
 """Pictures of how wrong the rule is: estimates beside the truth, over iterations or rounds."""
 
 from collections.abc import Mapping, Sequence
-from itertools import pairwise
 from math import ceil
 from typing import Any
 
 import pyarrow as pa
 
 from assay.evaluation.charts import FEW, Line, thinned
-from assay.evaluation.figures import MAX_FIGURES, Figure, chart, moments
+from assay.evaluation.figures import MAX_FIGURES, Figure, chart, moments, starts
 
 Row = Mapping[str, Any]
 SMOOTHED = {"false_negative": "smoothed_rate", "false_positive": "smoothed_false_positive_rate"}
@@ -77,7 +76,7 @@ def _picture(title: str, note: str, lines: Sequence[Line], places: Mapping[tuple
     size = ceil(max((len(line.x) for line in lines), default=0) / MOST)
     if size > 1:
         note += f" Drawn are means over {size} rounds."
-    return chart(title, note, [thinned(line, MOST) for line in lines], unit, y_label, boundaries=_boundaries(places, unit))
+    return chart(title, note, [thinned(line, MOST) for line in lines], unit, y_label, boundaries=starts(places, unit))
 
 
 def _estimate(name: str, rows: Sequence[Row], kind: str, places: Mapping[tuple[int, int], int], color: int) -> Line:
@@ -96,10 +95,3 @@ def _known(rows: Sequence[Row], kind: str, places: Mapping[tuple[int, int], int]
 
 def _place(row: Row, places: Mapping[tuple[int, int], int]) -> int:
     return places[row["iteration"], row["round"]]
-
-
-def _boundaries(places: Mapping[tuple[int, int], int], unit: str) -> list[float]:
-    """Where an iteration of several rounds begins."""
-    ordered = sorted(places)
-    starts = [places[key] - 0.5 for last, key in pairwise(ordered) if key[0] != last[0]]
-    return starts if unit == "round" and len(starts) <= FEW else []

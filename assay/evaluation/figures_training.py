@@ -7,9 +7,13 @@ import pyarrow.compute as pc
 
 from assay.evaluation.charts import Line, stacked_bars
 from assay.evaluation.figures import Figure, chart, moments
+from assay.evaluation.tokens import has_values
 
 DROP_COLORS = {"kept": 2, "zero_variance": 4, "abstained": 3, "truncated": 5, "duplicate": 6, "mismatch": 1}
 """Reason -> colour; any other is violet."""
+
+LOWEST = -1.0
+"""Explained variance of a new critic can be far below 0, and would flatten all that follows."""
 
 
 def training_figures(batches: pa.Table | None, updates: pa.Table | None) -> list[Figure]:
@@ -102,6 +106,27 @@ def _audit(updates: pa.Table) -> list[Figure]:
     lines = [over.line("audit_cosine", "cosine", 4)]
     direction = over.picture("Cosine of corrected advantages and matched control", note, "cosine", lines, unit=min(cosines) >= 0)
     return [difference, direction]
+
+
+def critic_figures(updates: pa.Table | None) -> list[Figure]:
+    """What a critic learns; nothing for runs without one."""
+    if updates is None or not has_values(updates, "value_loss"):
+        return []
+    over = Steps(updates)
+    explained = [None if value is None else max(value, LOWEST) for value in over.rows["explained_variance"].to_pylist()]
+    note = "Of the returns, by the values before the update. 1: all of it; 0: no better than their mean; below 0: worse."
+    if LOWEST in explained:
+        note += f" What is below {LOWEST:g} is drawn there."
+    line = Line("explained variance", over.steps, explained, 2, dots=False)
+    found = [
+        over.picture("Value loss", "Of the critic, mean per token.", "value loss", [over.line("value_loss", "value loss", 1)]),
+        over.picture("Explained variance", note, "share of variance", [line]),
+        over.picture(
+            "Values and returns", "Means over tokens, before the update.", "reward",
+            [over.line("value_mean", "values", 4), over.line("return_mean", "returns", 1)],
+        ),
+    ]  # fmt: skip
+    return [figure for figure in found if figure.svg]
 
 
 def _learning(updates: pa.Table) -> list[Figure]:

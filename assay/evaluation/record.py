@@ -15,13 +15,15 @@ class RunRecord:
 
     tasks: pa.Table
     trajectories: pa.Table
-    """At least those of kind evaluation; other kinds are ignored."""
+    """At least those of kind evaluation; critiques of them and solutions with steps have a section of the report, other kinds are
+    ignored."""
     verdicts: pa.Table
     batches: pa.Table | None = None
     updates: pa.Table | None = None
     token_statistics: pa.Table | None = None
     noise_estimates: pa.Table | None = None
     states: pa.Table | None = None
+    """Of traces whose steps are rewarded; empty, as `steps`, where none are."""
     steps: pa.Table | None = None
     splits: pa.Table | None = None
     """Of the presampled training tasks, where a method splits them (DPH-RL)."""

@@ -114,7 +114,7 @@ def shown(
     kind, names = categories(samples), list(CATEGORIES)
     picked = samples.rows.take(pa.array(rows)).to_pylist()
     tasks = samples.tasks.take(pa.array(samples.task[rows])).to_pylist()
-    judged = _verdicts_by_trajectory(verdicts, [row["trajectory_id"] for row in picked])
+    judged = verdicts_by_trajectory(verdicts, [row["trajectory_id"] for row in picked])
     found = []
     for index, row, task in zip(rows, picked, tasks, strict=True):
         pieces = coloured(row, renderer, characters)
@@ -179,7 +179,8 @@ def _token_texts(ids: Sequence[int], text: str, renderer: Renderer) -> list[str]
     return parts if done else None
 
 
-def _verdicts_by_trajectory(verdicts: pa.Table, wanted: Sequence[str]) -> dict[str, list[Mapping[str, Any]]]:
+def verdicts_by_trajectory(verdicts: pa.Table, wanted: Sequence[str]) -> dict[str, list[Mapping[str, Any]]]:
+    """Verdicts of the wanted trajectories, the rule's first."""
     rows = verdicts.filter(pc.is_in(verdicts["trajectory_id"], value_set=pa.array(wanted, pa.string()))).to_pylist()
     order = {"rule": 0, "reference": 1, "oracle": 2, "judge": 3}
     found: dict[str, list[Mapping[str, Any]]] = {}

@@ -75,6 +75,11 @@ def verification_estimates(
     )
 
 
+def pooled_share(hits: NDArray[np.bool_], cluster: NDArray[np.intp], confidence: float = 0.95) -> Estimate:
+    """Share of hits among rows, with its interval over the clusters that they belong to. cluster: (rows,) from 0."""
+    return _pooled(hits, np.ones(len(hits), dtype=bool), cluster, confidence)[0]
+
+
 def _pooled(hits: NDArray[np.bool_], chosen: NDArray[np.bool_], cluster: NDArray[np.intp], confidence: float) -> tuple[Estimate, Values]:
     """Share of hits among the chosen rows, and each task's part in its error (0 for a task without chosen rows)."""
     clusters = int(cluster.max()) + 1 if len(cluster) else 0

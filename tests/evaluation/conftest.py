@@ -23,3 +23,14 @@ def record(tmp_path_factory):
 @pytest.fixture(scope="session")
 def evaluations(record, params):
     return evaluate(record.tasks, record.trajectories, record.verdicts, params.evaluation)
+
+
+@pytest.fixture(scope="session")
+def reasoning_record(tmp_path_factory):
+    """Of a policy that thinks in steps, judges itself and has a critic."""
+    return make_run(tmp_path_factory.mktemp("reasoning"), Shape(reasoning=True))
+
+
+@pytest.fixture(scope="session")
+def reasoning_evaluations(reasoning_record, params):
+    return evaluate(reasoning_record.tasks, reasoning_record.trajectories, reasoning_record.verdicts, params.evaluation)

@@ -5,6 +5,7 @@ from fractions import Fraction
 from pathlib import Path
 
 import numpy as np
+from reasoning import critic_columns, judged, stepped, thinking
 
 from assay.evaluation import RunRecord
 from assay.trajectories import TABLES, content_hash, read_table, schema, write_shard
@@ -39,6 +40,8 @@ class Shape:
     """Noise estimates of an iteration, where there are appeals."""
     hostile: str | None = None
     """Text that replaces the first completion of every policy."""
+    reasoning: bool = False
+    """Solutions think in steps that are rewarded, evaluation samples are judged by their policy, and there is a critic."""
 
 
 def make_tasks(shape: Shape, random: np.random.Generator) -> list[dict]:
@@ -77,7 +80,7 @@ def completion(task: dict, right: bool, random: np.random.Generator) -> str:
 
 
 def verdicts_of(trajectory: dict, task: dict, right: bool, shape: Shape, random: np.random.Generator) -> list[dict]:
-    answer = trajectory["text"].removeprefix("#### ")
+    answer = trajectory["text"].rpartition("#### ")[2]
     base = {
         "components": None,
         "appealed": False,
@@ -132,6 +135,8 @@ def sampled(
     truncated = random.random() < 0.04
     if shape.hostile is not None and index == 0 and kind == "evaluation":
         text = shape.hostile
+    if shape.reasoning and text != shape.hostile:
+        text = thinking(text, iteration, random, shape.hostile or "")
     ids = list(text.encode()) + ([] if truncated else [END])
     return {
         "trajectory_id": content_hash(iteration, kind, task["task_id"], index),
@@ -228,6 +233,7 @@ def update_rows(k: int, shape: Shape, random: np.random.Generator) -> list[dict]
             "mismatch_max": 3e-6,
             "advantage_mean": 0.0,
             "advantage_std": 0.9,
+            **(critic_columns(4 * k + s) if shape.reasoning else {}),
         }
         for s in range(4)
     ]
@@ -299,6 +305,19 @@ def noise_rows(k: int, shape: Shape) -> list[dict]:
     return [row]
 
 
+def reasoned(trajectories: list[dict], verdicts: list[dict], k: int, shape: Shape, folder: Path) -> tuple[list[dict], list[dict]]:
+    """Critiques and continuations with their verdicts, where the shape has them; their tables are written."""
+    if not shape.reasoning:
+        return [], []
+    random = np.random.default_rng([shape.seed, k, 6])
+    critiques = judged([row for row in trajectories if row["kind"] == "evaluation"], verdicts, k, random)
+    made, said, states, steps = stepped([row for row in trajectories if row["kind"] == "solution"], random)
+    if k < shape.iterations:
+        write_shard(folder / "rollout" / str(k) / "states.parquet", "states", states)
+        write_shard(folder / "verify" / str(k) / "steps.parquet", "steps", steps)
+    return critiques[0] + made, critiques[1] + said
+
+
 def write_run(folder: Path, shape: Shape) -> None:
     """Write the shards of a run below `folder`, as its stages lay them out."""
     random = np.random.default_rng(shape.seed)
@@ -306,8 +325,9 @@ def write_run(folder: Path, shape: Shape) -> None:
     write_shard(folder / "tasks" / "tasks.parquet", "tasks", tasks)
     for k in range(shape.iterations):
         trajectories, verdicts = iteration_tables(tasks, k, ("solution", "evaluation"), shape, random)
-        write_shard(folder / "rollout" / str(k) / "trajectories-0000.parquet", "trajectories", trajectories)
-        write_shard(folder / "verify" / str(k) / "verdicts.parquet", "verdicts", verdicts)
+        derived = reasoned(trajectories, verdicts, k, shape, folder)
+        write_shard(folder / "rollout" / str(k) / "trajectories-0000.parquet", "trajectories", trajectories + derived[0])
+        write_shard(folder / "verify" / str(k) / "verdicts.parquet", "verdicts", verdicts + derived[1])
         write_shard(folder / "verify" / str(k) / "noise_estimates.parquet", "noise_estimates", noise_rows(k, shape))
         batch = batch_rows(trajectories, verdicts)
         write_shard(folder / "filter" / str(k) / "batches.parquet", "batches", batch)
@@ -325,12 +345,16 @@ def write_run(folder: Path, shape: Shape) -> None:
         ]
         write_shard(folder / "update" / str(k) / "token_statistics.parquet", "token_statistics", statistics)
     trajectories, verdicts = iteration_tables(tasks, shape.iterations, ("evaluation",), shape, random)
+    more = reasoned(trajectories, verdicts, shape.iterations, shape, folder)
+    trajectories, verdicts = trajectories + more[0], verdicts + more[1]
     write_shard(folder / "finish" / "trajectories-0000.parquet", "trajectories", trajectories)
     write_shard(folder / "finish" / "verdicts.parquet", "verdicts", verdicts)
 
 
 def make_run(folder: Path, shape: Shape | None = None) -> RunRecord:
     """The run, read back from its shards."""
-    write_run(folder, shape or Shape())
-    names = [name for name in TABLES if name in RunRecord.__dataclass_fields__ and name not in ("splits", "states", "steps")]
+    shape = shape or Shape()
+    write_run(folder, shape)
+    absent = ("splits",) if shape.reasoning else ("splits", "states", "steps")
+    names = [name for name in TABLES if name in RunRecord.__dataclass_fields__ and name not in absent]
     return RunRecord(**{name: read_table(name, folder) for name in names})

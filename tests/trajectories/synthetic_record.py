@@ -4,6 +4,9 @@ import json
 import random
 from math import log
 from pathlib import Path
+from statistics import pvariance
+
+from derived_rows import derived, token_streams
 
 from assay.trajectories import content_hash, write_shard
 
@@ -71,7 +74,7 @@ def verdicts(task_rows: list[dict], rows: list[dict], version: str = "1") -> lis
     for row in rows:
         draw = random.Random(f"verdict {row['trajectory_id']}")
         gold = by_id[row["task_id"]]["gold"]
-        equal = _value(row["text"]) == _value(gold)
+        equal = value(row["text"]) == value(gold)
         exact = row["text"] == gold if version == "1" else equal
         roles = {"rule": ("string_match", exact), "reference": ("math_verify", equal)}
         if by_id[row["task_id"]]["environment"] == "rational":
@@ -109,21 +112,25 @@ def _observed(row: dict, exact: bool, equal: bool) -> dict:
     }  # fmt: skip
 
 
-def _value(text: str) -> float:
+def value(text: str) -> float:
     over, _, under = text.partition("/")
     return float(over) / float(under or 1)
 
 
-def batch(rows: list[dict], verdict_rows: list[dict], steps: int = 2) -> list[dict]:
+def batch(rows: list[dict], verdict_rows: list[dict], steps: int = 2, step_rows: list[dict] | None = None) -> list[dict]:
+    """step_rows: table `steps`; with it, rows have rewards, values and returns of tokens."""
     rewards = {row["trajectory_id"]: row["observed_reward"] for row in verdict_rows if row["role"] == "rule"}
     groups: dict[str, list[dict]] = {}
     for row in rows:
-        if row["kind"] == "solution":
+        if row["kind"] in ("solution", "critique"):
             groups.setdefault(row["group_id"], []).append(row)
     found = []
+    by_trace: dict[str, list[dict]] = {}
+    for step in step_rows or ():
+        by_trace.setdefault(step["trajectory_id"], []).append(step)
     for number, (group, members) in enumerate(groups.items()):
         known = [rewards[m["trajectory_id"]] for m in members if rewards[m["trajectory_id"]] is not None]
-        mean = sum(known) / len(known)
+        mean = sum(known) / max(len(known), 1)
         flat = len(set(known)) < 2
         for member in members:
             reward = rewards[member["trajectory_id"]]
@@ -137,6 +144,7 @@ def batch(rows: list[dict], verdict_rows: list[dict], steps: int = 2) -> list[di
                 "control_advantage": None if reward is None else reward - mean,
                 "step": number % steps if kept else None, **{name: member[name] if kept else [] for name in streams},
                 "reference_logprobs": None, "token_advantages": None, "rehearsal": False,
+                **(token_streams(member, reward, by_trace.get(member["trajectory_id"], [])) if kept and step_rows is not None else {}),
             })  # fmt: skip
     return found
 
@@ -192,9 +200,23 @@ def updates(batch_rows: list[dict], k: int, steps: int = 2) -> list[dict]:
             "tokens": sum(len(row["completion_ids"]) for row in used), **{name: draw.random() / 10 for name in numbers},
             "audit_mean_difference": sum(differences) / len(differences) if differences else None,
             "audit_max_difference": max(differences, default=None), "audit_cosine": 1.0 if differences else None,
-            **_explored(used),
+            **_explored(used), **_critic(used),
         })  # fmt: skip
     return found
+
+
+def _critic(used: list[dict]) -> dict:
+    """Of the rows that have values and returns."""
+    pairs = [pair for row in used if row.get("token_values") for pair in zip(row["token_values"], row["token_returns"], strict=True)]
+    if not pairs:
+        return {}
+    errors = [returned - value for value, returned in pairs]
+    returns = [returned for _, returned in pairs]
+    return {
+        "value_loss": sum(error**2 for error in errors) / len(errors) / 2, "value_clip_share": 0.0, "critic_gradient_norm": 1.0,
+        "value_mean": sum(value for value, _ in pairs) / len(pairs), "return_mean": sum(returns) / len(returns),
+        "explained_variance": 1 - pvariance(errors) / pvariance(returns),
+    }  # fmt: skip
 
 
 def _explored(used: list[dict]) -> dict:
@@ -271,8 +293,9 @@ def evaluations(task_rows: list[dict], sampled: dict[int, list[dict]], judged: d
     return found
 
 
-def write_run(folder: Path, iterations: int, *, verifier_version: str = "1", seed: int = 0) -> None:
-    """Everything that the stages would write, below `folder`: tasks/, rollout/K/, verify/K/, ..., models/K/."""
+def write_run(folder: Path, iterations: int, *, verifier_version: str = "1", seed: int = 0, reasoning: bool = False) -> None:
+    """Everything that the stages would write, below `folder`: tasks/, rollout/K/, verify/K/, ..., models/K/. reasoning: with critiques,
+    steps and their continuations, and a critic."""
     task_rows = tasks(seed)
     write_shard(folder / "tasks" / "tasks.parquet", "tasks", task_rows)
     write_shard(folder / "tasks" / "splits.parquet", "splits", splits(task_rows))
@@ -282,20 +305,24 @@ def write_run(folder: Path, iterations: int, *, verifier_version: str = "1", see
         last = k == iterations
         rows = sampled[k] = trajectories(task_rows, k, ("evaluation",) if last else ("solution", "evaluation"), seed)
         found = judged[k] = verdicts(task_rows, rows, verifier_version)
+        more, said, states, steps = derived(task_rows, rows, found, verifier_version) if reasoning else ([], [], [], [])
         model = folder / "models" / str(k) / "policy"
         model.mkdir(parents=True, exist_ok=True)
         (model / "model.safetensors").write_text(f"weights {seed} {k} {verifier_version if k else ''}")
         if last:
-            write_shard(folder / "finish" / "trajectories-0000.parquet", "trajectories", rows)
-            write_shard(folder / "finish" / "verdicts.parquet", "verdicts", found)
+            write_shard(folder / "finish" / "trajectories-0000.parquet", "trajectories", rows + more)
+            write_shard(folder / "finish" / "verdicts.parquet", "verdicts", found + said)
             continue
         half = len(rows) // 2
-        for number, part in enumerate((rows[:half], rows[half:])):
+        for number, part in enumerate((rows[:half], rows[half:] + more)):
             write_shard(folder / "rollout" / str(k) / f"trajectories-{number:04d}.parquet", "trajectories", part)
-        write_shard(folder / "verify" / str(k) / "verdicts.parquet", "verdicts", found)
+        write_shard(folder / "verify" / str(k) / "verdicts.parquet", "verdicts", found + said)
+        if reasoning:
+            write_shard(folder / "rollout" / str(k) / "states.parquet", "states", states)
+            write_shard(folder / "verify" / str(k) / "steps.parquet", "steps", steps)
         noise = noise_estimates(task_rows, rows, found, k)
         write_shard(folder / "verify" / str(k) / "noise_estimates.parquet", "noise_estimates", noise)
-        offered = batch(rows, found)
+        offered = batch(rows + more, found + said, step_rows=steps if reasoning else None)
         write_shard(folder / "filter" / str(k) / "batches.parquet", "batches", offered + rehearsed(offered))
         write_shard(folder / "update" / str(k) / "updates.parquet", "updates", updates(offered, k))
         tokens = token_statistics(offered)

@@ -2,11 +2,14 @@
 
 import json
 import re
+import shutil
+import subprocess
 from pathlib import Path
-from statistics import mean
+from statistics import mean, pvariance
 
 import pytest
-from synthetic_record import APPEAL, DETERMINANT, FLIP, PLAUSIBLE, RARE
+from derived_rows import CONTINUATIONS
+from synthetic_record import APPEAL, DETERMINANT, FLIP, PLAUSIBLE, RARE, write_run
 
 from assay.cli import main
 from assay.evaluation.definitions import METRICS
@@ -22,9 +25,18 @@ OF_IMPORTS = [sql for sql in QUERIES if "'imported'" in sql]
 
 
 @pytest.fixture(scope="module")
-def synced(finished_project):
-    sync(finished_project.root)
-    return finished_project
+def synced(finished_project, tmp_path_factory):
+    """A copy of the finished project with one version more, which is current: the tag `reasoning`, of a policy that judges itself, thinks
+    in steps and has a critic."""
+    root = tmp_path_factory.mktemp("cookbook") / "project"
+    subprocess.run(["cp", "-a", str(finished_project.root), str(root)], check=True)
+    project = type(finished_project)(root)
+    shutil.rmtree(root / "made" / "strict")
+    write_run(root / "made" / "strict", 2, reasoning=True)
+    project.set_param("variant: tolerant", "variant: strict")
+    project.script("dvc repro -q", "git add -A", "git commit -q -m reasoning", "git tag reasoning")
+    sync(root)
+    return project
 
 
 def test_there_are_enough_queries():
@@ -33,7 +45,7 @@ def test_there_are_enough_queries():
 
 @pytest.mark.parametrize("sql", [sql for sql in QUERIES if sql not in OF_IMPORTS], ids=lambda sql: sql.split("\n")[0][:40])
 def test_query_of_the_cookbook_answers(synced, sql):
-    answer = query(sql, synced.root, version="baseline")
+    answer = query(sql, synced.root, version="reasoning")
     assert answer.num_rows > 0
     assert {name for name in answer.column_names if answer[name].null_count == len(answer)} == set()
 
@@ -87,7 +99,8 @@ def test_pass_at_1_from_samples_is_the_accuracy_of_the_rule(synced):
 def test_the_reward_is_compared_with_the_oracle_on_rows_that_were_trained_on(synced):
     found = {row["iteration"]: row["rows"] for row in answers(synced, "AS oracle_share")}
     kept = {k: 0 for k in found}
-    oracle = query("SELECT trajectory_id FROM verdicts WHERE role = 'oracle'", synced.root)["trajectory_id"].to_pylist()
+    of_solutions = "SELECT trajectory_id FROM verdicts JOIN trajectories USING (trajectory_id) WHERE role = 'oracle' AND kind = 'solution'"
+    oracle = query(of_solutions, synced.root)["trajectory_id"].to_pylist()
     for row in query("FROM batches", synced.root).to_pylist():
         kept[row["iteration"]] += row["kept"] and not row["rehearsal"] and row["trajectory_id"] in set(oracle)
     assert found == kept
@@ -109,13 +122,13 @@ def test_false_negatives_are_equal_fractions_that_the_strict_rule_rejects(synced
     assert sum(row["rejected"] for row in tolerant) == 0
 
 
-def rows_of(synced, table: str) -> list[dict]:
-    return query(f"FROM {table}", synced.root, version="baseline").to_pylist()
+def rows_of(synced, table: str, version: str = "baseline") -> list[dict]:
+    return query(f"FROM {table}", synced.root, version=version).to_pylist()
 
 
-def asked(synced, marker: str) -> list[dict]:
+def asked(synced, marker: str, version: str = "baseline") -> list[dict]:
     (sql,) = [sql for sql in QUERIES if marker in sql]
-    return query(sql, synced.root, version="baseline").to_pylist()
+    return query(sql, synced.root, version=version).to_pylist()
 
 
 def test_each_upheld_appeal_counts_as_many_as_it_stands_for(synced):
@@ -262,6 +275,106 @@ def test_zero_variance_groups_agree_with_the_reasons_for_dropping(synced):
         synced.root,
     ).to_pylist()  # fmt: skip
     assert by_group == {row["iteration"]: row["n"] for row in dropped}
+
+
+def test_effects_of_steps_are_counted_by_marker_and_the_undecided_left_out(synced):
+    found = {(row["iteration"], row["marker"]): row for row in asked(synced, "AS ineffective_share", "reasoning")}
+    rows = [row for row in rows_of(synced, "steps", "reasoning") if row["decided_before"] and row["decided_after"]]
+    assert 20 < len(rows) < len(rows_of(synced, "steps", "reasoning")) and {marker for _, marker in found} == {"wait", "however", "hmm"}
+    for (iteration, marker), line in found.items():
+        own = [r for r in rows if (r["iteration"], r["marker"].lower()) == (iteration, marker)]
+        counts = [sum(r["effect"] == effect for r in own) for effect in ("helpful", "ineffective", "harmful")]
+        assert [line["helpful"], line["ineffective"], line["harmful"]] == counts and line["steps"] == len(own)
+        assert line["ineffective_share"] == pytest.approx(counts[1] / len(own), abs=6e-4)
+        assert line["mean_tokens"] == pytest.approx(mean(r["last_token"] - r["first_token"] + 1 for r in own), abs=0.051)
+    assert sum(line["steps"] for line in found.values()) == len(rows)
+
+
+def test_continuations_of_each_state_have_the_accuracy_of_its_steps(synced):
+    found = asked(synced, "AS tokens_kept", "reasoning")
+    name = min(row["trajectory_id"] for row in rows_of(synced, "steps", "reasoning"))
+    steps = sorted((row for row in rows_of(synced, "steps", "reasoning") if row["trajectory_id"] == name), key=lambda row: row["step"])
+    assert [row["state"] for row in found] == list(range(len(steps) + 1))
+    for before, after, step in zip(found, found[1:], steps, strict=False):
+        for state, end in ((before, "before"), (after, "after")):
+            decided = [verdict for verdict in state["verdicts"] if verdict != "abstain"]
+            assert len(decided) == step[f"decided_{end}"] and len(state["answers"]) == CONTINUATIONS
+            if decided:
+                assert decided.count("correct") / len(decided) == step[f"accuracy_{end}"]
+        assert (before["effect_of_step"], before["next_marker"]) == (step["effect"], step["marker"])
+        assert before["tokens_kept"] == step["first_token"] < after["tokens_kept"] and before["closed"]
+    assert found[-1]["effect_of_step"] is None
+
+
+def test_confusion_of_critics_is_against_the_oracle_of_their_solutions(synced):
+    found = {(row["iteration"], row["kind"]): row for row in asked(synced, "AS majority_class", "reasoning")}
+    rows = {row["trajectory_id"]: row for row in rows_of(synced, "trajectories", "reasoning")}
+    oracle = {row["trajectory_id"]: row for row in rows_of(synced, "verdicts", "reasoning") if row["role"] == "oracle"}
+    assert set(found) == {(0, "critique"), (1, "critique"), *((k, "evaluation_critique") for k in range(3))}
+    for (iteration, kind), line in found.items():
+        own = [row for row in rows.values() if (row["iteration"], row["kind"]) == (iteration, kind) and row["parent_id"] in oracle]
+        pairs = [(oracle[row["parent_id"]]["verdict"] == "correct", row["text"] == "\\boxed{1}") for row in own]
+        counted = [pairs.count(pair) for pair in ((True, True), (True, False), (False, True), (False, False))]
+        names = ("right_called_right", "right_called_wrong", "wrong_called_right", "wrong_called_wrong")
+        assert [line[name] for name in names] == counted and line["critiques"] == len(own)
+        assert line["without_score"] == sum(row["text"] == "no box" for row in own)
+        right = sum(counted[:2])
+        assert line["majority_class"] == pytest.approx(max(right, len(own) - right) / len(own), abs=6e-4)
+        balanced = (counted[0] / right + counted[3] / (len(own) - right)) / 2
+        assert line["balanced_accuracy"] == pytest.approx(balanced, abs=6e-4)
+
+
+def test_contradicted_verdicts_are_those_that_critiques_do_not_share(synced):
+    found = asked(synced, "AS contradict\n", "reasoning")
+    rows = rows_of(synced, "trajectories", "reasoning")
+    rule = {row["trajectory_id"]: row for row in rows_of(synced, "verdicts", "reasoning") if row["role"] == "rule"}
+    for line in found:
+        said = [row["text"] for row in rows if row["parent_id"] == line["trajectory_id"] and "critique" in row["kind"]]
+        seen = "\\boxed{1}" if rule[line["trajectory_id"]]["observed_reward"] == 1 else "\\boxed{-0.5}"
+        scored = [text for text in said if text != "no box"]
+        assert (line["critiques"], line["contradict"]) == (len(scored), sum(text != seen for text in scored))
+        assert line["rule"] == rule[line["trajectory_id"]]["verdict"] != "abstain"
+    assert [line["contradict"] for line in found] == sorted((line["contradict"] for line in found), reverse=True)
+    assert len(found) == 20 and found[0]["contradict"] == 4
+
+
+def test_explained_variance_over_tokens_is_that_of_the_values(synced):
+    found = {row["iteration"]: row for row in asked(synced, "AS mean_value_loss", "reasoning")}
+    kept = [row for row in rows_of(synced, "batches", "reasoning") if row["kept"] and not row["rehearsal"]]
+    for k in (0, 1):
+        own = [row for row in kept if row["iteration"] == k]
+        values = [value for row in own for value in row["token_values"]]
+        returns = [value for row in own for value in row["token_returns"]]
+        errors = [returned - value for value, returned in zip(values, returns, strict=True)]
+        assert found[k]["tokens"] == len(values)
+        assert found[k]["explained_variance"] == pytest.approx(1 - pvariance(errors) / pvariance(returns), rel=1e-4)
+        assert found[k]["mean_of_steps"] == pytest.approx(found[k]["explained_variance"], abs=0.1)
+
+
+def test_rewards_of_tokens_add_up_to_outcome_and_steps(synced):
+    found = {(row["iteration"], row["kind"]): row for row in asked(synced, "AS largest_left_over", "reasoning")}
+    assert set(found) == {(k, kind) for k in (0, 1) for kind in ("solution", "critique")}
+    assert all(row["largest_left_over"] < 1e-5 for row in found.values())
+    assert all(row["steps"] == 0 == row["mean_of_steps"] for (_, kind), row in found.items() if kind == "critique")
+    kept = {row["trajectory_id"] for row in rows_of(synced, "batches", "reasoning") if row["kept"]}
+    steps = [row for row in rows_of(synced, "steps", "reasoning") if row["trajectory_id"] in kept]
+    assert sum(row["steps"] for row in found.values()) == len(steps) > 20
+    assert any(row["reward"] for row in steps)
+
+
+def test_critiques_and_continuations_say_nothing_of_the_rule(synced):
+    """They have verdicts of the rule too, but no answer to a task: neither a task is solved by them, nor does the rule err on them."""
+    (never,) = [sql for sql in QUERIES if "AS samples" in sql and "HAVING" in sql]
+    rows = rows_of(synced, "trajectories", "reasoning")
+    rule = {row["trajectory_id"]: row["verdict"] for row in rows_of(synced, "verdicts", "reasoning") if row["role"] == "rule"}
+    own = [row for row in rows if row["kind"] in ("solution", "evaluation")]
+    solved = {row["task_id"] for row in own if rule[row["trajectory_id"]] == "correct"}
+    found = query(never, synced.root, version="reasoning").to_pylist()
+    assert {row["task_id"] for row in found} == {row["task_id"] for row in own} - solved
+    assert any(rule[row["trajectory_id"]] == "correct" for row in rows if row["task_id"] not in solved)
+    (erring,) = [sql for sql in QUERIES if "false_negative_rate," in sql and "truth AS" in sql]
+    formats = {row["answer_format"] for row in query(erring, synced.root, version="reasoning").to_pylist()}
+    assert formats == {"fraction"}, "critiques have the format text"
 
 
 def test_schema_page_is_current():

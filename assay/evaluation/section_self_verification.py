@@ -1,0 +1,81 @@
+"""The report's section on self-verification, reasoning steps and the critic: only what a run has, and no section where it has none."""
+
+from dataclasses import dataclass
+
+from assay.evaluation.breakdown import Grid
+from assay.evaluation.critiques import judged_samples
+from assay.evaluation.figures import Figure
+from assay.evaluation.figures_self_verification import (
+    confusion_grid,
+    token_figure,
+    verification_figures,
+    verification_sentence,
+    vote_grid,
+)
+from assay.evaluation.figures_steps import ReasoningSteps
+from assay.evaluation.figures_training import critic_figures
+from assay.evaluation.metrics import Lookup
+from assay.evaluation.record import RunRecord
+from assay.evaluation.step_traces import MARKS, UNKNOWN, Trace, step_traces
+from assay.params import Params
+
+
+@dataclass(frozen=True)
+class SelfVerificationSection:
+    """What the template shows."""
+
+    title: str
+    statements: tuple[str, ...]
+    figures: tuple[Figure, ...]
+    grids: tuple[tuple[str, str, Grid], ...]
+    """(title, note, grid)."""
+    traces: tuple[Trace, ...]
+    legend: tuple[tuple[str, str, str], ...]
+    """(effect, mark, words) of steps."""
+
+
+def self_verification_section(record: RunRecord, table: Lookup, split: str, params: Params) -> SelfVerificationSection | None:
+    """Pictures and tables; None where no sample was judged by its policy, no step rewarded, and no critic trained.
+
+    Raises EvaluationError where a step lies outside its trace.
+    """
+    judging = verification_figures(table, split)
+    critic = critic_figures(record.updates)
+    steps, traces = None, []
+    if record.steps is not None and len(record.steps):
+        steps = ReasoningSteps(record.steps, record.states, record.trajectories, params.evaluation.confidence)
+        traces = step_traces(record.steps, record.trajectories, record.tasks, record.verdicts)
+    parts = [name for name, there in (("self-verification", judging), ("steps", steps), ("critic", critic)) if there]
+    if not parts:
+        return None
+    tokens = token_figure(table, split)
+    figures = [*judging, *([tokens] if tokens else []), *(steps.figures() if steps else []), *critic]
+    statements = (verification_sentence(table, split), steps.sentence() if steps else "")
+    grids = _grids(record, table, split, params) if judging else ()
+    return SelfVerificationSection(
+        _joined(parts).capitalize(), tuple(filter(None, statements)), tuple(figures), grids, tuple(traces),
+        tuple((effect, MARKS[effect], words) for effect, words in _LEGEND.items()),
+    )  # fmt: skip
+
+
+def _grids(record: RunRecord, table: Lookup, split: str, params: Params) -> tuple[tuple[str, str, Grid], ...]:
+    last = table.iterations[-1]
+    ids, splits = record.tasks["task_id"].to_pylist(), record.tasks["split"].to_pylist()
+    mine = {name for name, own in zip(ids, splits, strict=True) if own == split}
+    samples = [one for one in judged_samples(record.trajectories, record.verdicts) if one.task_id in mine]
+    asked = sorted({one.iteration for one in samples})
+    confusion = confusion_grid(samples, params.self_verification.levels, asked[:: len(asked) - 1 or 1])
+    found = (
+        (f"Votes of policy {last}", _VOTES, vote_grid(table)),
+        ("What critiques say, and what their samples earned", _CONFUSION, confusion),
+    )
+    return tuple((title, note, grid) for title, note, grid in found if grid is not None)
+
+
+def _joined(parts: list[str]) -> str:
+    return " and ".join(filter(None, (", ".join(parts[:-1]), parts[-1])))
+
+
+_VOTES = "Share of tasks whose winning answer is right. What critiques say weighs the votes in two readings of the paper's formula."
+_CONFUSION = "Numbers of critiques, by the level that the sample earned (by the oracle where there is one, else by the rule)."
+_LEGEND = {"helpful": "more are right after it", "ineffective": "as many", "harmful": "fewer", UNKNOWN: "none was decided"}
