@@ -9,6 +9,8 @@ from typing import Any
 
 from assay.environments.base import Candidate, Environment
 from assay.environments.dataset import DatasetEnvironment
+from assay.environments.protocols.environment import ProtocolsEnvironment
+from assay.environments.protocols.records import PublishedProtocolsEnvironment
 from assay.environments.rational import RationalEnvironment
 from assay.environments.reasoning_gym import ReasoningGymEnvironment
 from assay.environments.task import SPLITS, Task, TaskError
@@ -16,6 +18,7 @@ from assay.environments.text_to_sql.environment import TextToSqlEnvironment
 from assay.environments.text_to_sql.user_databases import SqlDatabasesEnvironment
 from assay.params import Params
 from assay.params.data import RationalArithmetic, ReasoningGym, SqlDatabases, TextToSql
+from assay.params.protocols import Protocols, PublishedProtocols
 from assay.trajectories import seed_from
 
 Progress = Callable[[str, int, int], None]
@@ -75,9 +78,13 @@ def make_environment(name: str, params: Params, root: Path) -> Environment:
         return ReasoningGymEnvironment(name, section, params.seed)
     if isinstance(section, TextToSql):
         return TextToSqlEnvironment(name, section, params.seed)
+    if isinstance(section, Protocols):
+        return ProtocolsEnvironment(name, section, params.seed)
     share = params.tasks.eval / (params.tasks.eval + params.tasks.train)
     if isinstance(section, SqlDatabases):
         return SqlDatabasesEnvironment(name, section, params.seed, root, share)
+    if isinstance(section, PublishedProtocols):
+        return PublishedProtocolsEnvironment(name, section, params.seed, root, share)
     return DatasetEnvironment(name, section, params.seed, root, share)
 
 

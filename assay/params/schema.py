@@ -7,8 +7,9 @@ from assay.params.data import EnvironmentParams, TasksParams
 from assay.params.execution import ExecutionParams
 from assay.params.exploration import PresampleParams
 from assay.params.fused import FusedParams
-from assay.params.noise import EndpointJudge, SimulatedJudge, SymbolicJudge, turns_verdicts
+from assay.params.noise import EndpointJudge, NoNoise, SimulatedJudge, SymbolicJudge, turns_verdicts
 from assay.params.policy import PolicyParams, WarmStartParams
+from assay.params.protocols import SCORED
 from assay.params.sampling import EvaluationParams, SamplingParams, ServerEngine
 from assay.params.training import Corrected, TrainingParams
 from assay.params.verification import FilterParams, VerificationParams
@@ -67,6 +68,7 @@ class Params(Section):
             return self  # sections that a stage does not see have their defaults, which say nothing about the run
         training, sampling = self.training, self.sampling
         _check_noise(self)
+        _check_scores(self)
         _check_exploration(self)
         if training.advantage.type in ("group_zscore", "leave_one_out", "backward_zscored", "forward_zscored") and sampling.group_size < 2:
             raise ValueError(
@@ -145,6 +147,23 @@ def _check_noise(params: "Params") -> None:
     if not oracle and (isinstance(judge, SimulatedJudge) or appeals.judge_rates == "measured"):
         what = "judge.type is simulated" if isinstance(judge, SimulatedJudge) else "judge_rates is measured"
         raise ValueError(f"verification.appeals.{what}, which needs the oracle's verdicts, but verification.oracle is false: set it true")
+
+
+def _check_scores(params: "Params") -> None:
+    """Raises ValueError where noise, appeals or a correction, which take rewards for 0 or 1, meet a rule whose score is the reward."""
+    rule = params.verification.rule
+    scored = [f"environments.{name}" for name, section in params.environments.items() if section.type in SCORED]
+    if rule != "protocol_score" and not (rule == "task" and scored):
+        return
+    who = "verification.rule is protocol_score, whose" if rule != "task" else f"{scored[0]} is judged by protocol_score, whose"
+    taken = {
+        f"verification.noise.type {params.verification.noise.type}": not isinstance(params.verification.noise, NoNoise),
+        "verification.appeals.enabled": params.verification.appeals.enabled,
+        f"training.advantage.type {params.training.advantage.type}": isinstance(params.training.advantage, Corrected),
+    }
+    for key, on in taken.items():
+        if on:
+            raise ValueError(f"{who} score is the reward, but {key} takes rewards for 0 or 1: leave one of them out")
 
 
 def _check_exploration(params: "Params") -> None:

@@ -20,6 +20,8 @@ REASONS: dict[str, str] = {
     "sql_timeout": "the answer takes more processor time than the task allows: wrong",
     "sql_memory": "the answer takes more memory than the task allows: wrong",
     "sql_rows": "the answer's result has more rows than the task allows: wrong",
+    "step_impossible": "a step of the protocol cannot be carried out: wrong",
+    "goal_missed": "the protocol can be carried out, but does not do what the task asks: wrong",
     "timeout": "no verdict within verification.timeout",
     "memory": "no verdict within verification.memory_mib",
     "crash": "the verifier's process died",

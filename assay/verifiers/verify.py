@@ -157,7 +157,7 @@ def _rows(
     def column(values: list, kind: pa.DataType) -> pa.Array:
         return pa.array(values, kind).take(taken)
 
-    rewards = [_REWARDS[finding.verdict] if role == "rule" else None for _, finding in distinct]
+    rewards = [_reward(question, finding) if role == "rule" else None for question, finding in distinct]
     return to_table("verdicts", pa.table({
         **{name: trajectories.column(name) for name in ("trajectory_id", "iteration", "round")},
         "verifier": column([_name(question) for question, _ in distinct], pa.string()),
@@ -177,6 +177,12 @@ def _rows(
         "appeal_draw": pa.nulls(count, pa.float64()),
         "observed_reward": column(rewards, pa.float32()),
     }))  # fmt: skip
+
+
+def _reward(question: Question | None, finding: Finding) -> float | None:
+    """What training gets before noise and appeals; None where the rule abstains."""
+    own = question is not None and spec_of(question.verifier).reward == "score"
+    return finding.score if own and finding.verdict != "abstain" else _REWARDS[finding.verdict]
 
 
 def _name(question: Question | None) -> str:

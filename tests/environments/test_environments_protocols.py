@@ -13,6 +13,7 @@ from random import Random
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from pydantic import ValidationError
 
 from assay.environments import TaskError
 from assay.environments.protocols.environment import ProtocolsEnvironment, corrupted, lines_of
@@ -20,19 +21,19 @@ from assay.environments.protocols.executor import execute
 from assay.environments.protocols.grammar import LINES, Setup, bench_of, setups
 from assay.environments.protocols.materials import HAZARDS, IDLE_ACTIONS, ROLES
 from assay.environments.protocols.mutations import MUTATIONS
-from assay.environments.protocols.options import TYPES, ProtocolOptions
 from assay.environments.protocols.planning import before, layers, orders, plan, reaches
 from assay.environments.protocols.questions import moves_of
 from assay.environments.protocols.writing import FIXED_PIECES, Line, sentence, sketch_and_fill
 from assay.environments.task import Task
+from assay.params.protocols import PROTOCOL_TYPES, Protocols
 from assay.rewards.protocol import consistency, parse, read_gold, score, validate
 
 ROOT = Path(__file__).parents[2]
 CODE = """
 from itertools import islice
 from assay.environments.protocols.environment import ProtocolsEnvironment
-from assay.environments.protocols.options import ProtocolOptions
-environment = ProtocolsEnvironment("bench", ProtocolOptions(), 3)
+from assay.params.protocols import Protocols
+environment = ProtocolsEnvironment("bench", Protocols(), 3)
 for candidate in islice(environment.candidates("eval"), 40):
     print(candidate.task.task_id, candidate.task.prompt, repr(candidate.task.gold), candidate.task.meta)
 """
@@ -41,7 +42,7 @@ SOLUTION = Setup("solution", "cells", (("sugar", "sugar"), ("solvent", "water"),
 
 
 def environment(seed=3, **options):
-    return ProtocolsEnvironment("bench", ProtocolOptions(**options), seed)
+    return ProtocolsEnvironment("bench", Protocols(**options), seed)
 
 
 @cache
@@ -104,7 +105,7 @@ def test_golds_are_valid_full_scores_and_of_the_asked_length():
 
 def test_every_type_and_line_is_asked_about():
     found = tasks(number=600)
-    assert set(Counter(task.meta["type"] for task in found)) == set(TYPES)
+    assert set(Counter(task.meta["type"] for task in found)) == set(PROTOCOL_TYPES)
     assert {task.meta["bench"]["line"] for task in found} == {line.name for line in LINES}
     assert min(Counter(task.meta["type"] for task in found).values()) > 40
     assert {task.meta["level"] for task in found if task.meta["type"] in ("overview", "specific")} == {"comprehension"}
@@ -244,21 +245,35 @@ def test_a_small_policy_can_hold_prompts_and_golds():
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"lines": ("wash", "brew")}, "lines has brew"),
-        ({"lines": ()}, "lines has nothing"),
-        ({"types": ()}, "types is empty"),
-        ({"steps": (4, 2)}, "steps is"),
-        ({"steps": (1, 2)}, "steps at least 2"),
-        ({"ood_steps": (4, 5)}, "leave no overlap"),
+        ({"lines": ("wash", "brew")}, "lines.1\n.*'wash', 'extract', 'solution' or 'culture'"),
+        ({"lines": ()}, "lines\n.*at least 1 item"),
+        ({"types": ()}, "types\n.*at least 1 item"),
+        ({"steps": (4, 2)}, r"steps\n.*\[4, 2\] is the wrong way round"),
+        ({"steps": (1, 2)}, "steps.0\n.*greater than or equal to 2"),
+        ({"ood_steps": (4, 5)}, "ood_steps begins at 4, but steps goes up to 4: leave no overlap"),
+        ({"distractors": (3, 1)}, "wrong way round"),
+        ({"noise": 1.5}, "noise\n.*less than or equal to 1"),
+    ],
+)
+def test_parameters_that_make_no_sense_are_refused(options, message):
+    with pytest.raises(ValidationError, match=message):
+        Protocols(**options)
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
         ({"ood_steps": (30, 40)}, "no question"),
-        ({"distractors": (3, 1)}, "distractors is"),
-        ({"noise": 1.5}, "noise is 1.5"),
         ({"lines": ("extract",), "steps": (6, 6), "ood_steps": None, "types": ("planning", "specific")}, "no specific question"),
     ],
 )
 def test_configurations_that_give_no_tasks_are_refused(options, message):
     with pytest.raises(TaskError, match=message):
         environment(**options).check()
+
+
+def test_every_line_of_work_can_be_asked_for():
+    assert {line.name for line in LINES} == set(Protocols().lines)
 
 
 def test_the_defaults_pass_the_check_and_a_missing_ood_split_is_said():
