@@ -1,10 +1,12 @@
 """Sections about the policy: where it comes from, how prompts are rendered, how a small one is made from scratch."""
 
-from typing import Literal
+from typing import Annotated, Literal
 
-from pydantic import Field, model_validator
+from pydantic import Field, StringConstraints, field_validator, model_validator
 
 from assay.params.base import Section
+
+Piece = Annotated[str, StringConstraints(min_length=1, pattern=r"^[\x00-\x7f]+$")]
 
 
 class ModelShape(Section):
@@ -19,7 +21,17 @@ class ModelShape(Section):
     head_dim: int = Field(32, ge=8)
     vocabulary: int = Field(512, ge=300)
     """Size of the byte-level BPE tokenizer (256 bytes, special tokens, merges); digits are always single tokens."""
+    pieces: tuple[Piece, ...] = ()
+    """Texts that are one token each, in any text: markup that every answer repeats, e.g. <think>. They count in `vocabulary`."""
     max_positions: int = Field(512, ge=32)
+
+    @field_validator("pieces")
+    @classmethod
+    def _each_once(cls, value: tuple[str, ...]) -> tuple[str, ...]:
+        twice = next((piece for piece in value if value.count(piece) > 1), None)
+        if twice is not None:
+            raise ValueError(f"{twice!r} is named twice")
+        return value
 
     @model_validator(mode="after")
     def _heads_are_shared_evenly(self) -> "ModelShape":

@@ -98,9 +98,10 @@ class WarmStartRun:
         template = given_template(params.policy) or PLAIN_TEMPLATE
         prompts, completions = rendered(params, template, rows), [f"{row['completion']}{MESSAGE_END}" for row in rows]
         texts = [a + b for a, b in zip(prompts[:TOKENIZER_TEXTS], completions, strict=False)]
-        self.tokenizer = train_tokenizer(texts, params.policy.shape.vocabulary, template, params.policy.shape.max_positions)
+        shape = params.policy.shape
+        self.tokenizer = train_tokenizer(texts, shape.vocabulary, template, shape.max_positions, shape.pieces)
         self.rows: Demonstrations = encode(
-            self.tokenizer, prompts, completions, params.policy.shape.max_positions, [row["task_id"] for row in rows]
+            self.tokenizer, prompts, completions, shape.max_positions, [row["task_id"] for row in rows]
         )
         self.tokens_per_row = float(self.rows.lengths.mean())
         self.model = make_model(params.policy, self.tokenizer, params.seed)

@@ -24,6 +24,7 @@ LEFT_OUT: dict[tuple[str, str], str] = {
     ("warm_start", "assay/verifiers"): "a corrected verifier must not make every policy anew",
     ("generate", "assay/rewards/boxes.py"): "how a verifier finds an answer",
     ("warm_start", "assay/rewards/boxes.py"): "how a verifier finds an answer",
+    ("warm_start", "assay/rewards/protocol"): "as a verifier",
     ("warm_start", "assay/environments"): "only the oracle that the warm start's pass@1 asks; its tasks are a dependency",
     ("warm_start", "assay/rounds/scratch.py"): "where unfinished work lies",
     ("rollout", "assay/rounds/scratch.py"): "where unfinished work lies",
