@@ -76,7 +76,7 @@ class Renderer:
         policy.max_prompt_tokens.
         """
         text = self.rendered(messages)
-        ids = (*self.prefix_ids, *self.tokenizer(text, add_special_tokens=False)["input_ids"])
+        ids = self.encoded(text)
         if len(ids) > self.max_prompt_tokens:
             raise EngineMistake(
                 f"task {task_id or '(unnamed)'}: its prompt has {len(ids)} tokens, policy.max_prompt_tokens is "
@@ -84,6 +84,10 @@ class Renderer:
                 f"raise it or remove the task. The prompt begins: {text[:120]!r}"
             )
         return ids
+
+    def encoded(self, text: str) -> tuple[int, ...]:
+        """Token ids of a rendered prompt, of any length."""
+        return (*self.prefix_ids, *self.tokenizer(text, add_special_tokens=False)["input_ids"])
 
     def check_prompts(self, tasks: Iterable[Mapping[str, Any]]) -> None:
         """Render the prompt of every row of `tasks`. Raises EngineError for the first that cannot be, or is too long."""

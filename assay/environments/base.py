@@ -28,7 +28,7 @@ class Environment(Protocol):
 
     name: str
     forms: int
-    """Number of different right answers that `demonstration` can give for one task."""
+    """Number of different answers that `demonstration` can give for one task."""
     notes: list[str]
     """What a person should know about how the tasks were read, e.g. rows left out. Filled while candidates are read."""
 
@@ -48,5 +48,6 @@ class Environment(Protocol):
         ...
 
     def demonstration(self, task: Task, random: Random) -> str:
-        """A right answer to the task, in one of its forms."""
+        """A worked answer to the task, in one of its forms: what policy 0 learns. Right, unless the family's policy is meant to start
+        with mistakes."""
         ...

@@ -8,6 +8,7 @@ from random import Random
 from typing import Any
 
 from assay.environments.base import Candidate, Environment
+from assay.environments.chain_arithmetic.environment import ChainArithmeticEnvironment
 from assay.environments.dataset import DatasetEnvironment
 from assay.environments.protocols.environment import ProtocolsEnvironment
 from assay.environments.protocols.records import PublishedProtocolsEnvironment
@@ -17,7 +18,7 @@ from assay.environments.task import SPLITS, Task, TaskError
 from assay.environments.text_to_sql.environment import TextToSqlEnvironment
 from assay.environments.text_to_sql.user_databases import SqlDatabasesEnvironment
 from assay.params import Params
-from assay.params.data import RationalArithmetic, ReasoningGym, SqlDatabases, TextToSql
+from assay.params.data import ChainArithmetic, RationalArithmetic, ReasoningGym, SqlDatabases, TextToSql
 from assay.params.protocols import Protocols, PublishedProtocols
 from assay.trajectories import seed_from
 
@@ -41,6 +42,8 @@ class Generated:
     demonstrations: list[dict[str, Any]]
     """Rows of the `demonstrations` table."""
     counts: Counts
+    demonstrated: dict[str, Task]
+    """Tasks of the demonstrations, by id."""
     notes: list[str]
     """Sentences for the person who started it: shortfalls, columns left out."""
 
@@ -74,6 +77,8 @@ def make_environment(name: str, params: Params, root: Path) -> Environment:
     section = params.environments[name]
     if isinstance(section, RationalArithmetic):
         return RationalEnvironment(name, section, params.seed)
+    if isinstance(section, ChainArithmetic):
+        return ChainArithmeticEnvironment(name, section, params.seed)
     if isinstance(section, ReasoningGym):
         return ReasoningGymEnvironment(name, section, params.seed)
     if isinstance(section, TextToSql):
@@ -138,13 +143,16 @@ def generate(
     if check_golds is not None:
         _refuse_bad_golds(tasks, check_golds(tasks), origins)
     total = params.tasks.demonstrations if params.policy.base is None else 0
-    demonstrations = []
+    demonstrations: list[dict[str, Any]] = []
+    demonstrated: dict[str, Task] = {}
     for name, number in divide(total, shares).items():
         train = [task for task in by_split["train"] if task.environment == name]
-        demonstrations += _demonstrate(environments[name], number, train, seen, params.seed, counts[name], progress)
+        rows, known = _demonstrate(environments[name], number, train, seen, params.seed, counts[name], progress)
+        demonstrations += rows
+        demonstrated |= known
     demonstrations.sort(key=lambda row: seed_from(params.seed, "order", row["task_id"], row["completion"]))
     notes = [note for environment in environments.values() for note in environment.notes] + _shortfalls(counts)
-    return Generated(tasks, demonstrations, counts, notes)
+    return Generated(tasks, demonstrations, counts, demonstrated, notes)
 
 
 def _take(
@@ -213,8 +221,8 @@ def _refuse_bad_golds(tasks: list[Task], found: list[str | None], origins: Mappi
 def _demonstrate(
     environment: Environment, wanted: int, train: list[Task], seen: _Seen, seed: int, counts: dict[str, dict[str, int]],
     progress: Progress | None,
-) -> list[dict[str, Any]]:  # fmt: skip
-    """Worked answers: tasks beyond the training split, then those of it, then both again in other forms."""
+) -> tuple[list[dict[str, Any]], dict[str, Task]]:  # fmt: skip
+    """Worked answers: tasks beyond the training split, then those of it, then both again in other forms. And their tasks."""
     taken: set[str] = set()
 
     def refuse(task: Task) -> str | None:
@@ -235,7 +243,7 @@ def _demonstrate(
         row = {"task_id": task.task_id, "environment": task.environment, "prompt": list(task.prompt)}
         rows.append({**row, "completion": text})
     counts["demonstrations"] = count | {"kept": len(rows), "reused": len(rows) - len(fresh)}
-    return rows
+    return rows, {task.task_id: task for task in plan}
 
 
 def _shortfalls(counts: Counts) -> list[str]:

@@ -15,6 +15,7 @@ from assay.rollouts.walk import draw
 from assay.trajectories import content_hash, seed_from
 
 Kind = Literal["solution", "evaluation", "presample"]
+"""Kinds that are planned from tasks. Others are planned from what was sampled: `derived`."""
 
 
 class RolloutError(RuntimeError):
@@ -43,6 +44,8 @@ class PlanRow:
     temperature: float
     top_p: float
     max_tokens: int
+    prompt_ids: tuple[int, ...] | None = None
+    """Where the prompt is made of token ids already, instead of messages."""
 
 
 def make_plan(
@@ -63,9 +66,9 @@ def make_plan(
     # What hashes are made of: an old policy that samples again must not sample the same again.
     moment = policy if sampled_by == round else f"{policy}@{round}"
     for kind in kinds:
-        splits = _SPLITS.get(kind)
+        splits = SPLITS_OF.get(kind)
         if splits is None:
-            raise PlanError(f"no plan for rows of kind {kind!r}; known: {', '.join(_SPLITS)}")
+            raise PlanError(f"no plan for rows of kind {kind!r}; known: {', '.join(SPLITS_OF)}")
         candidates = _tasks_of(tasks, splits)
         if not candidates:
             raise PlanError(
@@ -103,7 +106,7 @@ def split_shards(plan: Sequence[PlanRow], shard_rows: int) -> list[list[PlanRow]
     return shards
 
 
-_SPLITS: dict[str, tuple[str, ...]] = {"solution": ("train",), "evaluation": ("eval", "ood"), "presample": ("train",)}
+SPLITS_OF: dict[str, tuple[str, ...]] = {"solution": ("train",), "evaluation": ("eval", "ood"), "presample": ("train",)}
 
 
 def _tasks_of(tasks: pa.Table, splits: Sequence[str]) -> dict[str, tuple[Mapping[str, str], ...]]:

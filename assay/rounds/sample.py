@@ -1,15 +1,21 @@
 """Sampling of one policy in one engine session. The body of the stages `rollout` and `finish`, and of a fused round."""
 
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
+import pyarrow as pa
+
 from assay.engines import Engine, Renderer, load_renderer, open_engine
+from assay.environments import Task, tasks_from_table
 from assay.params import Params
 from assay.params.execution import ExecutionParams
+from assay.params.sampling import EngineParams, VllmEngine
 from assay.rollouts import PlanRow, make_plan, render_prompts, run_plan, sample_shards
-from assay.trajectories import read_table
+from assay.rollouts.derived import derives_anything
+from assay.rounds.further import further_samples
+from assay.trajectories import read_table, to_table, write_shard
 
 
 @dataclass(frozen=True)
@@ -27,6 +33,27 @@ def plan_samples(
     return make_plan(read_table("tasks", tasks), params, iteration, kinds, explore=explore)
 
 
+def engine_params(params: Params) -> EngineParams:
+    """sampling.engine; vLLM with its prefix cache where continuations are sampled, which share nearly all of their prompts, unless the
+    engine's own arguments say otherwise."""
+    engine = params.sampling.engine
+    if isinstance(engine, VllmEngine) and params.stepwise.continuations:
+        return engine.model_copy(update={"arguments": {"enable_prefix_caching": True, **engine.arguments}})
+    return engine
+
+
+def longest_sequence(params: Params, renderer: Renderer) -> int:
+    """Tokens of prompt and completion together, over everything that these parameters sample."""
+    own, stepwise = params.self_verification, params.stepwise
+    lengths = [params.policy.max_prompt_tokens + params.sampling.max_tokens]
+    if own.samples_anything:
+        lengths.append(own.max_prompt_tokens + (own.max_tokens or params.sampling.max_tokens))
+    if stepwise.continuations:
+        close = len(renderer.tokenizer(stepwise.close_tag, add_special_tokens=False)["input_ids"])
+        lengths.append(lengths[0] + close + stepwise.max_tokens)
+    return max(lengths)
+
+
 @contextmanager
 def open_sampler(
     params: Params, policy: Path, execution: ExecutionParams, plan: Sequence[PlanRow] = (), *, shares_device: bool = False
@@ -36,11 +63,11 @@ def open_sampler(
     renderer = load_renderer(policy, params.policy)
     render_prompts(plan, renderer)
     engine = open_engine(
-        params.sampling.engine,
+        engine_params(params),
         policy,
         stop_ids=renderer.stop_ids,
         dtype=params.policy.dtype,
-        max_model_tokens=params.policy.max_prompt_tokens + params.sampling.max_tokens,
+        max_model_tokens=longest_sequence(params, renderer),
         execution=execution,
         shares_device=shares_device,
     )
@@ -50,11 +77,29 @@ def open_sampler(
         engine.close()
 
 
-def sample(sampler: Sampler, plan: Sequence[PlanRow], params: Params, out: Path, scratch: Path) -> None:
-    """Sample the plan and publish its shards in `out`. Finished shards in `scratch` are not sampled again."""
-    run_plan(plan, sampler.engine, sampler.renderer, params, out=out, scratch=scratch)
+def sample(sampler: Sampler, plan: Sequence[PlanRow], params: Params, tasks: Path, out: Path, scratch: Path, workers: int = 1) -> None:
+    """Sample the plan and what follows from it, and publish the shards in `out`, with the table `states`. Finished shards in `scratch` are
+    not sampled again. workers: verifiers that may be needed to choose among the solutions."""
+    known = tasks_from_table(read_table("tasks", tasks))
+    found = {"states": to_table("states", [])}
+
+    def then(trajectories: pa.Table) -> list[PlanRow]:
+        further = further_samples(sampler.renderer, trajectories, known, params, workers)
+        found["states"] = further.states
+        return further.plan
+
+    run_plan(
+        plan, sampler.engine, sampler.renderer, params, out=out, scratch=scratch, derive=then if derives_anything(params) else None,
+        tables=lambda folder: write_shard(folder / "states.parquet", "states", found["states"]),
+    )  # fmt: skip
 
 
-def sample_into(sampler: Sampler, plan: Sequence[PlanRow], params: Params, folder: Path) -> None:
-    """Make `folder`, which the caller publishes, hold the shards of the plan and nothing else. Finished ones are kept."""
-    sample_shards(plan, sampler.engine, sampler.renderer, params.sampling.shard_rows, folder)
+def sample_into(sampler: Sampler, plan: Sequence[PlanRow], params: Params, folder: Path, tasks: Mapping[str, Task] | None = None) -> None:
+    """Make `folder`, which the caller publishes, hold the shards of the plan and nothing else. Finished ones are kept. tasks: also sample
+    what follows from the plan."""
+
+    def then(trajectories: pa.Table) -> list[PlanRow]:
+        return further_samples(sampler.renderer, trajectories, tasks or {}, params).plan
+
+    further = then if tasks is not None and derives_anything(params) else None
+    sample_shards(plan, sampler.engine, sampler.renderer, params.sampling.shard_rows, folder, derive=further)
