@@ -7,7 +7,7 @@ from pathlib import Path
 from random import Random
 from typing import Any
 
-from assay.environments.base import Candidate, Environment
+from assay.environments.base import Candidate, Environment, HasTexts
 from assay.environments.chain_arithmetic.environment import ChainArithmeticEnvironment
 from assay.environments.dataset import DatasetEnvironment
 from assay.environments.protocols.environment import ProtocolsEnvironment
@@ -46,6 +46,8 @@ class Generated:
     """Tasks of the demonstrations, by id."""
     notes: list[str]
     """Sentences for the person who started it: shortfalls, columns left out."""
+    texts: list[dict[str, Any]] = field(default_factory=list)
+    """Rows of the `texts` table."""
 
 
 @dataclass
@@ -152,7 +154,25 @@ def generate(
         demonstrated |= known
     demonstrations.sort(key=lambda row: seed_from(params.seed, "order", row["task_id"], row["completion"]))
     notes = [note for environment in environments.values() for note in environment.notes] + _shortfalls(counts)
-    return Generated(tasks, demonstrations, counts, demonstrated, notes)
+    texts = _texts(environments, shares, [*demonstrated.values()], params) if params.policy.base is None else []
+    return Generated(tasks, demonstrations, counts, demonstrated, notes, texts)
+
+
+def _texts(
+    environments: Mapping[str, Environment], shares: Mapping[str, float], tasks: list[Task], params: Params
+) -> list[dict[str, Any]]:
+    """Different plain texts about the tasks that are demonstrated, from the environments that have such."""
+    having = {name: environment for name, environment in environments.items() if isinstance(environment, HasTexts)}
+    if params.tasks.texts and not having:
+        raise TaskError(
+            f"tasks.texts is {params.tasks.texts}, but none of the environments ({', '.join(environments)}) has plain texts: set it to 0, "
+            "or add one of type protocols"
+        )
+    rows: list[dict[str, Any]] = []
+    for name, number in divide(params.tasks.texts, {name: shares[name] for name in having}).items():
+        found = dict.fromkeys(having[name].pretraining_text(task) for task in tasks if task.environment == name)
+        rows += [{"environment": name, "text": text} for text in islice(found, number)]
+    return sorted(rows, key=lambda row: seed_from(params.seed, "order", row["text"]))
 
 
 def _take(

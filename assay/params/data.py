@@ -206,3 +206,5 @@ class TasksParams(Section):
     demonstrations: int = Field(40_000, ge=0)
     """Worked answers for the warm start, from tasks that are in neither eval nor ood; equal answers are written in
     varied forms. Without effect where `policy.base` names a trained model."""
+    texts: int = Field(0, ge=0)
+    """Plain texts for warm_start.pretraining, from environments that have such; each different, so there may be fewer."""

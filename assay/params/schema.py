@@ -76,6 +76,7 @@ class Params(Section):
         training, sampling = self.training, self.sampling
         _check_noise(self)
         _check_scores(self)
+        _check_texts(self)
         _check_exploration(self)
         check_token_rewards(self)
         if training.advantage.type in ("group_zscore", "leave_one_out", "backward_zscored", "forward_zscored") and sampling.group_size < 2:
@@ -158,7 +159,7 @@ def _check_noise(params: "Params") -> None:
 
 
 def _check_scores(params: "Params") -> None:
-    """Raises ValueError where noise, appeals or a correction, which take rewards for 0 or 1, meet a rule whose score is the reward."""
+    """Raises ValueError where what takes rewards for 0 or 1 (noise, appeals, corrections, levels) meets a rule that rewards by its score."""
     rule = params.verification.rule
     scored = [f"environments.{name}" for name, section in params.environments.items() if section.type in SCORED]
     if rule != "protocol_score" and not (rule == "task" and scored):
@@ -168,10 +169,25 @@ def _check_scores(params: "Params") -> None:
         f"verification.noise.type {params.verification.noise.type}": not isinstance(params.verification.noise, NoNoise),
         "verification.appeals.enabled": params.verification.appeals.enabled,
         f"training.advantage.type {params.training.advantage.type}": isinstance(params.training.advantage, Corrected),
+        "rewards.levels": params.rewards.levels is not None,
     }
     for key, on in taken.items():
         if on:
             raise ValueError(f"{who} score is the reward, but {key} takes rewards for 0 or 1: leave one of them out")
+
+
+def _check_texts(params: "Params") -> None:
+    """Raises ValueError for pre-training without texts, and for a policy that is made from scratch and never trained."""
+    start = params.warm_start
+    if params.policy.base is not None:
+        return
+    if start.pretraining.max_steps and not params.tasks.texts:
+        raise ValueError(
+            f"warm_start.pretraining.max_steps is {start.pretraining.max_steps}, but tasks.texts is 0, so that there is nothing to train "
+            "on: raise tasks.texts, or set max_steps to 0"
+        )
+    if not start.max_steps and not start.pretraining.max_steps:
+        raise ValueError("warm_start.max_steps and warm_start.pretraining.max_steps are 0: policy 0 would know nothing; raise one of them")
 
 
 def _check_exploration(params: "Params") -> None:
@@ -205,6 +221,7 @@ PARTIAL = "the parameters of one stage"
 # runs again exactly when a value that it can see has changed, whether by params.yaml, by a preset or by a new default.
 STAGE_SECTIONS: dict[str, tuple[str, ...]] = {
     "generate": ("seed", "environments", "tasks", "policy", "self_verification", "verification"),
+    "pretrain": ("seed", "policy", "warm_start"),
     "warm_start": ("seed", "policy", "warm_start", "sampling"),
     "presample": ("seed", "policy", "presample", "sampling", "verification", "training"),
     "rollout": ("seed", "policy", "sampling", "evaluation", "self_verification", "stepwise"),
