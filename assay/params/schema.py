@@ -159,7 +159,7 @@ def _check_noise(params: "Params") -> None:
 
 
 def _check_scores(params: "Params") -> None:
-    """Raises ValueError where what takes rewards for 0 or 1 (noise, appeals, corrections, levels) meets a rule that rewards by its score."""
+    """Raises ValueError where what takes rewards for 0 or 1 (noise, appeals, corrections, levels) meets a rule that gives its score."""
     rule = params.verification.rule
     scored = [f"environments.{name}" for name, section in params.environments.items() if section.type in SCORED]
     if rule != "protocol_score" and not (rule == "task" and scored):
