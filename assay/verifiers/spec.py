@@ -132,6 +132,12 @@ VERIFIERS: dict[str, VerifierSpec] = {
 }
 """By the names that params.yaml and tasks use. A user's reward function becomes one too: `function_spec`."""
 
+FORMULAS = frozenset({"numeric", "math_verify"})
+"""Verifiers that compare numbers and formulas."""
+STRUCTURED = frozenset({"sql_execution", "protocol_score"})
+"""Verifiers of answers that are more than that: of two queries or protocols those above would compare some number, so for tasks that name
+one of these they are no reference."""
+
 ORACLE_VERSION = "1"
 BOUNDED_ORACLES = frozenset({"rational"})
 """Oracles that read neither meta nor long texts and evaluate nothing: they answer in any process, without a worker."""

@@ -34,7 +34,7 @@ def test_a_policy_reads_imitates_and_is_reinforced_and_the_first_two_can_be_left
     assert set(oracle["verifier"].to_pylist()) == {"oracle:protocol_executor"} and len(rule) == len(oracle)
     assert all({"total", "lexical", "steps", "order"} <= json.loads(parts).keys() for parts in rule["components"].to_pylist())
     found = {row["metric"] for row in run.table("evaluations", "data/evaluate").to_pylist()}
-    assert {"score", "score_format", "executable_share", "reached_share", "lexical_reward"} <= found
+    assert {"score", "score_format", "executable_share", "score_lexical"} <= found
     assert "Protocols" in (run.root / "data/evaluate/report.html").read_text()
 
     said = run.run("assay", "sql", "--format", "csv", "select count(*) as texts from texts").stdout.split()
@@ -50,3 +50,39 @@ def test_a_policy_reads_imitates_and_is_reinforced_and_the_first_two_can_be_left
     run.set_params(warm_start={"batch_size": 16, "check_every": 15})
     assert run.repro("warm_start") == ["configure", "pretrain", "warm_start"]
     assert not (run.root / "data/pretrained/policy").exists()
+
+
+def test_families_are_mixed_by_weight_judged_each_by_its_own_verifier_and_evaluated_apart(tmp_path):
+    run = copy_project(tmp_path / "mixed", MICRO)
+    (run.root / "data/raw/words.csv").write_text("prompt,gold\n" + "".join(f"word {n},{'ab'[n % 2]}{n}\n" for n in range(60)))
+    own = {"words": {"type": "dataset", "path": "data/raw/words.csv", "verifier": "string_match", "share": 1}}
+    run.set_params(
+        environment="mixed", environments=own, sampling=PLAIN | {"tasks_per_iteration": 27},
+        tasks={"train": 90, "eval": 27, "ood": 8, "demonstrations": 300}, warm_start={"batch_size": 16, "check_every": 15},
+    )  # fmt: skip
+    assert run.repro()[-1] == "publish"
+    tasks = run.table("tasks", "data/tasks")
+    names = {"rational": 30, "chain_sum": 10, "sql": 20, "bench": 20, "words": 10}
+    counted = tasks.filter(pc.equal(tasks["split"], "train"))["environment"].value_counts().to_pylist()
+    assert {row["values"]: row["counts"] for row in counted} == names
+
+    environment = dict(zip(*(tasks[name].to_pylist() for name in ("task_id", "environment")), strict=True))
+    sampled = run.table("trajectories", "data/rollout/0")
+    task_of = dict(zip(*(sampled[name].to_pylist() for name in ("trajectory_id", "task_id")), strict=True))
+    asked: dict[tuple[str, str], set[str]] = {}
+    for row in run.table("verdicts", "data/verify/0").to_pylist():
+        asked.setdefault((environment[task_of[row["trajectory_id"]]], row["role"]), set()).add(row["verifier"])
+    assert {name: asked[name, "rule"] for name in names} == {
+        "rational": {"string_match"}, "chain_sum": {"reasoning_gym"}, "sql": {"sql_execution"}, "bench": {"protocol_score"},
+        "words": {"string_match"},
+    }  # fmt: skip
+    assert {name: asked[name, "reference"] for name in names} == {
+        "rational": {"math_verify"}, "chain_sum": {"math_verify"}, "sql": {"none"}, "bench": {"none"}, "words": {"math_verify"},
+    }  # fmt: skip
+    assert asked["bench", "oracle"] == {"oracle:protocol_executor"} and asked["words", "oracle"] == {"none"}
+    rows = run.table("evaluations", "data/evaluate").to_pylist()
+    apart = {row["environment"]: row["n"] for row in rows if row["metric"] == "pass@1" and row["split"] == "eval" and row["iteration"] == 1}
+    assert apart == {"all": 27, "rational": 9, "chain_sum": 3, "sql": 6, "bench": 6, "words": 3}
+    assert {row["environment"] for row in rows if row["metric"] == "score"} == {"all", "bench"}
+    trained = run.table("batches", "data/filter/0")
+    assert {environment[task_of[name]] for name in trained["trajectory_id"].to_pylist()} == set(names)
