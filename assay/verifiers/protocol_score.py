@@ -44,11 +44,11 @@ def version_of(options: Mapping[str, Any]) -> str:
 def judge(options: Mapping[str, Any], text: str, gold: str, given: Mapping[str, Any]) -> Finding:
     """SCORE of a completion, correct from a share of what the gold itself earns. given: the task's `prompt` and `meta`, of which `actions`,
     where it has them, are those that the prompt offers. Abstains where the gold breaks the rules of the format."""
-    from assay.rewards.protocol import GoldError, lexical_reward, read_gold, score
+    from assay.rewards.protocol import GoldError, lexical_reward, score
 
     reward = _reward(json.dumps(options, sort_keys=True))
     try:
-        steps = read_gold(gold)
+        steps = _steps(gold)
     except GoldError as error:
         return abstain("gold_unparseable", json.dumps({"error": str(error)[:200]}))
     offered = given.get("meta", {}).get("actions")
@@ -76,6 +76,14 @@ def carry_out(text: str, gold: str, given: Mapping[str, Any]) -> Finding:
         return Finding("correct", "equal", 1.0, parts)
     reason = "goal_missed" if done.executable else "step_impossible" if done.readable else "unparseable"
     return Finding("wrong", reason, 0.0, parts)
+
+
+@lru_cache(maxsize=1024)
+def _steps(gold: str) -> Any:
+    """Of a gold; all answers to a task are compared with the same one."""
+    from assay.rewards.protocol import read_gold
+
+    return read_gold(gold)
 
 
 @lru_cache(maxsize=16)
