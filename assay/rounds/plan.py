@@ -11,8 +11,8 @@ from assay.params.noise import EndpointJudge, LocalJudge, SymbolicJudge
 BYTES_PER_ROW, BYTES_PER_TOKEN = 30.0, 4.3
 """Of a stored trajectory, compressed: ids, masks, log-probabilities; benchmarks/storage.py prints the measured figures."""
 START_SECONDS = {
-    "generate": 6, "pretrain": 6, "warm_start": 6, "presample": 3, "rollout": 10, "verify": 2, "filter": 6, "update": 7, "train": 20, "finish": 12,
-    "evaluate": 5,
+    "generate": 6, "pretrain": 6, "warm_start": 6, "presample": 3, "rollout": 10, "verify": 2, "filter": 6, "update": 7, "train": 20,
+    "finish": 12, "evaluate": 5,
 }  # fmt: skip
 """Libraries and engine, per start of a stage, on two CPU cores; benchmarks/orchestration.py prints the measured figures."""
 SAMPLING_SHARE = 0.02
