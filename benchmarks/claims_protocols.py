@@ -150,7 +150,8 @@ def tables(found: Results, rounds: int) -> dict[str, str]:
     head = (
         f"{READ} steps of pre-training (PT), {IMITATE} of imitation (SFT), {rounds} rounds of {TASKS_PER_ROUND} tasks x {GROUP} answers "
         f"under GRPO (RL), learning rate {LEARNING_RATE:g}; seeds {seeds}. Held-out tasks, 8 samples each, measured with the full SCORE "
-        "(2.5 at most) whatever the reward was. Means with 95 % t intervals over seeds; differences (Δ) are paired by seed. `python -m benchmarks.claims_protocols`.\n"
+        "(2.5 at most) whatever the reward was. Means with 95 % t intervals over seeds; differences (Δ) are paired by "
+        "seed. `python -m benchmarks.claims_protocols`.\n"
     )
     listed = claims(found, [
         ("PT, SFT and RL beat PT and SFT (average of metrics)", FULL, "PT + SFT", average, 1),
