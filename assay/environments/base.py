@@ -3,7 +3,7 @@
 from collections.abc import Iterator
 from dataclasses import dataclass
 from random import Random
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 from assay.environments.task import Task
 
@@ -50,4 +50,13 @@ class Environment(Protocol):
     def demonstration(self, task: Task, random: Random) -> str:
         """A worked answer to the task, in one of its forms: what policy 0 learns. Right, unless the family's policy is meant to start
         with mistakes."""
+        ...
+
+
+@runtime_checkable
+class HasTexts(Protocol):
+    """A family that a policy can also read about: plain texts for pre-training."""
+
+    def pretraining_text(self, task: Task) -> str:
+        """What a plain text says about the task, its answer in other words."""
         ...

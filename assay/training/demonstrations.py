@@ -1,15 +1,20 @@
 """Demonstrations as tensors, and the order in which a supervised run sees them."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
+from assay.params import Params
 from assay.trajectories import seed_from
 
 IGNORED = -100
 """Label of a token that bears no loss."""
+
+
+class WarmStartError(ValueError):
+    """Demonstrations or texts that no policy can be trained on."""
 
 
 @dataclass(frozen=True)
@@ -72,3 +77,19 @@ def by_width(batch: np.ndarray, lengths: np.ndarray) -> list[np.ndarray]:
     """The rows of a batch in one part, or those that are far longer than most in a second one."""
     long = lengths[batch] > LONG * np.median(lengths[batch])
     return [batch[~long], batch[long]] if long.any() else [batch]
+
+
+def rendered(params: Params, template: str, rows: Sequence[Mapping[str, Any]]) -> list[str]:
+    """Prompts of demonstrations, rendered by the template before there is a tokenizer."""
+    from transformers.utils.chat_template_utils import render_jinja_template
+
+    conversations = []
+    for row in rows:
+        messages = [dict(message) for message in row["prompt"]]
+        if params.policy.system_prompt is not None and not any(m["role"] == "system" for m in messages):
+            messages.insert(0, {"role": "system", "content": params.policy.system_prompt})
+        conversations.append(messages)
+    texts, _ = render_jinja_template(
+        conversations, chat_template=template, add_generation_prompt=True, **dict(params.policy.chat_template_arguments)
+    )
+    return texts
