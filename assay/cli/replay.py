@@ -103,10 +103,17 @@ def _relabelled(verdicts: pa.Table, role: str) -> pa.Table:
     return verdicts
 
 
+def _answers(trajectories: pa.Table) -> pa.Table:
+    """Without critiques: they are not answers to their task, and are judged by what is found of their solution."""
+    from assay.verifiers.critiques import CRITIQUES
+
+    return trajectories.filter(pc.invert(pc.is_in(trajectories["kind"], value_set=pa.array(CRITIQUES))))
+
+
 def _from_folder(folder: Path, root: Path) -> Stored:
     from assay.trajectories import read_table, shard_files
 
-    trajectories = read_table("trajectories", folder, columns=JUDGED)
+    trajectories = _answers(read_table("trajectories", folder, columns=JUDGED))
     beside = folder if shard_files("verdicts", folder) else folder.parent.parent / "verify" / folder.name
     own = shard_files("tasks", folder)  # of an import
     tasks = read_table("tasks", folder if own else root / "data/tasks/tasks.parquet")
@@ -124,7 +131,7 @@ def _from_version(what: str, root: Path, only: Sequence[str] | None = None) -> S
     version = query(f"SELECT version_of('{escaped}') AS name", root, version=named)["name"][0].as_py()
     where = f"WHERE iteration IN ({listed})" if listed else ""
     order = "ORDER BY iteration, round, task_id, kind, sample_index, trajectory_id"
-    trajectories = query(f"SELECT {', '.join(JUDGED)} FROM trajectories {where} {order}", root, version=named)
+    trajectories = _answers(query(f"SELECT {', '.join(JUDGED)} FROM trajectories {where} {order}", root, version=named))
     verdicts = query(f"SELECT * FROM verdicts {where}", root, version=named)
     if only is not None:
         wanted = pa.array(only, pa.string())

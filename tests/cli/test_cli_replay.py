@@ -4,10 +4,12 @@ import json
 import re
 from pathlib import Path
 
+import pyarrow as pa
 import pytest
 import yaml
 
 from assay.cli import main
+from assay.cli.replay import _answers
 from assay.trajectories import query
 
 HERE = Path(__file__).parents[2]
@@ -117,3 +119,9 @@ def test_mistakes_are_one_sentence_and_leave_nothing(project, capsys):
     assert replay(project, "--rule", "boxed", "--name", "x", "--replace") == 0
     assert said(project, "replay/x")["4/6"] == ("wrong", "wrong")
     assert [path.name for path in (project / "data" / "replays").iterdir()] == ["x"]
+
+
+def test_critiques_are_no_answers_to_their_task():
+    kinds = ["solution", "critique", "evaluation", "evaluation_critique", "continuation"]
+    found = _answers(pa.table({"trajectory_id": list("abcde"), "kind": kinds}))
+    assert found["trajectory_id"].to_pylist() == ["a", "c", "e"]
