@@ -23,7 +23,7 @@ repro: setup
 test: setup lint types contracts tests
 
 lint: setup
-	ruff check .
+	ruff check --no-cache .
 
 types: setup
 	mypy

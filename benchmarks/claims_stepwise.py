@@ -47,9 +47,8 @@ def parameters(arm: str, seed: int, rounds: int) -> dict[str, Any]:
 
 def measured(params: Any, model: Path, tasks: Path, out: Path) -> dict[str, dict[str, float | None]]:
     """Split -> metric -> value: those of evaluation, and what the oracle reads of the traces."""
-    from assay.environments.chain_arithmetic.effects import read_trace
-
     from assay.environments import tasks_from_table
+    from assay.environments.chain_arithmetic.effects import read_trace
     from assay.evaluation import evaluate
     from assay.params import load_execution
     from assay.rounds import open_bench, open_sampler, plan_samples, sample_into, verify
