@@ -5,6 +5,7 @@ from typing import Annotated, Any, Literal
 from pydantic import Field, field_validator
 
 from assay.params.base import Section
+from assay.params.tools import Tools
 
 Terms = Annotated[int, Field(ge=2, le=20)]
 
@@ -150,7 +151,9 @@ class SqlDatabases(Section):
         return value
 
 
-EnvironmentParams = Annotated[RationalArithmetic | ReasoningGym | UserDataset | TextToSql | SqlDatabases, Field(discriminator="type")]
+EnvironmentParams = Annotated[
+    RationalArithmetic | ReasoningGym | UserDataset | TextToSql | SqlDatabases | Tools, Field(discriminator="type")
+]
 
 
 class TasksParams(Section):

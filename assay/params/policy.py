@@ -20,6 +20,8 @@ class ModelShape(Section):
     vocabulary: int = Field(512, ge=300)
     """Size of the byte-level BPE tokenizer (256 bytes, special tokens, merges); digits are always single tokens."""
     max_positions: int = Field(512, ge=32)
+    words: tuple[str, ...] = ()
+    """Texts that are one token each, wherever they occur, e.g. `{"name": "`. Count among the vocabulary."""
 
     @model_validator(mode="after")
     def _heads_are_shared_evenly(self) -> "ModelShape":

@@ -1,7 +1,7 @@
 """A byte-level BPE tokenizer made from scratch for a small policy: any text round-trips, digits stay single tokens."""
 
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -23,23 +23,29 @@ class TokenizerError(ValueError):
     """A tokenizer that cannot be made or used. The message says what was expected and what to do."""
 
 
-def train_tokenizer(texts: Iterable[str], vocabulary: int, chat_template: str, max_length: int) -> "PreTrainedTokenizerFast":
+def train_tokenizer(
+    texts: Iterable[str], vocabulary: int, chat_template: str, max_length: int, words: Sequence[str] = ()
+) -> "PreTrainedTokenizerFast":
     """A tokenizer whose merges are learned from `texts`: rendered prompts and completions, special tokens written out.
 
-    `vocabulary` is an upper limit: where the texts repeat little, fewer merges are found. Equal texts give equal bytes, in
+    `vocabulary` is an upper limit: where the texts repeat little, fewer merges are found. `words` become single tokens, in the text
+    as any other. Equal texts give equal bytes, in
     any order of processes. The end token is `<|im_end|>`, the padding token `<|pad|>`. Raises TokenizerError for an empty
     corpus or a vocabulary that cannot hold the 256 bytes and the special tokens.
     """
-    from tokenizers import Regex, Tokenizer, decoders, models, pre_tokenizers, trainers
+    from tokenizers import AddedToken, Regex, Tokenizer, decoders, models, pre_tokenizers, trainers
     from transformers import PreTrainedTokenizerFast
 
-    if vocabulary < SMALLEST_VOCABULARY:
+    if vocabulary < SMALLEST_VOCABULARY + len(words):
         raise TokenizerError(
-            f"policy.shape.vocabulary is {vocabulary}: a byte-level tokenizer needs at least {SMALLEST_VOCABULARY} "
-            f"(256 bytes and {len(SPECIAL_TOKENS)} special tokens)"
+            f"policy.shape.vocabulary is {vocabulary}: a byte-level tokenizer needs at least {SMALLEST_VOCABULARY + len(words)} "
+            f"(256 bytes, {len(SPECIAL_TOKENS)} special tokens{f', {len(words)} words' if words else ''})"
         )
-    # The library learns merges from raw text; it must not see the special tokens, which never take part in one.
-    specials = re.compile("|".join(re.escape(token) for token in SPECIAL_TOKENS))
+    if any(not word for word in words) or len(set(words)) < len(words):
+        raise TokenizerError("policy.shape.words holds an empty text, or one twice")
+    # The library learns merges from raw text; it must not see tokens that never take part in one. Longest first, as it splits.
+    whole = sorted((*SPECIAL_TOKENS, *words), key=len, reverse=True)
+    specials = re.compile("|".join(re.escape(token) for token in whole))
     fragments = [fragment for text in texts for fragment in specials.split(text) if fragment]
     if not fragments:
         raise TokenizerError("no text to learn a tokenizer from: there are neither prompts nor demonstrations")
@@ -50,13 +56,14 @@ def train_tokenizer(texts: Iterable[str], vocabulary: int, chat_template: str, m
     ])  # fmt: skip
     tokenizer.decoder = decoders.ByteLevel()
     trainer = trainers.BpeTrainer(
-        vocab_size=vocabulary,
+        vocab_size=vocabulary - len(words),
         min_frequency=2,
         special_tokens=list(SPECIAL_TOKENS),
         initial_alphabet=pre_tokenizers.ByteLevel.alphabet(),
         show_progress=False,
     )
     tokenizer.train_from_iterator(fragments, trainer)
+    tokenizer.add_tokens([AddedToken(word, normalized=False, special=False) for word in words])
     return PreTrainedTokenizerFast(
         tokenizer_object=tokenizer,
         eos_token=MESSAGE_END,

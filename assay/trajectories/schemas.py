@@ -59,7 +59,8 @@ TABLES: dict[str, Table] = {
             Column("task_id", _TEXT, "content hash, as in tasks; never a task of eval or ood"),
             Column("environment", _TEXT, "as in tasks"),
             Column("prompt", MESSAGES, "as in tasks"),
-            Column("completion", _TEXT, "a right answer, in one of its forms"),
+            Column("completion", _TEXT, "a right answer, in one of its forms; of several turns, the last one"),
+            Column("turns", MESSAGES, "all that follows the prompt, where it is several turns: the policy's and the tools'", nullable=True),
         )),
         Table("trajectories", "sampled sequence", (
             Column("trajectory_id", _TEXT, "hash of policy, kind, task, sample index, seed and token ids"),

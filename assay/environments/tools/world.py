@@ -56,9 +56,9 @@ _CODAS = ("", "l", "n", "r", "s", "m", "th", "rk", "nd", "x")
 class World:
     """The facts of one seed."""
 
-    def __init__(self, name: str, seed: int) -> None:
-        """name: train or ood."""
-        self.name, self.seed = name, seed
+    def __init__(self, name: str, seed: int, brief: bool = False) -> None:
+        """name: train or ood. brief: names are a syllable shorter."""
+        self.name, self.seed, self.brief = name, seed, brief
         self.relations = RELATIONS[name]
 
     def leads_to(self, domain: str, relation: str) -> str:
@@ -72,12 +72,12 @@ class World:
         if kind == NUMBER:
             return random.randint(10_000, 99_999)
         if kind.startswith("list:"):
-            return [_name(kind[5:], random) for _ in range(2)]
-        return _name(kind, random)
+            return [_name(kind[5:], random, self.brief) for _ in range(2)]
+        return _name(kind, random, self.brief)
 
     def thing(self, domain: str, *key: str | int) -> str:
         """Some thing of a type."""
-        return _name(domain, Random(seed_from(self.seed, "thing", domain, *key)))
+        return _name(domain, Random(seed_from(self.seed, "thing", domain, *key)), self.brief)
 
 
 def as_answer(value: str | list[str] | int) -> str:
@@ -102,8 +102,8 @@ def _word(random: Random, syllables: int) -> str:
     return "".join(random.choice(_ONSETS) + random.choice(_VOWELS) + random.choice(_CODAS) for _ in range(syllables)).capitalize()
 
 
-def _name(domain: str, random: Random) -> str:
+def _name(domain: str, random: Random, brief: bool) -> str:
     if domain in _SURNAMED:
-        return f"{_word(random, 2)} {_word(random, 3)}"
+        return f"{_word(random, 2 - brief)} {_word(random, 3 - brief)}"
     words = _WORDS.get(domain)
-    return f"{_word(random, 3)} {random.choice(words)}" if words else _word(random, 3)
+    return f"{_word(random, 3 - brief)} {random.choice(words)}" if words else _word(random, 3 - brief)
