@@ -16,7 +16,7 @@ def main() -> None:
     with scratch_folder(SCRATCH, stage_name(), [CONFIG / "finish.json", tasks, policy]) as scratch:
         draft = scratch / "draft"
         with open_sampler(params, policy, execution, plan) as sampler:
-            sample_into(sampler, plan, params, draft)
+            sample_into(sampler, plan, params, draft, tasks, execution)
         trajectories = read_table("trajectories", draft)
         known = tasks_from_table(read_table("tasks", tasks))
         with open_bench(known, params, execution, appeals=False) as bench:

@@ -14,8 +14,9 @@ def main() -> None:
     explore = tasks_to_explore(PRESAMPLE)
     plan = plan_samples(tasks, params, k, ("solution", "evaluation"), explore)
     with scratch_folder(SCRATCH, f"rollout-{k}", [CONFIG / "rollout.json", PRESAMPLE / "splits.parquet", tasks, policy]) as scratch:
-        with open_sampler(params, policy, load_execution(), plan) as sampler:
-            sample(sampler, plan, params, Path(f"data/rollout/{k}"), scratch)
+        execution = load_execution()
+        with open_sampler(params, policy, execution, plan) as sampler:
+            sample(sampler, plan, params, Path(f"data/rollout/{k}"), scratch, tasks, execution)
 
 
 if __name__ == "__main__":

@@ -10,6 +10,7 @@ from typing import Literal
 
 import pyarrow as pa
 
+from assay.environments.tools.tasks import VERIFIER as TOOL_USE
 from assay.params import Params
 from assay.rollouts.walk import draw
 from assay.trajectories import content_hash, seed_from
@@ -43,6 +44,8 @@ class PlanRow:
     temperature: float
     top_p: float
     max_tokens: int
+    played: bool = False
+    """In turns, with tools, until the episode ends."""
 
 
 def make_plan(
@@ -62,6 +65,7 @@ def make_plan(
     policy = str(iteration) if sampled_by == 0 else f"{iteration}.{sampled_by}"
     # What hashes are made of: an old policy that samples again must not sample the same again.
     moment = policy if sampled_by == round else f"{policy}@{round}"
+    played = played_tasks(tasks)
     for kind in kinds:
         splits = _SPLITS.get(kind)
         if splits is None:
@@ -81,13 +85,27 @@ def make_plan(
             drawn = draw(sorted(candidates), per_round, iteration * rounds + round, params.seed)
             settings = (params.sampling.group_size, params.sampling.temperature, params.sampling.top_p)
         elif kind == "presample":
+            if played & candidates.keys():
+                raise PlanError("presample.enabled is true, but there are tasks with tools, whose episodes cannot be rehearsed: leave one out")
             drawn = sorted(candidates)
             settings = (params.presample.samples + 1, params.sampling.temperature, params.sampling.top_p)
         else:
             drawn = sorted(candidates)
             settings = (params.evaluation.samples, params.evaluation.temperature, params.evaluation.top_p)
-        rows += _groups(params, iteration, round, policy, moment, kind, drawn, candidates, *settings)
+        if kind == "solution" and played:
+            episodes = params.sampling.episodes
+            own = settings if episodes.unit == "episode" else (1, episodes.temperature, params.sampling.top_p)
+            alone = [name for name in drawn if name not in played]
+            rows += _groups(params, iteration, round, policy, moment, kind, alone, candidates, *settings)
+            kind, drawn, settings = "episode", [name for name in drawn if name in played], own
+        rows += _groups(params, iteration, round, policy, moment, kind, drawn, candidates, *settings, played=played)
     return rows
+
+
+def played_tasks(tasks: pa.Table) -> frozenset[str]:
+    """Ids of the tasks that are played in turns: those with tools."""
+    columns = zip(tasks["task_id"].to_pylist(), tasks["verifier"].to_pylist(), strict=True)
+    return frozenset(task_id for task_id, verifier in columns if verifier == TOOL_USE)
 
 
 def split_shards(plan: Sequence[PlanRow], shard_rows: int) -> list[list[PlanRow]]:
@@ -124,6 +142,8 @@ def _groups(
     size: int,
     temperature: float,
     top_p: float,
+    *,
+    played: Collection[str] = (),
 ) -> Iterator[PlanRow]:
     seen: dict[str, int] = {}
     for task_id in drawn:
@@ -146,6 +166,7 @@ def _groups(
                 temperature=temperature,
                 top_p=top_p,
                 max_tokens=params.sampling.max_tokens,
+                played=task_id in played,
             )
 
 

@@ -19,6 +19,8 @@ from assay.rollouts.progress import Reporter
 from assay.rollouts.rows import trajectory_rows
 from assay.trajectories import ShardError, publish_folder, read_table, write_shard
 
+SHARDS_OF_OTHERS = ("-episodes-", "-states-")
+"""In names of shards that other phases of sampling write into the same folder."""
 _IDENTITY = ("iteration", "round", "policy", "task_id", "group_id", "sample_index", "kind", "sampling")
 
 
@@ -93,7 +95,8 @@ def sample_shards(
     if folder.is_dir():
         expected = {path for index, path in enumerate(paths) if index not in set(missing)}
         for leftover in set(folder.iterdir()) - expected:
-            leftover.unlink()
+            if not any(own in leftover.name for own in SHARDS_OF_OTHERS):
+                leftover.unlink()
     resumed = counts.completions
     with Reporter(_label(plan), len(plan), done=resumed) as reporter:
         if resumed:

@@ -1,11 +1,14 @@
 """Demonstrations as tensors, and the order in which a supervised run sees them."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any
+from itertools import groupby
 
 import numpy as np
 
+from assay.engines import Renderer
+from assay.engines.rendering import Message
+from assay.training.tokenizer import MESSAGE_END
 from assay.trajectories import seed_from
 
 IGNORED = -100
@@ -14,12 +17,12 @@ IGNORED = -100
 
 @dataclass(frozen=True)
 class Demonstrations:
-    """Token ids of prompt and completion, padded once for all batches."""
+    """Token ids of prompts and of what follows them, padded once for all batches."""
 
     ids: np.ndarray
     """(rows, longest) int64"""
     labels: np.ndarray
-    """(rows, longest) int64: the completion's ids, IGNORED on prompt and padding."""
+    """(rows, longest) int64: the ids of the policy's turns, IGNORED on prompt, tool output and padding."""
     lengths: np.ndarray
     """(rows,)"""
 
@@ -27,23 +30,36 @@ class Demonstrations:
         return len(self.lengths)
 
 
-def encode(tokenizer: Any, prompts: list[str], completions: list[str], longest: int, keys: list[str]) -> Demonstrations:
-    """Encode rendered prompts and completions (end token included). Raises ValueError naming the row that is too long."""
-    before = tokenizer(prompts, add_special_tokens=False)["input_ids"]
-    after = tokenizer(completions, add_special_tokens=False)["input_ids"]
-    lengths = np.array([len(a) + len(b) for a, b in zip(before, after, strict=True)])
+def encode(renderer: Renderer, prompts: list[str], turns: Sequence[Sequence[Message]], longest: int, keys: list[str]) -> Demonstrations:
+    """Encode rendered prompts and the messages that follow each: those of the policy (assistant) with their end token bear loss, those of
+    others do not, and are encoded as they are when a task is played. Raises ValueError naming the row that is too long."""
+    before = renderer.tokenizer(prompts, add_special_tokens=False)["input_ids"]
+    spoken = [f"{message['content']}{MESSAGE_END}" for row in turns for message in row if message["role"] == "assistant"]
+    own = iter(renderer.tokenizer(spoken, add_special_tokens=False)["input_ids"])
+    pieces: list[list[tuple[list[int], bool]]] = []
+    for row in turns:
+        found: list[tuple[list[int], bool]] = []
+        for is_own, messages in groupby(row, key=lambda message: message["role"] == "assistant"):
+            found += [(next(own), True) for _ in messages] if is_own else [(list(renderer.continuation_ids(list(messages))), False)]
+        pieces.append(found)
+    lengths = np.array([len(a) + sum(len(ids) for ids, _ in b) for a, b in zip(before, pieces, strict=True)])
     width = int(lengths.max())
     if width > longest:
-        row = int(lengths.argmax())
+        row_number = int(lengths.argmax())
         raise ValueError(
-            f"demonstration of task {keys[row]} has {width} tokens, but policy.shape.max_positions is {longest}; "
+            f"demonstration of task {keys[row_number]} has {width} tokens, but policy.shape.max_positions is {longest}; "
             "raise it or remove the task"
         )
-    ids = np.full((len(lengths), width), tokenizer.pad_token_id, dtype=np.int64)
+    ids = np.full((len(lengths), width), renderer.tokenizer.pad_token_id, dtype=np.int64)
     labels = np.full_like(ids, IGNORED)
-    for row, (a, b) in enumerate(zip(before, after, strict=True)):
-        ids[row, : len(a) + len(b)] = a + b
-        labels[row, len(a) : len(a) + len(b)] = b
+    for number, (a, b) in enumerate(zip(before, pieces, strict=True)):
+        ids[number, : len(a)] = a
+        position = len(a)
+        for part, bears_loss in b:
+            ids[number, position : position + len(part)] = part
+            if bears_loss:
+                labels[number, position : position + len(part)] = part
+            position += len(part)
     return Demonstrations(ids, labels, lengths)
 
 

@@ -17,7 +17,7 @@ from assay.engines import PLAIN_TEMPLATE, Renderer, Request, given_template
 from assay.params import Params
 from assay.training.demonstrations import IGNORED, Demonstrations, batches, encode
 from assay.training.model import make_model, save_policy
-from assay.training.tokenizer import MESSAGE_END, train_tokenizer
+from assay.training.tokenizer import train_tokenizer
 from assay.trajectories import publish_folder, seed_from, sync_file
 
 IsCorrect = Callable[[Mapping[str, Any], str], bool]
@@ -96,19 +96,21 @@ class WarmStartRun:
         if not rows:
             raise WarmStartError("every demonstration belongs to a task that is held back for checks: raise tasks.demonstrations")
         template = given_template(params.policy) or PLAIN_TEMPLATE
-        prompts, completions = rendered(params, template, rows), [f"{row['completion']}{MESSAGE_END}" for row in rows]
-        texts = [a + b for a, b in zip(prompts[:TOKENIZER_TEXTS], completions, strict=False)]
-        self.tokenizer = train_tokenizer(texts, params.policy.shape.vocabulary, template, params.policy.shape.max_positions)
-        self.rows: Demonstrations = encode(
-            self.tokenizer, prompts, completions, params.policy.shape.max_positions, [row["task_id"] for row in rows]
+        turns = [row["turns"] or [{"role": "assistant", "content": row["completion"]}] for row in rows]
+        shape = params.policy.shape
+        prompts = rendered(params, template, [row["prompt"] for row in rows])
+        told = [[*row["prompt"], *more] for row, more in zip(rows[:TOKENIZER_TEXTS], turns, strict=False)]
+        self.tokenizer = train_tokenizer(
+            rendered(params, template, told, complete=True), shape.vocabulary, template, shape.max_positions, shape.words
         )
+        check_renderer = renderer_of(self.tokenizer, params)
+        self.rows: Demonstrations = encode(check_renderer, prompts, turns, shape.max_positions, [row["task_id"] for row in rows])
         self.tokens_per_row = float(self.rows.lengths.mean())
         self.model = make_model(params.policy, self.tokenizer, params.seed)
         self.parameters = sum(p.numel() for p in self.model.parameters())
         self.optimizer = torch.optim.AdamW(
             self.model.parameters(), lr=params.warm_start.learning_rate, betas=(0.9, 0.98), weight_decay=0.01
         )  # fmt: skip
-        check_renderer = renderer_of(self.tokenizer, params)
         check_renderer.check_prompts(tasks.select(["task_id", "prompt"]).to_pylist())  # better now than after the training
         self.requests = [
             Request(
@@ -212,18 +214,21 @@ def check_tasks(tasks: pa.Table, count: int, seed: int) -> list[dict[str, Any]]:
     return sorted(train, key=lambda row: seed_from(seed, "check", row["task_id"]))[:count]
 
 
-def rendered(params: Params, template: str, rows: Sequence[Mapping[str, Any]]) -> list[str]:
-    """Prompts of demonstrations, rendered by the template before there is a tokenizer."""
+def rendered(
+    params: Params, template: str, conversations: Sequence[Sequence[Mapping[str, str]]], *, complete: bool = False
+) -> list[str]:
+    """Prompts, up to where the policy's turn begins, rendered by the template before there is a tokenizer. complete: whole conversations,
+    to their end."""
     from transformers.utils.chat_template_utils import render_jinja_template
 
-    conversations = []
-    for row in rows:
-        messages = [dict(message) for message in row["prompt"]]
+    found = []
+    for conversation in conversations:
+        messages = [dict(message) for message in conversation]
         if params.policy.system_prompt is not None and not any(m["role"] == "system" for m in messages):
             messages.insert(0, {"role": "system", "content": params.policy.system_prompt})
-        conversations.append(messages)
+        found.append(messages)
     texts, _ = render_jinja_template(
-        conversations, chat_template=template, add_generation_prompt=True, **dict(params.policy.chat_template_arguments)
+        found, chat_template=template, add_generation_prompt=not complete, **dict(params.policy.chat_template_arguments)
     )
     return texts
 
