@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from assay.rounds import assemble
+from assay.rounds import assemble, stored_critic
 from assay.training.rehearsal import read_presampled
 from assay.trajectories import read_table, write_shard
 from stages import PRESAMPLE, TASKS, iteration_argument, stage, stage_params
@@ -17,6 +17,8 @@ def main() -> None:
         read_table("verdicts", Path(f"data/verify/{k}")),
         read_table("noise_estimates", Path(f"data/verify/{k}")),
         params,
+        steps=read_table("steps", Path(f"data/verify/{k}")),
+        values_of=stored_critic(Path(f"models/{k}"), params),
         policy=Path(f"models/{k}/policy"),
         reference=reference,
         rehearsal=presampled.rehearsal,

@@ -15,10 +15,10 @@ def main() -> None:
     plan, execution = plan_samples(tasks, params, n, ("evaluation",)), load_execution()
     with scratch_folder(SCRATCH, stage_name(), [CONFIG / "finish.json", tasks, policy]) as scratch:
         draft = scratch / "draft"
-        with open_sampler(params, policy, execution, plan) as sampler:
-            sample_into(sampler, plan, params, draft, tasks, execution)
-        trajectories = read_table("trajectories", draft)
         known = tasks_from_table(read_table("tasks", tasks))
+        with open_sampler(params, policy, execution, plan) as sampler:
+            sample_into(sampler, plan, params, draft, known, execution.verifier_workers)
+        trajectories = read_table("trajectories", draft)
         with open_bench(known, params, execution, appeals=False) as bench:
             done = verify(known, trajectories, params, execution, bench, NoiseState())
         write_shard(draft / "verdicts.parquet", "verdicts", done.verdicts)

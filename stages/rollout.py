@@ -13,10 +13,10 @@ def main() -> None:
     params, policy, tasks = stage_params("rollout"), Path(f"models/{k}/policy"), TASKS / "tasks.parquet"
     explore = tasks_to_explore(PRESAMPLE)
     plan = plan_samples(tasks, params, k, ("solution", "evaluation"), explore)
+    execution = load_execution()
     with scratch_folder(SCRATCH, f"rollout-{k}", [CONFIG / "rollout.json", PRESAMPLE / "splits.parquet", tasks, policy]) as scratch:
-        execution = load_execution()
         with open_sampler(params, policy, execution, plan) as sampler:
-            sample(sampler, plan, params, Path(f"data/rollout/{k}"), scratch, tasks, execution)
+            sample(sampler, plan, params, tasks, Path(f"data/rollout/{k}"), scratch, execution.verifier_workers)
 
 
 if __name__ == "__main__":

@@ -16,10 +16,12 @@ def main() -> None:
     out = Path(f"data/verify/{k}")
     tasks = tasks_from_table(read_table("tasks", TASKS / "tasks.parquet"))
     trajectories = read_table("trajectories", Path(f"data/rollout/{k}"))
+    states = read_table("states", Path(f"data/rollout/{k}"))
     params, execution = stage_params("verify"), load_execution()
     with open_bench(tasks, params, execution) as bench:
-        done = verify(tasks, trajectories, params, execution, bench, NoiseState.read(noise_folder(k) / FILE))
+        done = verify(tasks, trajectories, params, execution, bench, NoiseState.read(noise_folder(k) / FILE), states=states)
     write_shard(out / "verdicts.parquet", "verdicts", done.verdicts)
+    write_shard(out / "steps.parquet", "steps", done.steps)
     write_shard(out / "noise_estimates.parquet", "noise_estimates", done.noise_estimates)
     done.state.write(noise_folder(k + 1) / FILE)
     print(describe(done.verdicts, done.noise_estimates))

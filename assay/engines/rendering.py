@@ -77,7 +77,7 @@ class Renderer:
         policy.max_prompt_tokens.
         """
         text = self.rendered(messages)
-        ids = (*self.prefix_ids, *self.tokenizer(text, add_special_tokens=False)["input_ids"])
+        ids = self.encoded(text)
         if len(ids) > self.max_prompt_tokens:
             raise EngineMistake(
                 f"task {task_id or '(unnamed)'}: its prompt has {len(ids)} tokens, policy.max_prompt_tokens is "
@@ -121,6 +121,10 @@ class Renderer:
         parts = [*parts[1:], rest]
         parts[0] = next((parts[0].removeprefix(end) for end in ends if end and parts[0].startswith(end)), parts[0])
         return tuple(tuple(self.tokenizer(part, add_special_tokens=False)["input_ids"]) for part in parts)
+
+    def encoded(self, text: str) -> tuple[int, ...]:
+        """Token ids of a rendered prompt, of any length."""
+        return (*self.prefix_ids, *self.tokenizer(text, add_special_tokens=False)["input_ids"])
 
     def check_prompts(self, tasks: Iterable[Mapping[str, Any]]) -> None:
         """Render the prompt of every row of `tasks`. Raises EngineError for the first that cannot be, or is too long."""

@@ -29,7 +29,7 @@ class Environment(Protocol):
 
     name: str
     forms: int
-    """Number of different right answers that `demonstration` can give for one task."""
+    """Number of different answers that `demonstration` can give for one task."""
     notes: list[str]
     """What a person should know about how the tasks were read, e.g. rows left out. Filled while candidates are read."""
 
@@ -49,6 +49,7 @@ class Environment(Protocol):
         ...
 
     def demonstration(self, task: Task, random: Random) -> str | Sequence[Message]:
-        """A right answer to the task, in one of its forms. Of several turns: messages that begin and end with one of the policy
-        (assistant), with what others say (tool) in between."""
+        """A worked answer to the task, in one of its forms: what policy 0 learns. Right, unless the family's policy is meant to start
+        with mistakes. Of several turns: messages that begin and end with one of the policy (assistant), with what others say (tool) in
+        between."""
         ...

@@ -9,6 +9,7 @@ from random import Random
 from typing import Any
 
 from assay.environments.base import Candidate, Environment
+from assay.environments.chain_arithmetic.environment import ChainArithmeticEnvironment
 from assay.environments.dataset import DatasetEnvironment
 from assay.environments.rational import RationalEnvironment
 from assay.environments.reasoning_gym import ReasoningGymEnvironment
@@ -18,7 +19,7 @@ from assay.environments.text_to_sql.user_databases import SqlDatabasesEnvironmen
 from assay.environments.tools.environment import MakeComplete, ToolsEnvironment
 from assay.environments.tools.published import PublishedToolsEnvironment
 from assay.params import Params
-from assay.params.data import RationalArithmetic, ReasoningGym, SqlDatabases, TextToSql
+from assay.params.data import ChainArithmetic, RationalArithmetic, ReasoningGym, SqlDatabases, TextToSql
 from assay.params.tools import EndpointTools, Tools
 from assay.trajectories import seed_from
 
@@ -42,6 +43,8 @@ class Generated:
     demonstrations: list[dict[str, Any]]
     """Rows of the `demonstrations` table."""
     counts: Counts
+    demonstrated: dict[str, Task]
+    """Tasks of the demonstrations, by id."""
     notes: list[str]
     """Sentences for the person who started it: shortfalls, columns left out."""
 
@@ -76,6 +79,8 @@ def make_environment(name: str, params: Params, root: Path, make_complete: MakeC
     section = params.environments[name]
     if isinstance(section, RationalArithmetic):
         return RationalEnvironment(name, section, params.seed)
+    if isinstance(section, ChainArithmetic):
+        return ChainArithmeticEnvironment(name, section, params.seed)
     if isinstance(section, ReasoningGym):
         return ReasoningGymEnvironment(name, section, params.seed)
     if isinstance(section, TextToSql):
@@ -119,7 +124,8 @@ def generate(
     a trained model. Equal parameters give equal output.
 
     `check_golds(tasks)` returns what is wrong with the gold of each, or None. `progress(what, done, wanted)` is called now and
-    then. `make_complete(backend)` gives the language model that an environment's backend names. Raises TaskError: no environment, an unusable one, an empty split, golds that `check_golds` refuses.
+    then. `make_complete(backend)` gives the language model that an environment's backend names. Raises TaskError: no environment, an
+    unusable one, an empty split, golds that `check_golds` refuses.
     """
     if not params.environments:
         raise TaskError(
@@ -130,16 +136,13 @@ def generate(
         for environment in environments.values():
             if (close := getattr(environment, "close", None)) is not None:
                 stack.callback(close)
-        tasks, demonstrations, counts = _generate(params, environments, check_golds, progress)
-    notes = [note for environment in environments.values() for note in environment.notes] + _shortfalls(counts)
-    return Generated(tasks, demonstrations, counts, notes)
+        return _generate(params, environments, check_golds, progress)
 
 
 def _generate(
     params: Params, environments: Mapping[str, Environment], check_golds: Callable[[list[Task]], list[str | None]] | None,
     progress: Progress | None,
-) -> tuple[list[Task], list[dict[str, Any]], Counts]:  # fmt: skip
-    """Tasks, demonstrations and counts."""
+) -> Generated:  # fmt: skip
     for environment in environments.values():
         environment.check()
     shares = {name: params.environments[name].share for name in environments}
@@ -157,12 +160,16 @@ def _generate(
     if check_golds is not None:
         _refuse_bad_golds(tasks, check_golds(tasks), origins)
     total = params.tasks.demonstrations if params.policy.base is None else 0
-    demonstrations = []
+    demonstrations: list[dict[str, Any]] = []
+    demonstrated: dict[str, Task] = {}
     for name, number in divide(total, shares).items():
         train = [task for task in by_split["train"] if task.environment == name]
-        demonstrations += _demonstrate(environments[name], number, train, seen, params.seed, counts[name], progress)
+        rows, known = _demonstrate(environments[name], number, train, seen, params.seed, counts[name], progress)
+        demonstrations += rows
+        demonstrated |= known
     demonstrations.sort(key=lambda row: seed_from(params.seed, "order", row["task_id"], row["completion"]))
-    return tasks, demonstrations, counts
+    notes = [note for environment in environments.values() for note in environment.notes] + _shortfalls(counts)
+    return Generated(tasks, demonstrations, counts, demonstrated, notes)
 
 
 def _take(
@@ -231,8 +238,8 @@ def _refuse_bad_golds(tasks: list[Task], found: list[str | None], origins: Mappi
 def _demonstrate(
     environment: Environment, wanted: int, train: list[Task], seen: _Seen, seed: int, counts: dict[str, dict[str, int]],
     progress: Progress | None,
-) -> list[dict[str, Any]]:  # fmt: skip
-    """Worked answers: tasks beyond the training split, then those of it, then both again in other forms."""
+) -> tuple[list[dict[str, Any]], dict[str, Task]]:  # fmt: skip
+    """Worked answers: tasks beyond the training split, then those of it, then both again in other forms. And their tasks."""
     taken: set[str] = set()
 
     def refuse(task: Task) -> str | None:
@@ -256,7 +263,7 @@ def _demonstrate(
         else:
             rows.append({**row, "completion": shown[-1]["content"], "turns": [dict(message) for message in shown]})
     counts["demonstrations"] = count | {"kept": len(rows), "reused": len(rows) - len(fresh)}
-    return rows
+    return rows, {task.task_id: task for task in plan}
 
 
 def _shortfalls(counts: Counts) -> list[str]:

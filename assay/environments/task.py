@@ -87,6 +87,11 @@ class Task:
             [{"role": m["role"], "content": " ".join(m["content"].casefold().split())} for m in self.prompt]
         )
 
+    @property
+    def question(self) -> str:
+        """What is asked, as it is quoted to a judge: the messages that are not the system's."""
+        return "\n\n".join(message["content"] for message in self.prompt if message["role"] != "system")
+
     def to_row(self) -> dict[str, Any]:
         """Row of the `tasks` table."""
         return {

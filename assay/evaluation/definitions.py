@@ -47,6 +47,26 @@ METRICS: dict[str, str] = {
         "The same for the rule. A policy can learn to crash its verifier: above a limit the gate stops the run."
     ),
     "truncated_share": "Share of samples that were cut at the longest length, without an end token.",
+    "verification_accuracy": (
+        "Share of critiques of evaluation samples that call right what is right, and nothing else (binary). The truth is the oracle's "
+        "verdict where there is one, else the rule's. Read it beside verification_balanced_accuracy and verification_majority_accuracy."
+    ),
+    "verification_exact_accuracy": "Share of critiques that give exactly the level that the sample earned (right, wrong, no answer).",
+    "verification_balanced_accuracy": (
+        "Mean of recall and specificity of the critiques: 0.5 for every judge that looks at nothing, however many samples are right."
+    ),
+    "verification_recall": "Share of the right samples' critiques that call them right: the policy's true-positive rate as a judge.",
+    "verification_specificity": "Share of the other samples' critiques that do not call them right: 1 minus its false-positive rate.",
+    "verification_precision": "Share of the critiques that call a sample right whose sample is.",
+    "verification_matthews": "Matthews' correlation of what critiques say and what is true; 0 for a constant judge.",
+    "verification_majority_accuracy": "verification_accuracy of always naming the more frequent class.",
+    "verification_unscored_share": "Share of critiques without a score of the scale.",
+    "vote_majority@k": "Share of tasks whose most frequent answer among k samples is right (maj@k).",
+    "vote_weighted@k": (
+        "The same with votes weighted by what critiques say: count(a) (2 + number of a's samples called right) / (count(a) + 4) "
+        "(RISE, eq. 5, with the mean score of the answer)."
+    ),
+    "vote_weighted_constant@k": "The same with the denominator k + 4 for every answer, the other reading of eq. 5.",
     "length_mean": "Mean over tasks of the sampled tokens of a completion, end token included.",
     "entropy": (
         "Nats per token: minus the mean log-probability of the sampled tokens, at the sampling temperature. Estimates "

@@ -5,12 +5,14 @@ verifier that gives the reward is not the one that is believed, where a better o
 right nor wrong: they leave numerator and denominator, and are counted in `abstain_share`.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from itertools import chain
 
 import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
+from assay.evaluation.critiques import Judged, critique_metrics, judged_samples
 from assay.evaluation.estimators import (
     NOTHING,
     Estimate,
@@ -27,6 +29,7 @@ from assay.evaluation.estimators import (
 )
 from assay.evaluation.samples import ABSTAIN, CORRECT, ROLES, WRONG, Samples, gather
 from assay.params.sampling import EvaluationParams
+from assay.rewards.critiques import THREE_LEVEL
 from assay.trajectories import to_table
 
 ALL = "all"
@@ -34,17 +37,33 @@ ALL = "all"
 SPLITS = ("eval", "ood", "train")
 
 
-def evaluate(tasks: pa.Table, trajectories: pa.Table, verdicts: pa.Table, params: EvaluationParams) -> pa.Table:
-    """Rows of `evaluations`. Tables as in the record; trajectories of other kinds than evaluation are ignored.
+def evaluate(
+    tasks: pa.Table,
+    trajectories: pa.Table,
+    verdicts: pa.Table,
+    params: EvaluationParams,
+    levels: tuple[float, float, float] = THREE_LEVEL.values,  # type: ignore[assignment]
+) -> pa.Table:
+    """Rows of `evaluations`. Tables as in the record; trajectories of other kinds than evaluation and its critiques are ignored.
 
+    levels: of the critiques' scores (self_verification.levels).
     Raises EvaluationError where there is nothing to evaluate, or a task or a rule verdict is missing.
     """
-    return evaluate_samples(gather(tasks, trajectories, verdicts), params)
+    return evaluate_samples(gather(tasks, trajectories, verdicts), params, judged_samples(trajectories, verdicts), levels)
 
 
-def evaluate_samples(samples: Samples, params: EvaluationParams) -> pa.Table:
+def evaluate_samples(
+    samples: Samples,
+    params: EvaluationParams,
+    judged: Sequence[Judged] = (),
+    levels: tuple[float, float, float] = THREE_LEVEL.values,  # type: ignore[assignment]
+) -> pa.Table:
     """The same from joined samples. Every value is exact arithmetic: no random numbers."""
     rows = []
+    ids = samples.tasks["task_id"].to_pylist()
+    critiques: dict[int, list[Judged]] = {}
+    for one in judged:
+        critiques.setdefault(one.iteration, []).append(one)
     present = np.zeros(len(samples.tasks), dtype=bool)
     present[samples.task] = True
     for split in SPLITS:
@@ -52,8 +71,11 @@ def evaluate_samples(samples: Samples, params: EvaluationParams) -> pa.Table:
             chosen = present & (samples.split == split) & ((samples.environment == name) | (name == ALL))
             if not chosen.any():
                 continue
+            here = {ids[task] for task in np.flatnonzero(chosen)} if judged else set()
             for policy, iteration in enumerate(samples.iterations):
-                for metric, estimate in _metrics(samples, policy, chosen, params):
+                own = [one for one in critiques.get(iteration, ()) if one.task_id in here]
+                found = chain(_metrics(samples, policy, chosen, params), critique_metrics(own, levels, params.confidence))
+                for metric, estimate in found:
                     empty = estimate.n == 0
                     rows.append(
                         {

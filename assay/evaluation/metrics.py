@@ -25,6 +25,9 @@ SINGLE = (
     "entropy",
     "keep_rate",
     "explore_rate",
+    "verification_accuracy",
+    "verification_balanced_accuracy",
+    "verification_majority_accuracy",
 )
 
 

@@ -21,5 +21,7 @@ class RunRecord:
     updates: pa.Table | None = None
     token_statistics: pa.Table | None = None
     noise_estimates: pa.Table | None = None
+    states: pa.Table | None = None
+    steps: pa.Table | None = None
     splits: pa.Table | None = None
     """Of the presampled training tasks, where a method splits them (DPH-RL)."""

@@ -24,7 +24,7 @@ def evaluate_run(
     Raises EvaluationError, ShardError.
     """
     report = report or out / "report.html"
-    evaluations = evaluate(record.tasks, record.trajectories, record.verdicts, params.evaluation)
+    evaluations = evaluate(record.tasks, record.trajectories, record.verdicts, params.evaluation, params.self_verification.levels)
     write_shard(out / "evaluations.parquet", "evaluations", evaluations)
     write_evaluation(out, evaluations, record.updates, record.noise_estimates)
     write_cards(out / "cards", record, evaluations, params)

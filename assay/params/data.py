@@ -39,6 +39,44 @@ class RationalArithmetic(Section):
         return value
 
 
+Steps = Annotated[int, Field(ge=1, le=20)]
+
+
+class ChainArithmetic(Section):
+    """Built-in family: sums, differences and products one after another, modulo a number. Its demonstrations overthink: behind the steps
+    stand re-checks, most of which change nothing, while some spoil a right result and some repair a mistake. So they are not always right,
+    and what each re-check does is known."""
+
+    type: Literal["chain_arithmetic"] = "chain_arithmetic"
+    share: float = Field(1.0, gt=0)
+    """Relative share of this environment among all tasks."""
+    operations: tuple[Literal["+", "-", "*"], ...] = Field(("+", "-", "*"), min_length=1)
+    steps: tuple[Steps, Steps] = (2, 4)
+    """Smallest and largest number of operations of a task."""
+    ood_steps: tuple[Steps, Steps] = (5, 6)
+    """The same for the out-of-distribution split."""
+    modulus: int = Field(10, ge=2, le=1000)
+    max_operand: int = Field(9, ge=1, le=10_000)
+    """Largest operand; the smallest is 1."""
+    mistakes: float = Field(0.35, ge=0, le=1)
+    """Share of demonstrations that have a mistake among their first steps, so that the result is wrong before any re-check."""
+    redundancy: float = Field(0.8, ge=0, lt=1)
+    """Chance that one more re-check follows: their number is geometric, redundancy / (1 - redundancy) on average without `max_checks`."""
+    max_checks: int = Field(6, ge=0, le=100)
+    """Most re-checks of a demonstration: bounds its length."""
+    harmful: float = Field(0.1, ge=0, le=1)
+    """Chance that a re-check of a right result makes it wrong."""
+    helpful: float = Field(0.3, ge=0, le=1)
+    """Chance that a re-check of a wrong result makes it right."""
+
+    @field_validator("steps", "ood_steps")
+    @classmethod
+    def _in_order(cls, value: tuple[int, int]) -> tuple[int, int]:
+        if value[0] > value[1]:
+            raise ValueError(f"[{value[0]}, {value[1]}] is the wrong way round: the smallest number of operations comes first")
+        return value
+
+
 class ReasoningGym(Section):
     """Any usable generator of reasoning-gym by name. Generators without gold, or that are not repeatable, are
     refused by test."""
@@ -152,7 +190,7 @@ class SqlDatabases(Section):
 
 
 EnvironmentParams = Annotated[
-    RationalArithmetic | ReasoningGym | UserDataset | TextToSql | SqlDatabases | Tools, Field(discriminator="type")
+    RationalArithmetic | ChainArithmetic | ReasoningGym | UserDataset | TextToSql | SqlDatabases | Tools, Field(discriminator="type")
 ]
 
 

@@ -89,6 +89,15 @@ class EndpointJudge(Section):
     system_prompt: str | None = None
 
 
+class CritiqueQuestion(Section):
+    """How a policy that was trained to judge itself is asked: as in its training, by the whole solution and without the gold."""
+
+    levels: tuple[float, float, float] = (1.0, -0.5, -1.0)
+    """As in self_verification of that run, like the others."""
+    template: Literal["plain", "step_by_step", "short"] = "plain"
+    boxed: bool = False
+
+
 class LocalJudge(Section):
     """A language model in vLLM, inside the stage's process."""
 
@@ -99,6 +108,9 @@ class LocalJudge(Section):
     max_prompt_tokens: int = Field(2048, ge=64)
     dtype: Literal["float32", "bfloat16", "float16"] = "bfloat16"
     system_prompt: str | None = None
+    critique: CritiqueQuestion | None = None
+    """The model is a policy trained by self-verification (models/K/policy of such a run) and is asked for a score. Give its measured
+    verification_recall and 1 - verification_specificity as judge_rates, or `measured`."""
 
 
 class SimulatedJudge(Section):

@@ -9,7 +9,11 @@ from assay.params.exploration import PresampleParams
 from assay.params.fused import FusedParams
 from assay.params.noise import EndpointJudge, SimulatedJudge, SymbolicJudge, turns_verdicts
 from assay.params.policy import PolicyParams, WarmStartParams
+from assay.params.rewards import RewardParams
 from assay.params.sampling import EvaluationParams, SamplingParams, ServerEngine
+from assay.params.self_verification import SelfVerification
+from assay.params.stepwise import Stepwise
+from assay.params.token_rewards import check_token_rewards
 from assay.params.training import Corrected, TrainingParams
 from assay.params.verification import FilterParams, VerificationParams
 
@@ -42,7 +46,10 @@ class Params(Section):
     presample: PresampleParams = PresampleParams()
     sampling: SamplingParams = SamplingParams()
     evaluation: EvaluationParams = EvaluationParams()
+    self_verification: SelfVerification = SelfVerification()
+    stepwise: Stepwise = Stepwise()
     verification: VerificationParams = VerificationParams()
+    rewards: RewardParams = RewardParams()
     filter: FilterParams = FilterParams()
     training: TrainingParams = TrainingParams()
     fused: FusedParams = FusedParams()
@@ -68,6 +75,7 @@ class Params(Section):
         training, sampling = self.training, self.sampling
         _check_noise(self)
         _check_exploration(self)
+        check_token_rewards(self)
         if training.advantage.type in ("group_zscore", "leave_one_out", "backward_zscored", "forward_zscored") and sampling.group_size < 2:
             raise ValueError(
                 f"sampling.group_size is {sampling.group_size}, but training.advantage.type {training.advantage.type} compares "
@@ -177,15 +185,18 @@ PARTIAL = "the parameters of one stage"
 # What each stage may read. Written by `configure` to data/config/STAGE.json: a stage depends on that file alone, so it
 # runs again exactly when a value that it can see has changed, whether by params.yaml, by a preset or by a new default.
 STAGE_SECTIONS: dict[str, tuple[str, ...]] = {
-    "generate": ("seed", "environments", "tasks", "policy", "verification"),
+    "generate": ("seed", "environments", "tasks", "policy", "self_verification", "verification"),
     "warm_start": ("seed", "policy", "warm_start", "sampling"),
     "presample": ("seed", "policy", "presample", "sampling", "verification", "training"),
-    "rollout": ("seed", "policy", "sampling", "evaluation"),
-    "verify": ("seed", "verification"),
-    "filter": ("seed", "presample", "sampling", "verification", "filter", "training"),
+    "rollout": ("seed", "policy", "sampling", "evaluation", "self_verification", "stepwise"),
+    "verify": ("seed", "self_verification", "stepwise", "verification"),
+    "filter": ("seed", "presample", "sampling", "self_verification", "stepwise", "verification", "rewards", "filter", "training"),
     "update": ("seed", "sampling", "training"),
-    "train": ("seed", "policy", "presample", "sampling", "evaluation", "verification", "filter", "training", "fused"),
-    "finish": ("seed", "policy", "sampling", "evaluation", "verification"),
+    "train": (
+        "seed", "policy", "presample", "sampling", "evaluation", "self_verification", "stepwise", "verification", "rewards", "filter",
+        "training", "fused",
+    ),
+    "finish": ("seed", "policy", "sampling", "evaluation", "self_verification", "stepwise", "verification"),
     "evaluate": (
         "method",
         "scale",
@@ -197,7 +208,10 @@ STAGE_SECTIONS: dict[str, tuple[str, ...]] = {
         "presample",
         "sampling",
         "evaluation",
+        "self_verification",
+        "stepwise",
         "verification",
+        "rewards",
         "training",
     ),
     "publish": ("iterations",),

@@ -35,6 +35,14 @@ class ReinforcePlusPlus(Section):
     gamma: float = Field(1.0, ge=0, le=1)
 
 
+class Generalized(Section):
+    """PPO: generalized advantage estimation over token rewards, whitened over the batch. Needs training.critic."""
+
+    type: Literal["generalized"] = "generalized"
+    gamma: float = Field(1.0, ge=0, le=1)
+    lam: float = Field(1.0, ge=0, le=1)
+
+
 Estimated = Literal["estimated"]
 """The smoothed estimate of appeals (verification.appeals), of the row's environment."""
 ChannelRate = Rate | Estimated
@@ -141,7 +149,7 @@ class ForwardZScored(Corrected):
 
 
 AdvantageParams = Annotated[
-    GroupZScore | LeaveOneOut | ReinforcePlusPlus | Direct | Backward | Forward | BackwardZScored | ForwardZScored,
+    GroupZScore | LeaveOneOut | ReinforcePlusPlus | Generalized | Direct | Backward | Forward | BackwardZScored | ForwardZScored,
     Field(discriminator="type"),
 ]
 
@@ -205,6 +213,21 @@ class ImportanceParams(Section):
     """Ratios trainer / sampler are truncated here."""
 
 
+class CriticParams(Section):
+    """The value model of PPO: a model of its own beside the policy (models/K/critic), which starts as policy 0 with a value of 0."""
+
+    learning_rate: float | None = Field(None, gt=0)
+    """Constant. Null: ten times training.learning_rate (VSRM: 1e-5 beside 1e-6; RISE: 9e-6 beside 5e-7)."""
+    clip: float | None = Field(0.5, gt=0)
+    """Range around the value before the update within which values are learned, in units of the reward; null: none."""
+    steps: int = Field(1, ge=1)
+    """Optimizer steps on the rows of each step of the policy."""
+    warmup_steps: int = Field(0, ge=0)
+    """First optimizer steps of a run in which the critic alone learns: the policy's learning rate is 0."""
+    max_gradient_norm: float = Field(1.0, gt=0)
+    weight_decay: float = Field(0.0, ge=0)
+
+
 class LoraParams(Section):
     """Low-rank adaptation; the published policy has the adapter merged."""
 
@@ -239,6 +262,8 @@ class TrainingParams(Section):
     weight_decay: float = Field(0.0, ge=0)
     max_gradient_norm: float = Field(1.0, gt=0)
     adam_betas: tuple[Beta, Beta] = (0.9, 0.999)
+    critic: CriticParams | None = None
+    """Needed by training.advantage.type generalized, and refused without it."""
     lora: LoraParams | None = None
     checkpoint_every: int = Field(2, ge=1)
     """Optimizer steps between two checkpoints inside the stage; a killed stage goes on from the last. At or above

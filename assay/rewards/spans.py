@@ -5,6 +5,7 @@ Always from the ids that were sampled, never by encoding the text again, which m
 
 from bisect import bisect_right
 from collections.abc import Callable, Sequence
+from itertools import accumulate, pairwise
 
 Offsets = Sequence[tuple[int, int]]
 """Per token its characters [start, end); a special token, which is not in the text, has none: start = end."""
@@ -13,13 +14,24 @@ PENDING = 8
 """Tokens after which an unfinished character is taken as it is: no character is longer than four bytes."""
 
 
-def token_offsets(ids: Sequence[int], decode: Callable[[list[int]], str]) -> list[tuple[int, int]]:
+def token_offsets(
+    ids: Sequence[int], decode: Callable[[list[int]], str], pieces: dict[int, str] | None = None
+) -> list[tuple[int, int]]:
     """Characters of each token within decode(ids).
 
     decode: as the text of the record is made, without special tokens. A character that is made of several tokens belongs to the last of
     them. Only short windows are decoded, so that time is proportional to the length; a window keeps the tokens before it, whose spaces
-    some tokenizers would drop. Bytes that are no text are given approximate places, never an error.
+    some tokenizers would drop. Bytes that are no text are given approximate places, never an error. pieces: texts of single tokens that
+    were decoded before, to be filled and given again with the next ids of the same tokenizer; where they add up to the whole text, as
+    they mostly do, nothing else is decoded.
     """
+    if pieces is not None:
+        for token in ids:
+            if token not in pieces:
+                pieces[token] = decode([token])
+        if "".join(pieces[token] for token in ids) == decode(list(ids)):
+            ends = list(accumulate((len(pieces[token]) for token in ids), initial=0))
+            return list(pairwise(ends))
     offsets: list[tuple[int, int]] = []
     prefix = read = done = 0
     for index in range(len(ids)):

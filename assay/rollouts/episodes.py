@@ -21,7 +21,7 @@ from assay.rollouts.plan import PlanRow, split_shards
 from assay.rollouts.play import EpisodeTables, Start, play, tables
 from assay.rollouts.progress import Reporter
 from assay.rollouts.sample import read_finished
-from assay.trajectories import ShardError, content_hash, read_table, seed_from, write_shard
+from assay.trajectories import ShardError, content_hash, read_table, seed_from, to_table, write_shard
 
 NAMES = ("turns", "tool_calls", "trajectories")
 """Tables of a shard, in the order in which they are written: where the last one is, the others are."""
@@ -49,12 +49,16 @@ def open_executor(params: Params, workers: int) -> ToolExecutor:
     return ToolExecutor(workers, own.seconds, own.memory_mib, own.feedback_characters)
 
 
-def sample_episodes(stage: Stage, tasks: Mapping[str, Task], rows: Sequence[PlanRow], folder: Path) -> EpisodeTables:
+def write_episodes(stage: Stage, tasks: Mapping[str, Task], rows: Sequence[PlanRow], folder: Path) -> EpisodeTables:
     """Make `folder` hold the shards of these rows, and of the turns that are sampled from their states where the unit of training is a
-    turn; finished ones are kept. Returns all rows. Raises PlanError, EngineError, IsolationError, ShardError."""
+    turn; finished ones are kept. Without rows, `turns` and `tool_calls` are there and empty. Returns all rows. Raises PlanError,
+    EngineError, IsolationError, ShardError."""
+    if not rows:
+        for table in NAMES[:2]:
+            write_shard(folder / f"{table}.parquet", table, to_table(table, []))
     found = _shards(stage, "episodes", first_starts(stage, tasks, rows), folder)
     if stage.episodes.unit == "turn":
-        found += _shards(stage, "states", later_starts(stage, tasks, rows, EpisodeTables.joined(found)), folder)
+        found += _shards(stage, "singles", later_starts(stage, tasks, rows, EpisodeTables.joined(found)), folder)
     return EpisodeTables.joined(found)
 
 

@@ -16,6 +16,7 @@ from assay.rollouts.walk import draw
 from assay.trajectories import content_hash, seed_from
 
 Kind = Literal["solution", "evaluation", "presample"]
+"""Kinds that are planned from tasks. Others are planned from what was sampled: `derived`."""
 
 
 class RolloutError(RuntimeError):
@@ -44,6 +45,8 @@ class PlanRow:
     temperature: float
     top_p: float
     max_tokens: int
+    prompt_ids: tuple[int, ...] | None = None
+    """Where the prompt is made of token ids already, instead of messages."""
     played: bool = False
     """In turns, with tools, until the episode ends."""
 
@@ -67,9 +70,9 @@ def make_plan(
     moment = policy if sampled_by == round else f"{policy}@{round}"
     played = played_tasks(tasks)
     for kind in kinds:
-        splits = _SPLITS.get(kind)
+        splits = SPLITS_OF.get(kind)
         if splits is None:
-            raise PlanError(f"no plan for rows of kind {kind!r}; known: {', '.join(_SPLITS)}")
+            raise PlanError(f"no plan for rows of kind {kind!r}; known: {', '.join(SPLITS_OF)}")
         candidates = _tasks_of(tasks, splits)
         if not candidates:
             raise PlanError(
@@ -121,7 +124,7 @@ def split_shards(plan: Sequence[PlanRow], shard_rows: int) -> list[list[PlanRow]
     return shards
 
 
-_SPLITS: dict[str, tuple[str, ...]] = {"solution": ("train",), "evaluation": ("eval", "ood"), "presample": ("train",)}
+SPLITS_OF: dict[str, tuple[str, ...]] = {"solution": ("train",), "evaluation": ("eval", "ood"), "presample": ("train",)}
 
 
 def _tasks_of(tasks: pa.Table, splits: Sequence[str]) -> dict[str, tuple[Mapping[str, str], ...]]:

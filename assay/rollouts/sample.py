@@ -4,7 +4,7 @@ A shard's requests enter the engine together and nothing else with them, so a ru
 bytes of one that was not (with engines that are deterministic; a server is not).
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -14,14 +14,16 @@ import pyarrow.compute as pc
 from assay.engines import Engine, Progress, Renderer, Request
 from assay.params import Params
 from assay.rollouts.lock import folder_lock
-from assay.rollouts.plan import PlanError, PlanRow, split_shards
+from assay.rollouts.plan import SPLITS_OF, PlanError, PlanRow, split_shards
 from assay.rollouts.progress import Reporter
 from assay.rollouts.rows import trajectory_rows
 from assay.trajectories import ShardError, publish_folder, read_table, write_shard
 
-SHARDS_OF_OTHERS = ("-episodes-", "-states-")
-"""In names of shards that other phases of sampling write into the same folder."""
-_IDENTITY = ("iteration", "round", "policy", "task_id", "group_id", "sample_index", "kind", "sampling")
+SHARDS_OF_OTHERS = ("-episodes-", "-singles-")
+"""In names of shards that are played in turns, and written into the same folder."""
+_IDENTITY = ("iteration", "round", "policy", "task_id", "group_id", "sample_index", "kind", "parent_id", "sampling")
+Derive = Callable[[pa.Table], Sequence[PlanRow]]
+"""What is sampled next, from the table of what was sampled by the plan."""
 
 
 @dataclass(frozen=True)
@@ -54,18 +56,22 @@ def run_plan(
     out: Path,
     scratch: Path,
     progress: Progress | None = None,
+    derive: Derive | None = None,
+    tables: Callable[[Path], None] = lambda folder: None,
 ) -> Summary:
     """Sample the plan and publish its shards as the folder `out`: trajectories-0000.parquet and so on.
 
-    `scratch`: folder for unfinished work, keyed by everything that the plan and the policy were made from, on the file
-    system of `out`. Shards found there whole are not sampled again; others are discarded. It stays, empty, for the
-    caller to remove. Raises RolloutError where another process holds `scratch`, EngineError, ShardError (disk full).
+    derive: gives a second plan, whose shards follow. tables: called with the folder before it is published, to add to it. `scratch`:
+    folder for unfinished work, keyed by everything that the plan and the policy were made from, on the file system of `out`.
+    Shards found there whole are not sampled again; others are discarded. It stays, empty, for the caller to
+    remove. Raises RolloutError where another process holds `scratch`, EngineError, ShardError (disk full).
     """
     if not plan:
         raise PlanError("the plan has no rows; there is nothing to sample")
     draft = scratch / "trajectories"
     with folder_lock(scratch):
-        summary = sample_shards(plan, engine, renderer, params.sampling.shard_rows, draft, progress)
+        summary = sample_shards(plan, engine, renderer, params.sampling.shard_rows, draft, progress, derive)
+        tables(draft)
         publish_folder(draft, out)
     return summary
 
@@ -77,41 +83,54 @@ def sample_shards(
     shard_rows: int,
     folder: Path,
     progress: Progress | None = None,
+    derive: Derive | None = None,
 ) -> Summary:
-    """Make `folder` hold exactly the shards of the plan. Prompts are rendered first, so a bad one fails before any
-    work.
+    """Make `folder` hold exactly the shards of the plan, and of the plan that is derived from them where there is one.
+
+    Prompts are rendered first, so a bad one fails before any work. Returns the summary of the plan itself.
     """
+    paths, summary = _sample_part(plan, engine, renderer, shard_rows, folder, 0, progress)
+    if derive is not None:
+        tables = [read_table("trajectories", path) for path in paths]
+        further = derive(pa.concat_tables(tables))
+        del tables
+        if further:
+            paths += _sample_part(further, engine, renderer, shard_rows, folder, len(paths), progress)[0]
+    for leftover in set(folder.iterdir()) - set(paths):
+        if not any(own in leftover.name for own in SHARDS_OF_OTHERS):
+            leftover.unlink()
+    return summary
+
+
+def _sample_part(
+    plan: Sequence[PlanRow], engine: Engine, renderer: Renderer, shard_rows: int, folder: Path, first: int, progress: Progress | None
+) -> tuple[list[Path], Summary]:
+    """The shards of one plan, numbered from `first`. Those found whole are not sampled again."""
     prompts = render_prompts(plan, renderer)
     shards = split_shards(plan, shard_rows)
-    paths = [folder / f"trajectories-{index:04d}.parquet" for index in range(len(shards))]
+    paths = [folder / f"trajectories-{first + index:04d}.parquet" for index in range(len(shards))]
     counts = _Counts()
     missing: list[int] = []
     for index, (path, rows) in enumerate(zip(paths, shards, strict=True)):
-        finished = read_finished(path, rows, [prompts[id(row.messages)] for row in rows], engine)
+        finished = read_finished(path, rows, prompts_of(rows, prompts), engine)
         if finished is None:
+            path.unlink(missing_ok=True)
             missing.append(index)
         else:
             counts.add(finished)
-    if folder.is_dir():
-        expected = {path for index, path in enumerate(paths) if index not in set(missing)}
-        for leftover in set(folder.iterdir()) - expected:
-            if not any(own in leftover.name for own in SHARDS_OF_OTHERS):
-                leftover.unlink()
     resumed = counts.completions
     with Reporter(_label(plan), len(plan), done=resumed) as reporter:
         if resumed:
             reporter.say(f"resumed: {len(shards) - len(missing)} of {len(shards)} shards were sampled before")
         for index in missing:
             rows = shards[index]
-            table = sample_rows(
-                rows, [prompts[id(row.messages)] for row in rows], engine, renderer, _both(reporter, progress)
-            )
+            table = sample_rows(rows, prompts_of(rows, prompts), engine, renderer, _both(reporter, progress))
             counts.add(write_shard(paths[index], "trajectories", table))
         summary = Summary(counts.completions, counts.tokens, counts.truncated, resumed, reporter.seconds)
         reporter.say(describe(summary, reporter.rate))
-        if summary.truncated_share >= 0.5:
+        if summary.truncated_share >= 0.5 and plan[0].kind in SPLITS_OF:
             reporter.say(warning(summary, max(row.max_tokens for row in plan)))
-    return summary
+    return paths, summary
 
 
 def sample_rows(
@@ -133,9 +152,14 @@ def render_prompts(plan: Sequence[PlanRow], renderer: Renderer) -> dict[int, tup
     """Token ids by identity of a row's messages (rows of one task share them). Raises EngineError naming the task."""
     prompts: dict[int, tuple[int, ...]] = {}
     for row in plan:
-        if id(row.messages) not in prompts:
+        if row.prompt_ids is None and id(row.messages) not in prompts:
             prompts[id(row.messages)] = renderer.prompt_ids(row.messages, row.task_id)
     return prompts
+
+
+def prompts_of(rows: Sequence[PlanRow], rendered: Mapping[int, tuple[int, ...]]) -> list[tuple[int, ...]]:
+    """Prompts of some rows: their own, or those that `render_prompts` made."""
+    return [rendered[id(row.messages)] if row.prompt_ids is None else row.prompt_ids for row in rows]
 
 
 def read_finished(

@@ -1,6 +1,6 @@
 """sample, verify, assemble and update composed: the bodies of the stages, and the fused loop of many rounds."""
 
-from assay.rounds.assemble import assemble
+from assay.rounds.assemble import assemble, stored_critic
 from assay.rounds.first_policy import first_policy
 from assay.rounds.generate import generate_tasks, make_tasks
 from assay.rounds.presample import presample
@@ -13,5 +13,5 @@ from assay.rounds.verify import Bench, Verified, describe, open_bench, verify
 __all__ = [
     "FUSED", "STAGED", "Bench", "Sampler", "Verified", "assemble", "describe", "first_policy", "generate_tasks", "make_tasks",
     "open_bench", "open_sampler", "plan_samples", "presample", "read_record",
-    "sample", "sample_into", "scratch_folder", "update", "verify",
+    "sample", "sample_into", "scratch_folder", "stored_critic", "update", "verify",
 ]  # fmt: skip

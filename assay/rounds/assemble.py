@@ -1,13 +1,18 @@
 """Gates over what was sampled and verified, then the training batch. The body of the stage `filter`, and of a fused round."""
 
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pyarrow as pa
 import pyarrow.compute as pc
 
 from assay.params import Params
 from assay.trajectories import Limits, run_gate
+
+if TYPE_CHECKING:
+    from assay.training.token_rewards import ValuesOf
 
 
 def assemble(
@@ -20,13 +25,15 @@ def assemble(
     policy: Path,
     reference: Path,
     gates: Path | None,
+    steps: pa.Table | None = None,
+    values_of: "ValuesOf | None" = None,
     rehearsal: pa.Table | None = None,
     rounds: int = 1,
     note: Callable[[str], None] = lambda line: print(line, flush=True),
 ) -> pa.Table:
     """Table `batches`. estimates: `noise_estimates` of the verdicts, which corrections may use. policy, reference: folders of the
-    policy that sampled and of policy 0, read only where an option needs them. rehearsal: stored answers of policy 0. rounds: of an
-    iteration.
+    policy that sampled and of policy 0, read only where an option needs them. steps: table `steps`. values_of: the critic, where there is
+    one. rehearsal: stored answers of policy 0. rounds: of an iteration.
 
     gates: folder for data docs; None runs no gate. note: gets a line where a correction could not do what it should.
     Raises GateError before anything can be trained on data that fails one.
@@ -34,14 +41,15 @@ def assemble(
     from assay.training.assemble import add_rehearsal, assemble_batch, describe
     from assay.training.corrected import Noise
 
-    sampling = params.sampling
-    limits = Limits(abstain=params.verification.abstain_limit, group_size=sampling.group_size, steps=params.training.steps_per_iteration)
+    limits = replace(_limits(params), steps=params.training.steps_per_iteration)
     if gates is not None:
         print(run_gate("trajectories", {"trajectories": trajectories, "tasks": tasks}, gates / "trajectories", limits), flush=True)
         print(run_gate("verdicts", {"verdicts": verdicts, "trajectories": trajectories}, gates / "verdicts", limits), flush=True)
     environment_of = dict(zip(tasks["task_id"].to_pylist(), tasks["environment"].to_pylist(), strict=True))
     noise = Noise(environment_of, estimates)
-    batches = assemble_batch(trajectories, verdicts, params, noise=noise, policy=policy, reference=reference, note=note)
+    batches = assemble_batch(
+        trajectories, verdicts, params, noise=noise, steps=steps, values_of=values_of, policy=policy, reference=reference, note=note
+    )
     if rehearsal is not None:
         batches = add_rehearsal(batches, rehearsal, params, rounds=rounds)
     if gates is not None:
@@ -50,14 +58,29 @@ def assemble(
     return batches
 
 
+def stored_critic(model: Path, params: Params) -> "ValuesOf | None":
+    """Values of the critic in models/K, where the parameters ask for one. It is loaded when it is asked."""
+    if params.training.critic is None:
+        return None
+    from assay.training.critic import stored_values
+
+    return lambda streams: stored_values(model, params, streams)
+
+
 def reinforced(batches: pa.Table) -> pa.Table:
     """The rows that were sampled for this batch; those that are rehearsed were gated by the stage that made them."""
     return batches.filter(pc.invert(batches["rehearsal"]))
 
 
+def _limits(params: Params) -> Limits:
+    own, size = params.self_verification, params.sampling.group_size
+    critiques = (own.group_size or size) if own.share else None
+    return Limits(abstain=params.verification.abstain_limit, group_size=size, critique_group_size=critiques)
+
+
 def check_whole(tasks: pa.Table, read: Callable[[str], pa.Table], params: Params, gates: Path) -> None:
     """The gates over all rounds of a fused iteration. `read` gives a table by its name. Raises GateError."""
-    limits = Limits(abstain=params.verification.abstain_limit, group_size=params.sampling.group_size)
+    limits = _limits(params)
     trajectories = read("trajectories")
     print(run_gate("trajectories", {"trajectories": trajectories, "tasks": tasks}, gates / "trajectories", limits), flush=True)
     # The gates after the first one look at ids alone.

@@ -3,12 +3,14 @@
 import json
 import shutil
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 from assay.environments import Generated, generate
 from assay.params import Params
+from assay.rounds.critique_demonstrations import critique_demonstrations
 from assay.rounds.lines import lines
-from assay.trajectories import publish_folder, run_gate, write_shard
+from assay.trajectories import publish_folder, run_gate, seed_from, write_shard
 from assay.verifiers import Judge
 
 
@@ -23,7 +25,16 @@ def make_tasks(params: Params, root: Path, workers: int = 1) -> Generated:
     counters: dict[str, Callable[[int, int], None]] = {}
     with Judge(params.verification, workers) as judge:
         checked = lines("golds that need a worker")
-        return generate(params, root, lambda tasks: judge.gold_problems(tasks, checked), say)
+        made = generate(params, root, lambda tasks: judge.gold_problems(tasks, checked), say)
+        critiques = []
+        if params.policy.base is None:
+            critiques = critique_demonstrations(made.demonstrations, made.demonstrated, params, judge.verdict)
+        if not critiques:
+            return made
+        rows = made.demonstrations + critiques
+        rows.sort(key=lambda row: seed_from(params.seed, "order", row["task_id"], row["completion"]))
+        note = f"{len(critiques):,} of {len(rows):,} demonstrations are critiques of worked answers"
+        return replace(made, demonstrations=rows, notes=[*made.notes, note])
 
 
 def generate_tasks(params: Params, root: Path, out: Path, gates: Path, workers: int = 1) -> None:

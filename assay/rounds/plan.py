@@ -155,9 +155,14 @@ def estimate_run(params: Params, root: Path = Path(), *, fused: bool = False) ->
     rehearsal, in_batch = params.training.rehearsal, train_rows
     if rehearsal is not None and rehearsal.coefficient > 0:
         in_batch += rehearsal.rows_per_step * (round_params(params) if fused else params).training.steps_per_iteration * rounds
+    judged, judged_tokens, judged_at_evaluation = critique_rows(params, s.tasks_per_iteration * rounds, eval_rows)
+    in_batch += judged
     update = training(in_batch * (s.max_tokens + params.policy.max_prompt_tokens / 4))
     batch = stored_gib(in_batch, in_batch * s.max_tokens)
-    both, both_tokens = train_rows + eval_rows, train_tokens + eval_tokens
+    further, further_tokens = continuation_rows(params, train_rows)
+    both = train_rows + eval_rows + judged + judged_at_evaluation + further
+    both_tokens = train_tokens + eval_tokens + judged_tokens + further_tokens
+    eval_rows, eval_tokens = eval_rows + judged_at_evaluation, eval_tokens + judged_at_evaluation * critique_tokens(params)
     own = t.train + t.eval + t.ood
     begin: tuple[Line, ...] = (
         line("generate", 1, own, 0, (own + shown) * 120 / 2**30, shown / 20_000),
@@ -179,6 +184,26 @@ def estimate_run(params: Params, root: Path = Path(), *, fused: bool = False) ->
         line("evaluate", 1, (count + 1) * eval_rows, 0, 0.002, (count + 1) * eval_rows / 20_000),
     )
     return Estimate(size, (*begin, *(in_one if fused else staged), *end), rate, estimate_appeals(params, train_rows))
+
+
+def critique_tokens(params: Params) -> int:
+    return params.self_verification.max_tokens or params.sampling.max_tokens
+
+
+def critique_rows(params: Params, tasks: int, eval_rows: int) -> tuple[int, int, int]:
+    """Critiques that train, tokens of all critiques at most, critiques of evaluation samples; of one iteration."""
+    own = params.self_verification
+    trained = own.prompts(tasks) * (own.group_size or params.sampling.group_size)
+    return trained, (trained + own.evaluation * eval_rows) * critique_tokens(params), own.evaluation * eval_rows
+
+
+def continuation_rows(params: Params, solutions: int) -> tuple[int, int]:
+    """Continuations and their tokens at most: solutions as long as they may be, split as often as the thresholds allow."""
+    option = params.stepwise
+    unit = 1 if option.unit == "tokens" else CHARACTERS_PER_TOKEN
+    splits = max(0, (params.sampling.max_tokens * unit - option.opening) // option.interval)
+    rows = solutions * (1 + splits) * option.continuations
+    return rows, rows * option.max_tokens
 
 
 def format_estimate(estimate: Estimate) -> str:

@@ -41,7 +41,7 @@ def presample(params: Params, tasks: Path, policy: Path, out: Path, scratch: Pat
 
     plan = plan_samples(tasks, params, 0, ("presample",))
     with open_sampler(params, policy, execution, plan) as sampler:
-        sample_into(sampler, plan, params, draft, tasks, execution)
+        sample_into(sampler, plan, params, draft)
     table, rows = read_table("tasks", tasks), read_table("trajectories", draft)
     known = tasks_from_table(table)
     with open_bench(known, params, execution, appeals=False) as bench:

@@ -7,7 +7,8 @@ from assay.evaluation import RunRecord
 from assay.trajectories import read_table
 
 STAGED: Mapping[str, str] = {
-    "trajectories": "rollout", "verdicts": "verify", "noise_estimates": "verify", "batches": "filter", "updates": "update",
+    "trajectories": "rollout", "states": "rollout", "verdicts": "verify", "steps": "verify",
+    "noise_estimates": "verify", "batches": "filter", "updates": "update",
     "token_statistics": "update",
 }  # fmt: skip
 """Table -> stage whose output of each iteration holds it."""

@@ -48,7 +48,8 @@ class RoundReport:
 
     @property
     def tokens_per_second(self) -> float:
-        return self.tokens / self.seconds["sample"] if self.seconds.get("sample") else 0.0
+        spent = self.seconds.get("sample", 0.0) + self.seconds.get("sample further", 0.0)
+        return self.tokens / spent if spent else 0.0
 
     def __str__(self) -> str:
         rate = "–" if self.false_negative_rate is None else f"{self.false_negative_rate:.3f}"

@@ -17,18 +17,22 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from assay.environments import Task, tasks_from_table
 from assay.params import Params, round_params
 from assay.params.execution import ExecutionParams
 from assay.rollouts import PlanRow, make_plan, sample_rows, split_shards
+from assay.rollouts.derived import derives_anything
 from assay.rounds.assemble import assemble, check_whole
+from assay.rounds.further import further_samples
 from assay.rounds.journal import TABLES, Journal
 from assay.rounds.round_report import RoundReport
 from assay.rounds.sample import Sampler, open_sampler
 from assay.rounds.verify import Bench, open_bench, verify
 from assay.trajectories import publish_folder, read_table, to_table, write_shard
 from assay.verifiers import NoiseState
+from assay.verifiers.critiques import Outcome, outcomes
 from assay.verifiers.noise_state import FILE
 
 if TYPE_CHECKING:
@@ -79,6 +83,8 @@ class Places:
     """Where it is written after the last round; None: nowhere."""
     presample: Path | None = None
     """Answers of policy 0; None: no method asks for them."""
+    offline: Path | None = None
+    """Tables with solutions of another policy, which critiques judge in place of this one's: an ablation."""
 
 
 def train(params: Params, k: int, places: Places, execution: ExecutionParams, watch: Watch = lambda report: None) -> None:
@@ -120,6 +126,7 @@ class _Run:
         table = read_table("tasks", places.tasks)
         self.tasks: Mapping[str, Task] = tasks_from_table(table)
         self.presampled = self._presampled()
+        self.offline = self._offline()
         self.table = table
         self.sampler_round = self._sampler_round(done)
         policy = self._policy_of(self.sampler_round)
@@ -148,21 +155,35 @@ class _Run:
         with clock.part("plan"):
             plan = self._plan(number)
         with clock.part("sample"):
-            trajectories = self._sample(plan)
+            trajectories, states = self._sample(plan), to_table("states", [])
+        if derives_anything(self.params):
+            with clock.part("sample further"):
+                further = further_samples(
+                    self.sampler.renderer, trajectories, self.tasks, self.params, self.execution.verifier_workers, self.offline[0],
+                    self._note,
+                )
+                states = further.states
+                if further.plan:
+                    trajectories = pa.concat_tables([trajectories, self._sample(further.plan)])
+        with clock.part("sample"):
             self.sampler.engine.pause()
         with clock.part("verify"):
-            verified = verify(self.tasks, trajectories, self.params, self.execution, self.bench, self.noise)
+            verified = verify(
+                self.tasks, trajectories, self.params, self.execution, self.bench, self.noise, states=states, offline=self.offline[1]
+            )
             verdicts, estimates, self.noise = verified.verdicts, verified.noise_estimates, verified.state
         with clock.part("assemble"):
             gates = self.places.gates / "first" if self.places.gates is not None and number == 0 else None
             batches = assemble(
                 self.table, trajectories, verdicts, estimates, self.params, policy=self._policy_of(self.sampler_round),
-                reference=self.places.reference, gates=gates, rehearsal=self.presampled.rehearsal, rounds=self.params.fused.rounds,
-                note=self._note,
+                reference=self.places.reference, gates=gates, steps=verified.steps,
+                values_of=None if self.session.critic is None else self.session.critic.values, rehearsal=self.presampled.rehearsal,
+                rounds=self.params.fused.rounds, note=self._note,
             )  # fmt: skip
         # Written while the update runs: neither waits for the other.
         pending = self._write(draft, {
-            "trajectories": trajectories, "verdicts": verdicts, "noise_estimates": estimates, "batches": batches,
+            "trajectories": trajectories, "states": states, "verdicts": verdicts, "steps": verified.steps, "noise_estimates": estimates,
+            "batches": batches,
         })  # fmt: skip
         with clock.part("update"):
             result = self.session.run(batches)
@@ -194,6 +215,15 @@ class _Run:
             return Presampled(to_table("rehearsal", []))
         return read_presampled(self.places.presample, self.places.reference, self.params.sampling.temperature)
 
+    def _offline(self) -> tuple[pa.Table | None, dict[str, Outcome] | None]:
+        """Solutions of another policy that are judged in place of this one's, and what is known of them."""
+        folder = self.places.offline
+        if folder is None:
+            return None, None
+        rows = read_table("trajectories", folder)
+        solutions = rows.filter(pc.equal(rows["kind"], "solution"))
+        return solutions, outcomes(solutions, read_table("verdicts", folder), self.params.self_verification)
+
     def _sampler_round(self, number: int) -> int:
         """The round whose policy the engine holds in round `number`: that one, or an older one where staleness is allowed."""
         return number - number % (self.params.fused.max_staleness + 1)
@@ -217,10 +247,14 @@ class _Run:
 
     def _sample(self, plan: Sequence[PlanRow]) -> pa.Table:
         for row in plan:
-            if row.task_id not in self.prompts:
+            if row.prompt_ids is None and row.task_id not in self.prompts:
                 self.prompts[row.task_id] = self.sampler.renderer.prompt_ids(row.messages, row.task_id)
+
+        def prompt(row: PlanRow) -> tuple[int, ...]:
+            return self.prompts[row.task_id] if row.prompt_ids is None else row.prompt_ids
+
         return pa.concat_tables(
-            sample_rows(shard, [self.prompts[row.task_id] for row in shard], self.sampler.engine, self.sampler.renderer)
+            sample_rows(shard, [prompt(row) for row in shard], self.sampler.engine, self.sampler.renderer)
             for shard in split_shards(plan, self.params.sampling.shard_rows)
         )
 

@@ -7,6 +7,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from assay.environments import Task
 from assay.isolation import Pool
@@ -14,8 +15,12 @@ from assay.params import Params
 from assay.params.execution import ExecutionParams
 from assay.rounds.judge_check import doubts
 from assay.rounds.lines import lines
+from assay.trajectories import to_table
 from assay.verifiers import NoiseState, estimate_appeals, observe, open_judge, pool_for, verify_trajectories
+from assay.verifiers.critiques import CRITIQUES, Outcome, critique_verdicts, outcomes
+from assay.verifiers.critiques import VERIFIER as CRITIC
 from assay.verifiers.judges import AppealJudge
+from assay.verifiers.steps import step_table
 
 
 @dataclass(frozen=True)
@@ -26,6 +31,7 @@ class Verified:
     noise_estimates: pa.Table
     state: NoiseState = field(default_factory=NoiseState)
     """For the next iteration or round."""
+    steps: pa.Table = field(default_factory=lambda: to_table("steps", []))
 
 
 @dataclass(frozen=True)
@@ -50,22 +56,41 @@ def open_bench(tasks: Mapping[str, Task], params: Params, execution: ExecutionPa
 
 
 def verify(
-    tasks: Mapping[str, Task], trajectories: pa.Table, params: Params, execution: ExecutionParams, bench: Bench, state: NoiseState
-) -> Verified:
-    """Tables `verdicts` and `noise_estimates` of the given trajectories, and the state of the estimates after `state`."""
+    tasks: Mapping[str, Task], trajectories: pa.Table, params: Params, execution: ExecutionParams, bench: Bench, state: NoiseState,
+    *, states: pa.Table | None = None, offline: Mapping[str, Outcome] | None = None,
+) -> Verified:  # fmt: skip
+    """Tables `verdicts`, `noise_estimates` and `steps` of the given trajectories, and the state of the estimates after `state`.
+
+    states: of the solutions whose steps are judged. offline: outcomes of solutions of another policy that critiques judge.
+    """
     say = lines("verdicts that need a worker")
     options = params.verification
-    verdicts = verify_trajectories(tasks, trajectories, options, execution.verifier_workers, say, bench.pool)
-    verdicts, asked = observe(verdicts, tasks, trajectories, options, params.seed, bench.judge)
-    estimates, after = estimate_appeals(verdicts, tasks, trajectories, options.appeals, state, asked)
-    return Verified(verdicts, estimates, after)
+    kinds = trajectories["kind"]
+    judging = pc.is_in(kinds, pa.array(CRITIQUES))
+    critiques, answers = trajectories.filter(judging), trajectories.filter(pc.invert(judging))
+    verdicts = verify_trajectories(tasks, answers, options, execution.verifier_workers, say, bench.pool)
+    verdicts, asked = observe(verdicts, tasks, answers, options, params.seed, bench.judge)
+    estimates, after = estimate_appeals(verdicts, tasks, answers, options.appeals, state, asked)
+    steps = to_table("steps", [])
+    if states is not None and len(states):
+        steps = step_table(states, answers, verdicts, params.stepwise)
+    if len(critiques):
+        known = outcomes(answers, verdicts, params.self_verification) | dict(offline or {})
+        judged = critique_verdicts(critiques, known, params.self_verification, online=offline is None)
+        verdicts = pa.concat_tables([verdicts, judged])
+    return Verified(verdicts, estimates, after, steps)
 
 
 def describe(verdicts: pa.Table, estimates: pa.Table) -> str:
     """What people read after verification: what the rule said, and how often it is wrong where that is known."""
-    rule = Counter(verdict for verdict, role in zip(*_columns(verdicts, "verdict", "role"), strict=True) if role == "rule")
+    said = list(zip(*_columns(verdicts, "verdict", "role", "verifier"), strict=True))
+    rule = Counter(verdict for verdict, role, name in said if role == "rule" and name != CRITIC)
     total = max(rule.total(), 1)
     lines = [f"rule: {rule.total():,} verdicts, " + ", ".join(f"{rule[v] / total:.1%} {v}" for v in ("correct", "wrong", "abstain"))]
+    judged = Counter(verdict for verdict, role, name in said if role == "rule" and name == CRITIC)
+    if judged:
+        share = judged["correct"] / judged.total()
+        lines.append(f"critiques: {judged.total():,}, {share:.1%} give the score that the rule's verdict asks for")
     if flips := sum(verdicts["flipped"].to_pylist()):
         lines.append(f"injected noise turned {flips:,} of them round")
     for row in estimates.to_pylist():

@@ -6,6 +6,7 @@ Token ids come from the trajectories as they were sampled; nothing is tokenised 
 
 from collections import Counter
 from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -17,10 +18,12 @@ from assay.objectives.corrections import direct
 from assay.params import Params
 from assay.params.training import Corrected, Direct, Forward, GroupZScore, LeaveOneOut
 from assay.training.corrected import Noise, Rates, corrected_advantages, rates_for
+from assay.training.critique_rewards import Critiques
 from assay.training.filters import KEPT, REASONS, drop_reasons, mean_mismatch, without_variance
 from assay.training.ragged import Ragged, Streams
 from assay.training.reference import needs_reference
 from assay.training.rehearsal import RehearsalError, rehearsal_batch
+from assay.training.token_rewards import TokenAdvantages, ValuesOf, by_token, check_steps, shaped, token_advantages
 from assay.trajectories import schema, to_table
 
 TRAINED_KINDS = ("solution", "episode", "critique")
@@ -37,6 +40,8 @@ def assemble_batch(
     params: Params,
     *,
     noise: Noise | None = None,
+    steps: pa.Table | None = None,
+    values_of: ValuesOf | None = None,
     policy: Path | None = None,
     reference: Path | None = None,
     progress: Callable[[str], None] = lambda line: None,
@@ -45,25 +50,50 @@ def assemble_batch(
     """Table `batches`, one row for each trajectory that could train, in the order given (that of the plan).
 
     trajectories: of one iteration. verdicts: of these trajectories; only those with role `rule` are read. noise: what is
-    known of the rule's errors, needed where training.advantage corrects with estimated rates. policy: the
+    known of the rule's errors, needed where training.advantage corrects with estimated rates. steps: table `steps`, needed where steps
+    are rewarded. values_of: the critic, needed by PPO. policy: the
     folder of the policy that sampled, needed where filter.max_mismatch is set. reference: the folder of policy 0,
-    needed where training.divergence.coefficient is above 0. note: gets a line where a correction could not do what it should.
+    needed where a term or a penalty asks for its log-probabilities. note: gets a line where a correction could not do what it should.
     Raises AssembleError: a trajectory without a rule verdict,
     lists of different lengths, a temperature other than sampling.temperature, a missing folder, or no row kept at all.
     """
     rows = _trained(trajectories)
-    rewards, verifiers = _rewards(rows, verdicts)
+    earned = _rewards(rows, verdicts)
     streams = Streams.from_table(rows)
     _check(rows, streams, params)
+    check_steps(steps, rows["iteration"][0].as_py())
+    rewards = _shaped(rows, earned, streams, params)
     # Numbered in the order of the plan.
     groups = rows["group_id"].combine_chunks().dictionary_encode().indices.to_numpy()
+    critiques = Critiques.of(rows, verdicts, earned.verifiers) if params.self_verification.share else None
     rates = None
     if isinstance(params.training.advantage, Corrected):
         task_ids = rows["task_id"].to_pylist()
+        verifiers = earned.verifiers if critiques is None else critiques.verifiers
         rates = rates_for(params.training.advantage, noise or Noise(), task_ids, verifiers)
         for line in rates.notes:
             note(line)
-    advantages, control, per_token = _advantages(rewards, groups, streams.mask, params, rates)
+    # A reward of every token is whitened over all rows, so that it is needed before any row is dropped.
+    penalised = params.rewards.reference_penalty > 0
+    logprobs = _reference(reference, streams, params, progress) if penalised else None
+    tokens: TokenAdvantages | None = None
+    if by_token(params):
+        names = rows["trajectory_id"].to_pylist()
+        tokens = token_advantages(
+            rewards, names, streams, params, steps=steps, reference=logprobs, values_of=values_of
+        )
+        advantages, control = tokens.row_means(streams.mask, ~np.isnan(rewards)), np.full(len(rewards), np.nan)
+        per_token: Ragged | None = tokens.advantages
+    elif critiques is not None and rates is not None:
+        option, matched = params.training.advantage, rewards
+        rewards = critiques.unbiased(rewards, rates, option)
+        advantages, control, per_token = _advantages(
+            np.where(critiques.rows, np.nan, rewards), groups, streams.mask, params, rates
+        )
+        for found, source in ((advantages, rewards), (control, matched)):
+            found[critiques.rows] = critiques.advantages(source, groups, option)[critiques.rows]
+    else:
+        advantages, control, per_token = _advantages(rewards, groups, streams.mask, params, rates)
     truncated = np.asarray(rows["finish_reason"].to_pylist()) == "length"
     dropped = drop_reasons(
         rewards, groups, truncated, streams, params, lambda: mean_mismatch(policy, streams, params, progress)
@@ -71,7 +101,8 @@ def assemble_batch(
     kept = dropped == KEPT
     step, divide_rows, divide_tokens = _steps(groups, kept, streams.mask.sums().astype(np.int64), params)
     streams = streams.blanked(kept)
-    logprobs = _reference(reference, streams, params, progress) if needs_reference(params) else None
+    if needs_reference(params) and not penalised:
+        logprobs = _reference(reference, streams, params, progress)
 
     types = {field.name: field.type for field in schema("batches")}
     batch = {
@@ -88,6 +119,9 @@ def assemble_batch(
         "loss_mask": streams.mask.column(types["loss_mask"]),
         "sampled_logprobs": streams.logprobs.column(types["sampled_logprobs"]),
         "reference_logprobs": _nullable(logprobs, kept, types["reference_logprobs"]),
+        "token_rewards": _nullable(None if tokens is None else tokens.rewards, kept, types["token_rewards"]),
+        "token_values": _nullable(None if tokens is None else tokens.values, kept, types["token_values"]),
+        "token_returns": _nullable(None if tokens is None else tokens.returns, kept, types["token_returns"]),
         "token_advantages": _nullable(per_token, kept, types["token_advantages"]),
         "rehearsal": pa.array(np.zeros(len(rows), dtype=bool)),
         "denominator_rows": pa.array(divide_rows, pa.int32(), mask=~kept),
@@ -153,29 +187,45 @@ def _trained(trajectories: pa.Table) -> pa.Table:
     return rows
 
 
-def _rewards(rows: pa.Table, verdicts: pa.Table) -> tuple[np.ndarray, list[str]]:
-    """(rows,) float64, NaN where the rule abstained; and the verifier of each row."""
+@dataclass(frozen=True)
+class Earned:
+    """What the rule's verdicts say of each row."""
+
+    rewards: np.ndarray
+    """(rows,) float64, NaN where the rule abstained."""
+    verifiers: list[str]
+    reasons: list[str]
+
+
+def _rewards(rows: pa.Table, verdicts: pa.Table) -> Earned:
     rule = verdicts.filter(pa.compute.equal(verdicts["role"], "rule"))
     names = rule["trajectory_id"].to_pylist()
-    observed = dict(
-        zip(names, zip(*(rule[name].to_pylist() for name in ("verdict", "observed_reward", "verifier")), strict=True), strict=True)
-    )
+    columns = (rule[name].to_pylist() for name in ("verdict", "observed_reward", "verifier", "reason"))
+    observed = dict(zip(names, zip(*columns, strict=True), strict=True))
     twice = [name for name, count in Counter(names).items() if count > 1]
     if twice:
         raise AssembleError(
             f"trajectory {twice[0]} has several verdicts of role rule: give those of one verifier at one version"
         )
-    rewards, verifiers = np.full(len(rows), np.nan), [""] * len(rows)
+    rewards, verifiers, reasons = np.full(len(rows), np.nan), [""] * len(rows), [""] * len(rows)
     for index, name in enumerate(rows["trajectory_id"].to_pylist()):
         if name not in observed:
             raise AssembleError(f"trajectory {name} has no verdict of role rule: run the verify stage of its iteration")
-        verdict, reward, verifiers[index] = observed[name]
+        verdict, reward, verifiers[index], reasons[index] = observed[name]
         if verdict == "abstain":
             continue
         if reward is None:
             raise AssembleError(f"trajectory {name} was judged {verdict}, but its observed_reward is null")
         rewards[index] = reward
-    return rewards, verifiers
+    return Earned(rewards, verifiers, reasons)
+
+
+def _shaped(rows: pa.Table, earned: Earned, streams: Streams, params: Params) -> np.ndarray:
+    """(rows,) rewards; those of critiques as they are."""
+    if params.rewards.levels is None and not params.rewards.length_penalty:
+        return earned.rewards
+    found = shaped(earned.rewards, earned.reasons, rows["text"].to_pylist(), streams.completions.lengths, params)
+    return np.where(np.asarray(rows["kind"].to_pylist()) == "critique", earned.rewards, found)
 
 
 def _check(rows: pa.Table, streams: Streams, params: Params) -> None:

@@ -78,3 +78,13 @@ def batches(rows: Demonstrations, size: int, seed: int, first: int) -> Iterator[
         for batch in range(skip, per_epoch):
             yield order[batch * size : (batch + 1) * size]
         epoch, skip = epoch + 1, 0
+
+
+LONG = 3
+"""Times the median length, beyond which rows of a batch are computed apart: all others would be padded to them."""
+
+
+def by_width(batch: np.ndarray, lengths: np.ndarray) -> list[np.ndarray]:
+    """The rows of a batch in one part, or those that are far longer than most in a second one."""
+    long = lengths[batch] > LONG * np.median(lengths[batch])
+    return [batch[~long], batch[long]] if long.any() else [batch]

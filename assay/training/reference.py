@@ -50,4 +50,4 @@ def needs_reference(params: Params) -> bool:
     """Whether a term asks for policy 0's log-probabilities of what was sampled."""
     rehearsal = params.training.rehearsal
     definition = rehearsal is not None and rehearsal.coefficient > 0 and rehearsal.generator == "js_definition"
-    return params.training.divergence.coefficient > 0 or definition
+    return params.training.divergence.coefficient > 0 or params.rewards.reference_penalty > 0 or definition

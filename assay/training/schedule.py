@@ -9,8 +9,11 @@ def learning_rate_factor(step: int, training: TrainingParams) -> float:
     """What training.learning_rate is multiplied by at optimizer step `step` (from 0). Linear warm-up, then the
     schedule.
 
-    linear and cosine fall from 1 at the end of the warm-up to 0 at total_steps, and stay there.
+    linear and cosine fall from 1 at the end of the warm-up to 0 at total_steps, and stay there. While the critic alone learns
+    (training.critic.warmup_steps) it is 0.
     """
+    if training.critic is not None and step < training.critic.warmup_steps:
+        return 0.0
     if step < training.warmup_steps:
         return (step + 1) / (training.warmup_steps + 1)
     if training.schedule == "constant" or training.total_steps is None:

@@ -2,7 +2,7 @@
 
 import os
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -16,6 +16,7 @@ from transformers import AutoTokenizer
 from assay.params import Params
 from assay.training import checkpoints, policies
 from assay.training.checkpoints import MarkComplete, TrainerState, last_complete, read_state
+from assay.training.critic import Critic
 from assay.training.data import BatchError, StoredBatch
 from assay.training.grpo import grpo_config, wants_dvclive
 from assay.training.policies import PolicyError
@@ -76,6 +77,9 @@ class UpdateSession:
         )
         self.trainer.add_callback(MarkComplete(self.trainer.accelerator.wait_for_everyone))
         self.trainer.add_callback(Progress(progress))
+        self.critic: Critic | None = None
+        if params.training.critic is not None:
+            self.critic = Critic(policy.parent, params, self.trainer.accelerator)
         self._ran = False
         self._live = live if wants_dvclive(params) and self.main else None
 
@@ -114,12 +118,14 @@ class UpdateSession:
             trainer.add_callback(dvclive_callback(self._live, resumed=checkpoint is not None))
             self._live = None
         trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
-        result = UpdateResult(self._updates(), self._statistics(), self.main)
+        # After the policy: an update that is resumed finds the critic as it was, and its targets are in the batch.
+        values = {} if self.critic is None else self.critic.update(trainer.batch)
+        result = UpdateResult(self._updates(values), self._statistics(), self.main)
         trainer.position += len(trainer.batch)
         return result
 
     def publish(self, out: Path) -> None:
-        """Replace the folder `out` by policy and trainer state as they are now, whole or not at all."""
+        """Replace the folder `out` by policy, trainer state and critic as they are now, whole or not at all."""
         trainer = self.trainer
         accelerator = trainer.accelerator
         lora = self.params.training.lora is not None
@@ -135,6 +141,8 @@ class UpdateSession:
         trainer.save_optimizer(draft / "trainer")
         if self.main:
             self._write_state(architecture, weights, draft)
+            if self.critic is not None:
+                self.critic.publish(draft / "critic", draft / "trainer")
             publish_folder(draft, out)
         accelerator.wait_for_everyone()
 
@@ -176,7 +184,8 @@ class UpdateSession:
         )
         state.write(folder)
 
-    def _updates(self) -> pa.Table:
+    def _updates(self, values: Mapping[int, Mapping[str, float | None]]) -> pa.Table:
+        """values: what the critic measured, by step."""
         batch = self.trainer.batch
         assert batch is not None
         names = {"step": "step_of_iteration", "gradient_norm": "grad_norm"}
@@ -188,6 +197,7 @@ class UpdateSession:
             rows.append({
                 **row,
                 **batch.audit(entry["step_of_iteration"]),
+                **values.get(entry["step_of_iteration"], {}),
                 "iteration": batch.table["iteration"][0].as_py(),
                 "round": batch.table["round"][0].as_py(),
                 "global_step": self.trainer.position + len(rows),

@@ -14,9 +14,10 @@ SMALLEST_VOCABULARY = 256 + len(SPECIAL_TOKENS)
 
 # A digit is a piece of its own; so is a sign, with the space on either side of it; a run of words is one piece, so that a
 # phrase that every prompt repeats can become a single token: sequences are half as long as with one token per word.
-# The order of the alternatives matters: the run of words takes what the first two leave.
+# The tags around thinking are pieces too, so that each becomes a single token where demonstrations have them.
+# The order of the alternatives matters: the run of words takes what those before it leave.
 _SIGN = r"""[\-+*/=^(){}\[\].,:;<>|&%$#@!?'"\\_~`]"""
-PIECES = rf" ?{_SIGN} ?|[0-9]|[^0-9\-+*/=^(){{}}\[\].,:;<>|&%$#@!?'\"\\_~`\n]*\n|[^0-9\-+*/=^(){{}}\[\].,:;<>|&%$#@!?'\"\\_~`\n]+"
+PIECES = rf"</?think>| ?{_SIGN} ?|[0-9]|[^0-9\-+*/=^(){{}}\[\].,:;<>|&%$#@!?'\"\\_~`\n]*\n|[^0-9\-+*/=^(){{}}\[\].,:;<>|&%$#@!?'\"\\_~`\n]+"
 
 
 class TokenizerError(ValueError):

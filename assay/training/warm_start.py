@@ -14,8 +14,9 @@ from typing import Any
 import pyarrow as pa
 
 from assay.engines import PLAIN_TEMPLATE, Renderer, Request, given_template
+from assay.environments.tools.tasks import VERIFIER as TOOL_USE
 from assay.params import Params
-from assay.training.demonstrations import IGNORED, Demonstrations, batches, encode
+from assay.training.demonstrations import IGNORED, Demonstrations, batches, by_width, encode
 from assay.training.model import make_model, save_policy
 from assay.training.tokenizer import train_tokenizer
 from assay.trajectories import publish_folder, seed_from, sync_file
@@ -90,7 +91,8 @@ class WarmStartRun:
         self.params, self.is_correct = params, is_correct
         self.checkpoint = scratch / "checkpoint.pt"
         held_back = check_tasks(tasks, params.warm_start.check_tasks, params.seed)
-        self.held_back = held_back
+        self.held_back = [task for task in held_back if task["verifier"] != TOOL_USE]
+        self.to_play = [task for task in held_back if task["verifier"] == TOOL_USE]
         ids = {task["task_id"] for task in held_back}
         rows = [row for row in demonstrations.to_pylist() if row["task_id"] not in ids]
         if not rows:
@@ -120,7 +122,7 @@ class WarmStartRun:
                 top_p=params.sampling.top_p,
                 max_tokens=params.sampling.max_tokens,
             )
-            for task in held_back
+            for task in self.held_back
         ]
         self.renderer = check_renderer
 
@@ -144,9 +146,11 @@ class WarmStartRun:
         losses: list[float] = []
         self.model.train()
         for batch in batches(self.rows, options.batch_size, self.params.seed, step):
-            width = int(lengths[batch].max())
-            index = torch.from_numpy(batch)
-            losses.append(self.one_step(step, ids[index, :width], labels[index, :width]))
+            parts = []
+            for rows in by_width(batch, lengths):
+                width, index = int(lengths[rows].max()), torch.from_numpy(rows)
+                parts.append((ids[index, :width], labels[index, :width]))
+            losses.append(self.one_step(step, parts))
             step += 1
             if step % options.check_every == 0 or step == options.max_steps:
                 checks.append(Check(step, sum(losses) / len(losses), self.pass_at_1()))
@@ -163,36 +167,45 @@ class WarmStartRun:
     def done(self, step: int, checks: Sequence[Check]) -> bool:
         return step >= self.params.warm_start.max_steps or checks[-1].pass_at_1 >= self.params.warm_start.target
 
-    def one_step(self, step: int, ids: Any, labels: Any) -> float:
-        """One optimizer step on a batch (rows, width); returns the mean loss of its completion tokens, nats."""
+    def one_step(self, step: int, parts: Sequence[tuple[Any, Any]]) -> float:
+        """One optimizer step on a batch: ids and labels (rows, width) of each part. Returns the mean loss of completion tokens, nats."""
         import torch
 
         for group in self.optimizer.param_groups:
             group["lr"] = self.params.warm_start.learning_rate * min(1.0, (step + 1) / max(1, self.params.warm_start.warmup_steps))
-        # Padding lies on the right and attention is causal, so that no mask is needed; logits only where there is a loss.
-        hidden = self.model.model(input_ids=ids).last_hidden_state[:, :-1]
-        bears_loss = labels[:, 1:] != IGNORED
-        loss = torch.nn.functional.cross_entropy(self.model.lm_head(hidden[bears_loss]), labels[:, 1:][bears_loss])
         self.optimizer.zero_grad(set_to_none=True)
-        loss.backward()
+        counts = [int((labels[:, 1:] != IGNORED).sum()) for _, labels in parts]
+        total = 0.0
+        for (ids, labels), count in zip(parts, counts, strict=True):
+            # Padding lies on the right and attention is causal, so that no mask is needed; logits only where there is a loss.
+            hidden = self.model.model(input_ids=ids).last_hidden_state[:, :-1]
+            bears_loss = labels[:, 1:] != IGNORED
+            loss = torch.nn.functional.cross_entropy(self.model.lm_head(hidden[bears_loss]), labels[:, 1:][bears_loss])
+            share = count / sum(counts)
+            (loss * share).backward()
+            total += float(loss.detach()) * share
         torch.nn.utils.clip_grad_norm_(self.model.parameters(), 1.0)
         self.optimizer.step()
-        return float(loss.detach())
+        return total
 
     def pass_at_1(self) -> float:
-        """Share of held-back tasks that one sample each solves."""
+        """Share of held-back tasks that one sample each solves: one completion, or one episode where there are tools."""
         from assay.engines.transformers_engine import TransformersSampler
 
         self.model.eval()
         engine = TransformersSampler.around(
             self.model, stop_ids=self.renderer.stop_ids, max_model_tokens=self.params.policy.shape.max_positions
         )
-        completions = engine.generate(self.requests)
-        self.model.train()
+        completions = engine.generate(self.requests) if self.requests else []
         right = [
             completion.finish_reason == "stop" and self.is_correct(task, self.renderer.text(completion.ids))
             for task, completion in zip(self.held_back, completions, strict=True)
         ]
+        if self.to_play:
+            from assay.training.warm_start_episodes import answered
+
+            right += answered(self.to_play, engine, self.renderer, self.params)
+        self.model.train()
         return sum(right) / len(right)
 
     def save(self, step: int, checks: Sequence[Check]) -> None:

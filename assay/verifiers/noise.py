@@ -13,14 +13,15 @@ from assay.environments import Task
 from assay.trajectories import schema, to_table
 
 MEASURED = ("solution", "episode")
-"""Kinds of trajectory whose verdicts are rewards. Where there are none of them, every kind but critiques is
-measured."""
+"""Kinds of trajectory whose verdicts are rewards. Where there are none of them, every kind but those of DERIVED is measured."""
+DERIVED = frozenset({"critique", "evaluation_critique", "continuation"})
+"""Kinds that are sampled because of other trajectories, and say nothing more about the rule."""
 
 
 def measured_kinds(present: Iterable[str] = (), *, strict: bool = False) -> list[str]:
     """Kinds whose verdicts are rewards; without `strict`, what stands in for them where none is present."""
     kinds = set(present)
-    return sorted(set(MEASURED) if strict or kinds & set(MEASURED) else kinds - {"critique"})
+    return sorted(set(MEASURED) if strict or kinds & set(MEASURED) else kinds - DERIVED)
 
 
 @dataclass(frozen=True)

@@ -6,7 +6,7 @@ audited, upheld and observed_reward of its row, and what the judge said is a row
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 import pyarrow as pa
@@ -100,14 +100,14 @@ def _put_before(
     oracle = verdicts.slice(count).filter(pc.equal(verdicts.slice(count)["role"], "oracle"))
     truth = dict(zip(oracle["trajectory_id"].to_pylist(), oracle["verdict"].to_pylist(), strict=True))
     ids, task_ids, answers = rule["trajectory_id"].to_pylist(), trajectories["task_id"].to_pylist(), rule["answer"].to_pylist()
-    rules = rule["verifier"].to_pylist()
+    rules, texts = rule["verifier"].to_pylist(), trajectories["text"].to_pylist()
     apart: dict[tuple[str, str], list[int]] = {}
     for row in chosen.tolist():
         apart.setdefault((tasks[task_ids[row]].environment, rules[row]), []).append(row)
     upheld, found = np.full(count, -1, dtype=np.int8), {}
     calls, tokens = {}, {}
     for key, rows in sorted(apart.items()):
-        cases = [case_of(ids[row], tasks[task_ids[row]], answers[row], truth.get(ids[row])) for row in rows]
+        cases = [replace(case_of(ids[row], tasks[task_ids[row]], answers[row], truth.get(ids[row])), solution=texts[row]) for row in rows]
         for row, finding in zip(rows, judge.decide(cases), strict=True):
             found[row] = finding
             upheld[row] = {"correct": 1, "wrong": 0, "abstain": -1}[finding.verdict]

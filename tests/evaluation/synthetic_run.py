@@ -332,5 +332,5 @@ def write_run(folder: Path, shape: Shape) -> None:
 def make_run(folder: Path, shape: Shape | None = None) -> RunRecord:
     """The run, read back from its shards."""
     write_run(folder, shape or Shape())
-    names = [name for name in TABLES if name in RunRecord.__dataclass_fields__ and name != "splits"]
+    names = [name for name in TABLES if name in RunRecord.__dataclass_fields__ and name not in ("splits", "states", "steps")]
     return RunRecord(**{name: read_table(name, folder) for name in names})

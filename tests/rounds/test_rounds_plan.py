@@ -37,6 +37,27 @@ def test_rows_are_those_of_the_plan_and_every_stage_has_a_line():
     assert all(stage in table for stage in lines) and "together" in table
 
 
+def test_critiques_and_continuations_are_counted():
+    sections = {
+        "sampling": {"tasks_per_iteration": 16, "group_size": 4, "max_tokens": 30}, "tasks": {"eval": 10, "ood": 0},
+        "evaluation": {"samples": 2, "pass_at": [1]}, "training": {"steps_per_iteration": 1, "advantage": {"type": "reinforce_plus_plus"}},
+        "iterations": [{"k": 0, "next": 1}],
+    }  # fmt: skip
+    judging = {"self_verification": {"share": 0.5, "group_size": 3, "evaluation": 1, "max_tokens": 5}}
+    steps = {"stepwise": {"continuations": 5, "unit": "tokens", "opening": 10, "interval": 5, "max_tokens": 7}}
+    rows = {}
+    for name, more in (("plain", {}), ("judging", judging), ("steps", steps)):
+        rows[name] = {line.stage: line for line in estimate_run(Params.model_validate(sections | more)).lines}
+    plain = rows["plain"]
+    assert (plain["rollout"].rows, plain["finish"].rows, plain["update"].rows) == (64 + 20, 20, 64)
+    judged = rows["judging"]
+    assert (judged["rollout"].rows, judged["finish"].rows, judged["update"].rows) == (64 + 20 + 24 + 20, 40, 64 + 24)
+    assert judged["rollout"].tokens == plain["rollout"].tokens + (24 + 20) * 5
+    stepped = rows["steps"]  # at most four splits: five states of five continuations each
+    assert stepped["rollout"].rows == 84 + 64 * 25 and stepped["rollout"].tokens == plain["rollout"].tokens + 64 * 25 * 7
+    assert stepped["update"].rows == 64
+
+
 def test_a_fused_iteration_has_the_rows_of_all_its_rounds():
     params = load_params(ROOT)
     lines = {line.stage: line for line in estimate_run(params, ROOT, fused=True).lines}

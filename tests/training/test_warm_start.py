@@ -6,6 +6,7 @@ import subprocess
 import sys
 from itertools import chain
 
+import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -14,9 +15,9 @@ from assay.engines import PLAIN_TEMPLATE, EngineMistake
 from assay.environments import Task
 from assay.params import Params
 from assay.training.base import BaseError, base_policy
-from assay.training.demonstrations import batches, encode
+from assay.training.demonstrations import IGNORED, batches, by_width, encode
 from assay.training.tokenizer import TokenizerError, train_tokenizer
-from assay.training.warm_start import WarmStartError, warm_start
+from assay.training.warm_start import WarmStartError, WarmStartRun, warm_start
 from assay.trajectories import to_table, tree_digest
 
 TEXTS = [f"<|im_start|>user\n{a} + {b} = ?<|im_end|>\n<|im_start|>assistant\n{a + b}<|im_end|>" for a in range(9) for b in range(9)]
@@ -190,3 +191,23 @@ def test_a_prompt_that_is_too_long_for_a_base_model_is_said_before_anything_is_s
     with pytest.raises(EngineMistake, match=r"task long: its prompt has \d+ tokens, policy\.max_prompt_tokens is 4"):
         base_policy(params, TASKS, tmp_path / "models", tmp_path)
     assert not (tmp_path / "models").exists()
+
+
+def test_long_rows_are_computed_apart_and_change_no_loss_but_its_last_digits(tmp_path):
+    """The gradient of two parts is that of one padded batch."""
+    import torch
+
+    lengths = np.array([5, 4, 6, 5, 40, 5])
+    parts = by_width(np.array([5, 4, 2, 0]), lengths)
+    assert [part.tolist() for part in parts] == [[5, 2, 0], [4]]
+    assert [part.tolist() for part in by_width(np.array([0, 1, 2]), lengths)] == [[0, 1, 2]]
+    torch.manual_seed(0)
+    ids, labels = torch.randint(3, 40, (4, 40)), torch.full((4, 40), IGNORED)
+    labels[:, 2:5] = ids[:, 2:5]
+    labels[3] = ids[3]
+    weights = []
+    for split in ([(ids, labels)], [(ids[:3, :6], labels[:3, :6]), (ids[3:], labels[3:])]):
+        run = WarmStartRun(*copying(), tmp_path, right)
+        weights.append((run.one_step(0, split), {name: value.clone() for name, value in run.model.state_dict().items()}))
+    assert weights[0][0] == pytest.approx(weights[1][0], rel=1e-6)
+    assert all(torch.allclose(weights[0][1][name], weights[1][1][name], atol=1e-6) for name in weights[0][1])

@@ -6,11 +6,14 @@ from assay.engines import PLAIN_TEMPLATE
 from assay.params.execution import ExecutionParams
 from assay.params.noise import AppealsParams
 from assay.params.verification import VerificationParams
+from assay.rewards.self_verification import critique_prompt
 from assay.verifiers.judges import Case, open_judge
 from assay.verifiers.judges.prompt import messages
 
 QUESTION, GOLD = "What is 1/4 + 1/4?", "1/2"
 REPLIES = {"0.5": "True", "0.7": "False.", "3/6": "<think>3/6 is 1/2</think>\nTrue", "one": "True or False"}
+SCORES = {"1/4 is 0.25, twice is 0.5": r"\boxed{1}", "it is 0.7": r"I see: \boxed{-0.5}", "who knows": "fine", "0.9": r"\boxed{3}"}
+"""What it says of whole solutions, asked as a policy that judges itself is."""
 SPECIAL = ("<|pad|>", "<|im_start|>", "<|im_end|>")
 
 
@@ -52,8 +55,10 @@ def save_judge(folder: Path, steps: int = 300) -> Path:
         eos_token_id=2, pad_token_id=0, bos_token_id=None,
     )  # fmt: skip
     rows, starts = [], []
-    for answer, reply in REPLIES.items():
-        text = tokenizer.apply_chat_template(messages(case(answer)), tokenize=False, add_generation_prompt=True)
+    asked_for = [(messages(case(answer)), reply) for answer, reply in REPLIES.items()]
+    asked_for += [([{"role": "user", "content": critique_prompt(QUESTION, text, boxed=False)}], reply) for text, reply in SCORES.items()]
+    for conversation, reply in asked_for:
+        text = tokenizer.apply_chat_template(conversation, tokenize=False, add_generation_prompt=True)
         asked = tokenizer(text)["input_ids"]
         starts.append(len(asked))
         rows.append(asked + tokenizer(reply)["input_ids"] + [2])

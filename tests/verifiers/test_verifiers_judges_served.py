@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 sys.path.insert(0, str(Path(__file__).parent))
-from rigged_judge import REPLIES, case, opened, save_judge
+from rigged_judge import REPLIES, SCORES, case, opened, save_judge
 
 from assay.engines import load_renderer
 from assay.engines.serving import CPU_ARGUMENTS, serve
@@ -78,6 +78,20 @@ def test_a_model_in_this_process_gives_the_same_verdicts_and_is_started_once(mod
         assert judge.decide([case("0.7")])[0].verdict == "wrong" and judge._engine is engine
         assert [finding.verdict for finding in judge.decide([case(LONG)] * 2)] == ["abstain"] * 2 and judge.cost.calls == 0
     assert judge._engine is None
+
+
+@pytest.mark.engine
+def test_a_policy_that_judges_itself_scores_whole_solutions(model):
+    judging = LocalJudge(model=str(model), max_tokens=32, max_prompt_tokens=1024, dtype="float32", critique={})
+    with opened(judging, vllm_memory_gib=0.1) as judge, opened(LocalJudge(model=str(model))) as other:
+        assert judge.version != other.version
+        cases = [case("0.5x", solution=text, trajectory_id=text) for text in SCORES]  # one answer, four solutions
+        findings = judge.decide(cases)
+        assert judge.cost.calls == 4
+        assert [(f.verdict, f.reason) for f in findings] == [
+            ("correct", "equal"), ("wrong", "different"), ("abstain", "judge_unparseable"), ("abstain", "judge_unparseable"),
+        ]  # fmt: skip
+        assert [json.loads(finding.components)["said"] for finding in findings] == list(SCORES.values())
 
 
 def test_a_limit_that_holds_no_case_is_said_before_the_engine_starts(model):

@@ -6,7 +6,7 @@ from typing import Any, Literal
 Gate = Literal["tasks", "trajectories", "verdicts", "batch"]
 GATES: tuple[Gate, ...] = ("tasks", "trajectories", "verdicts", "batch")
 
-KINDS = ("solution", "evaluation", "episode", "continuation", "critique", "presample")
+KINDS = ("solution", "evaluation", "episode", "continuation", "critique", "evaluation_critique", "presample")
 ROLES = ("rule", "reference", "oracle", "judge")
 DROP_REASONS = ("", "abstained", "truncated", "zero_variance", "duplicate", "mismatch")
 LARGEST_LOGPROB = 1e-4
@@ -21,6 +21,8 @@ class Limits:
     """Largest share of abstained verdicts of the rule (verification.abstain_limit)."""
     group_size: int | None = None
     """Rows of each group (sampling.group_size)."""
+    critique_group_size: int | None = None
+    """The same of a group of critiques, where there are such."""
     steps: int | None = None
     """Optimizer steps, each of which has at least one row (training.steps_per_iteration)."""
     vocabulary: int | None = None
@@ -50,7 +52,7 @@ def _between(frame: str, column: str, says: str, low: float | None = None, high:
     return Check(frame, "ExpectColumnValuesToBeBetween", {"column": column, **given}, says)
 
 
-def _one_of(frame: str, column: str, says: str, values: tuple[str, ...]) -> Check:
+def _one_of(frame: str, column: str, says: str, values: tuple[Any, ...]) -> Check:
     return Check(frame, "ExpectColumnValuesToBeInSet", {"column": column, "value_set": list(values)}, says)
 
 
@@ -116,8 +118,10 @@ def _verdicts(limits: Limits) -> list[Check]:
 
 
 def _batch(limits: Limits) -> list[Check]:
-    size = limits.group_size
+    size, other = limits.group_size, limits.critique_group_size
     sizes = [] if size is None else [_between("groups", "rows", f"each group has {size} rows", size, size)]
+    if size is not None and other not in (None, size):
+        sizes = [_one_of("groups", "rows", f"each group has {size} rows, {other} of critiques", (size, other))]
     return [
         _some("rows", "there are rows"),
         _some("steps", "there are rows to train on"),

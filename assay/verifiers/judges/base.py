@@ -21,6 +21,8 @@ class Case:
     meta: str = "{}"
     truth: bool | None = None
     """The oracle's verdict; read by the simulated judge alone."""
+    solution: str = ""
+    """The whole completion; read by a judge that scores solutions. As little to be trusted as the answer."""
 
 
 @dataclass(frozen=True)
@@ -75,13 +77,21 @@ def obvious(case: Case, limit: int) -> Finding | None:
     return correct() if same(case.answer, case.gold) else None
 
 
-def decide_distinct(cases: Sequence[Case], limit: int, ask: Callable[[list[Case]], list[Finding]]) -> list[Finding]:
-    """Findings in order. `ask` gets each distinct (question, gold, answer) once, without the obvious ones; not called for none."""
-    distinct: dict[tuple[str, str, str], Case] = {}
+def decide_distinct(
+    cases: Sequence[Case], limit: int, ask: Callable[[list[Case]], list[Finding]], *, by_solution: bool = False
+) -> list[Finding]:
+    """Findings in order. `ask` gets each distinct (question, gold, answer) once, without the obvious ones; not called for none.
+
+    by_solution: what is judged is the whole solution, so that equal answers of different ones are asked for apart."""
+
+    def key(case: Case) -> tuple[str, ...]:
+        return (case.question, case.gold, case.answer, case.solution if by_solution else "")
+
+    distinct: dict[tuple[str, ...], Case] = {}
     for case in cases:
-        distinct.setdefault((case.question, case.gold, case.answer), case)
-    found = {key: obvious(case, limit) for key, case in distinct.items()}
-    left = [key for key, finding in found.items() if finding is None]
-    asked = ask([distinct[key] for key in left]) if left else []
+        distinct.setdefault(key(case), case)
+    found = {name: obvious(case, limit) for name, case in distinct.items()}
+    left = [name for name, finding in found.items() if finding is None]
+    asked = ask([distinct[name] for name in left]) if left else []
     found.update(zip(left, asked, strict=True))
-    return [finding for case in cases if (finding := found[case.question, case.gold, case.answer]) is not None]
+    return [finding for case in cases if (finding := found[key(case)]) is not None]

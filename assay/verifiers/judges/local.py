@@ -4,6 +4,7 @@ A verdict may change with the answers beside it where the last float digit decid
 Where a policy is sampled in the same process too (fused rounds), two models share the device's memory.
 """
 
+import json
 import logging
 from collections.abc import Sequence
 from importlib import metadata
@@ -14,10 +15,11 @@ from assay.params.execution import ExecutionParams
 from assay.params.noise import LocalJudge
 from assay.params.policy import PolicyParams
 from assay.params.sampling import VllmEngine
+from assay.rewards.self_verification import Levels, critique_prompt, read_score
 from assay.trajectories import content_hash, file_digest
 from assay.verifiers.judges import prompt
 from assay.verifiers.judges.base import Case, Cost, decide_distinct
-from assay.verifiers.verdicts import Finding, VerifierError, abstain
+from assay.verifiers.verdicts import Finding, VerifierError, abstain, correct, wrong
 
 LOG = logging.getLogger(__name__)
 
@@ -47,7 +49,7 @@ class LocalAppeals:
 
     def decide(self, cases: Sequence[Case]) -> list[Finding]:
         self.cost = Cost()
-        return decide_distinct(cases, self._limit, self._ask_all)
+        return decide_distinct(cases, self._limit, self._ask_all, by_solution=self._params.critique is not None)
 
     def close(self) -> None:
         engine, self._engine = self._engine, None
@@ -60,7 +62,7 @@ class LocalAppeals:
         requests: dict[int, Request] = {}
         for position, case in enumerate(cases):
             try:
-                ids = renderer.prompt_ids(prompt.messages(case, None, self._control))
+                ids = renderer.prompt_ids(self._messages(case))
             except EngineMistake:  # too long: a prompt that holds no case has been rendered before
                 continue
             requests[position] = Request(ids, seed=0, temperature=0.0, top_p=1.0, max_tokens=self._params.max_tokens)
@@ -74,7 +76,7 @@ class LocalAppeals:
             self.cost = Cost(calls=len(requests))
             return [abstain("judge_unreachable") if position in requests else findings[position] for position in range(len(cases))]
         for position, completion in zip(requests, completions, strict=True):
-            findings[position] = prompt.read(renderer.text(completion.ids))
+            findings[position] = self._read(renderer.text(completion.ids))
         read = sum(len(request.prompt_ids) for request in requests.values())
         self.cost = Cost(len(requests), read + sum(len(completion.ids) for completion in completions))
         return findings
@@ -87,7 +89,7 @@ class LocalAppeals:
             )
             try:
                 renderer = load_renderer(self._folder, options)
-                text = renderer.rendered(prompt.messages(Case("", "", "", "")))
+                text = renderer.rendered(self._messages(Case("", "", "", "")))
             except EngineMistake as error:
                 raise VerifierError(f"{_KEY}.model is {self._params.model!r}: {error}") from error
             empty = len(renderer.prefix_ids) + len(renderer.tokenizer(text, add_special_tokens=False)["input_ids"])
@@ -113,9 +115,30 @@ class LocalAppeals:
                 raise EngineError(f"{_KEY}.model is {self._params.model!r}: {error}") from error
         return self._engine, self._renderer
 
+    def _messages(self, case: Case) -> list[dict[str, str]]:
+        option = self._params.critique
+        if option is None:
+            return prompt.messages(case, None, self._control)
+        asked = critique_prompt(
+            case.question, case.solution, levels=Levels(*option.levels), template=option.template, boxed=option.boxed,
+            special_tokens=self._control,
+        )  # fmt: skip
+        return [{"role": "user", "content": asked}]
+
+    def _read(self, reply: str) -> Finding:
+        option = self._params.critique
+        if option is None:
+            return prompt.read(reply)
+        score, said = read_score(reply, Levels(*option.levels)), json.dumps({"said": reply[:200]})
+        if score.value is None:
+            return abstain("judge_unparseable", said)
+        plain = correct() if score.says_right else wrong()
+        return Finding(plain.verdict, plain.reason, plain.score, said)
+
     def _identity(self) -> tuple[str | int | None, ...]:
         options = self._params
-        return (folder_digest(self._folder), options.system_prompt, options.max_tokens, options.max_prompt_tokens, options.dtype)
+        own = (folder_digest(self._folder), options.system_prompt, options.max_tokens, options.max_prompt_tokens, options.dtype)
+        return own if options.critique is None else (*own, options.critique.model_dump_json())
 
 
 def find_folder(model: str) -> Path:

@@ -1,0 +1,58 @@
+"""Critiques for the warm start of a policy made from scratch: it must know their form before it can be rewarded for their content."""
+
+from collections import defaultdict
+from collections.abc import Callable, Mapping, Sequence
+from random import Random
+from typing import Any
+
+from assay.environments import Task
+from assay.params import Params
+from assay.rewards.self_verification import Levels, SelfVerificationError, critique_prompt, outcome_level, score_text
+from assay.trajectories import seed_from
+from assay.verifiers import Verdict
+from assay.verifiers.critiques import is_answered
+
+KINDS, WEIGHTS = ("own", "other", "cut"), (45, 45, 10)
+"""What is judged: the worked answer, that of another task, half of the own one."""
+
+
+def critique_demonstrations(
+    demonstrations: Sequence[Mapping[str, Any]], tasks: Mapping[str, Task], params: Params, verdict: Callable[[Task, str], Verdict]
+) -> list[dict[str, Any]]:
+    """Rows of `demonstrations` that judge a worked answer, so many that they are the share self_verification.demonstrations of all.
+
+    The score is the true one with probability self_verification.demonstrated_accuracy, else another level. tasks: of the demonstrations.
+    verdict: on a text. Equal parameters and demonstrations give equal rows. Raises SelfVerificationError without demonstrations.
+    """
+    own = params.self_verification
+    if not own.demonstrations:
+        return []
+    if not demonstrations:
+        raise SelfVerificationError(
+            "self_verification.demonstrations is above 0, but there is no worked answer to judge: set tasks.demonstrations, or it to 0"
+        )
+    levels = Levels(*own.levels)
+    by_environment: dict[str, list[int]] = defaultdict(list)
+    for position, row in enumerate(demonstrations):
+        by_environment[row["environment"]].append(position)
+    rows = []
+    for index in range(round(len(demonstrations) * own.demonstrations / (1 - own.demonstrations))):
+        random = Random(seed_from(params.seed, "critique demonstration", index))
+        row = demonstrations[random.randrange(len(demonstrations))]
+        kind = random.choices(KINDS, WEIGHTS)[0]
+        text = row["completion"]
+        if kind == "other":
+            text = demonstrations[random.choice(by_environment[row["environment"]])]["completion"]
+        elif kind == "cut":
+            text = text[: len(text) // 2]
+        task = tasks[row["task_id"]]
+        found = verdict(task, text)
+        level = outcome_level(found.verdict, answered=is_answered(found.reason, text, boxed=own.boxed), levels=levels)
+        if level is None or random.random() >= own.demonstrated_accuracy:
+            level = random.choice([value for value in levels.values if value != level])
+        prompt = critique_prompt(task.question, text, levels=levels, template=own.template, boxed=own.boxed)
+        rows.append({
+            "task_id": row["task_id"], "environment": row["environment"], "prompt": [{"role": "user", "content": prompt}],
+            "completion": f"\\boxed{{{score_text(level)}}}",
+        })  # fmt: skip
+    return rows

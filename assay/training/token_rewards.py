@@ -1,0 +1,139 @@
+"""Rewards of single tokens: outcomes, steps and penalties as a stream of the batch, and the advantages that come of it."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from assay.objectives.advantages import generalized_advantage, reinforce_plus_plus, token_rewards, whiten
+from assay.params import Params
+from assay.params.rewards import RewardParams
+from assay.params.stepwise import Stepwise
+from assay.params.training import Generalized, ReinforcePlusPlus
+from assay.rewards.boxes import closed_boxes
+from assay.rewards.stepwise import OutcomeRewards, Rules, outcome_branch, segment
+from assay.training.ragged import Ragged, Streams
+
+ValuesOf = Callable[[Streams], Ragged]
+"""The critic: a value before each completion token."""
+
+
+class TokenRewardError(ValueError):
+    """Steps, penalties or values that a batch needs and does not have."""
+
+
+@dataclass(frozen=True)
+class TokenAdvantages:
+    """Streams of a batch, aligned with the loss mask. Rows without reward are 0."""
+
+    advantages: Ragged
+    rewards: Ragged | None
+    """None where a row earns its outcome alone."""
+    values: Ragged | None = None
+    returns: Ragged | None = None
+
+    def row_means(self, mask: Ragged, seen: np.ndarray) -> np.ndarray:
+        """(rows,) mean advantage over the tokens that bear loss; NaN for rows without reward."""
+        use = mask.values.astype(bool) & seen[mask.rows]
+        counts = np.bincount(mask.rows, weights=use, minlength=len(mask))
+        means = np.bincount(mask.rows, weights=self.advantages.values * use, minlength=len(mask)) / np.maximum(counts, 1)
+        means[~seen] = np.nan
+        return means
+
+
+def shaped(observed: np.ndarray, reasons: list[str], texts: list[str], tokens: np.ndarray, params: Params) -> np.ndarray:
+    """(rows,) rewards of solutions from what training sees of their verdicts (1, 0 or NaN), as `rewards` asks.
+
+    reasons: of the rule's verdicts. tokens: (rows,) of the completions. Rows without a verdict stay NaN.
+    """
+    option: RewardParams = params.rewards
+    rewards = observed.copy()
+    if (levels := option.levels) is not None:
+        earns = OutcomeRewards(levels.correct, levels.wrong, levels.no_answer, levels.no_format if levels.no_format is not None else 0.0)
+        tags = Rules(open_tag=params.stepwise.open_tag, close_tag=params.stepwise.close_tag, markers=(), capitalised_markers=())
+        for row in np.flatnonzero(~np.isnan(observed)):
+            text = texts[row]
+            complete = levels.no_format is None or segment(text, tags, opened_by_prompt=levels.opened_by_prompt).complete
+            answered = reasons[row] != "unparseable" and (not levels.boxed or bool(closed_boxes(text)))
+            rewards[row] = earns.of(outcome_branch(complete=complete, answered=answered, correct=observed[row] == 1))
+    if option.length_penalty:
+        rewards = rewards - option.length_penalty * tokens / params.sampling.max_tokens
+    return rewards
+
+
+def by_token(params: Params) -> bool:
+    """Whether advantages come from rewards of single tokens."""
+    option = params.training.advantage
+    with_steps = params.stepwise.continuations > 0 or params.rewards.reference_penalty > 0
+    return isinstance(option, Generalized) or (isinstance(option, ReinforcePlusPlus) and with_steps)
+
+
+def token_advantages(
+    rewards: np.ndarray, names: list[str], streams: Streams, params: Params, *, steps: pa.Table | None = None,
+    reference: Ragged | None = None, values_of: ValuesOf | None = None,
+) -> TokenAdvantages:  # fmt: skip
+    """Advantages of every token, whitened over all rows that have a reward (REINFORCE++, PPO).
+
+    rewards: (rows,) outcomes, NaN where there is none. names: trajectory ids. steps: table `steps`. reference: policy 0's
+    log-probabilities, for rewards.reference_penalty. Raises TokenRewardError where one of these is missing or does not fit.
+    """
+    option, seen = params.training.advantage, ~np.isnan(rewards)
+    mask = _dense(streams.mask, bool) & seen[:, None]
+    bonus = None
+    if params.stepwise.continuations:
+        if steps is None:
+            raise TokenRewardError("stepwise.continuations is above 0, but no table of steps is given: run the verify stage again")
+        bonus = _placed(steps, names, streams.mask, params.stepwise)
+    penalties = None
+    if params.rewards.reference_penalty:
+        if reference is None:
+            raise TokenRewardError("rewards.reference_penalty is above 0, which needs policy 0: give its folder as `reference`")
+        penalties = params.rewards.reference_penalty * (_dense(streams.logprobs) - _dense(reference))
+    earned = token_rewards(np.nan_to_num(rewards), mask, steps=bonus, penalties=penalties)
+    stored = None if bonus is None and penalties is None else _ragged(earned, streams.mask)
+    if isinstance(option, ReinforcePlusPlus):
+        return TokenAdvantages(_ragged(reinforce_plus_plus(earned, mask, gamma=option.gamma), streams.mask), stored)
+    assert isinstance(option, Generalized)
+    if values_of is None:
+        raise TokenRewardError("training.advantage.type is generalized, which needs a critic's values: give `values_of`")
+    values = values_of(streams)
+    found, returns = generalized_advantage(earned, _dense(values), mask, gamma=option.gamma, lam=option.lam)
+    own = [_ragged(part, streams.mask) for part in (whiten(found, mask), returns)]
+    return TokenAdvantages(own[0], stored, values, own[1])
+
+
+def _placed(steps: pa.Table, names: list[str], mask: Ragged, option: Stepwise) -> np.ndarray:
+    """(rows, longest) rewards of steps, each on the last or first token of its step."""
+    out = np.zeros((len(mask), int(mask.lengths.max(initial=0))))
+    row_of = {name: row for row, name in enumerate(names)}
+    ids = steps["trajectory_id"].to_pylist()
+    tokens = steps["last_token" if option.place == "end" else "first_token"].to_pylist()
+    for name, token, reward in zip(ids, tokens, steps["reward"].to_pylist(), strict=True):
+        row = row_of.get(name)
+        if row is None:
+            raise TokenRewardError(f"a step belongs to trajectory {name}, which is not offered to training: run the verify stage again")
+        if not 0 <= token < mask.lengths[row]:
+            raise TokenRewardError(f"a step of trajectory {name} ends at token {token} of {mask.lengths[row]}: run rollout again")
+        if not (option.overwrite and token == mask.lengths[row] - 1):  # there the outcome stands alone
+            out[row, token] += reward
+    return out
+
+
+def check_steps(steps: pa.Table | None, iteration: int) -> None:
+    """Raises TokenRewardError for steps of another iteration: accuracies are never used for another policy."""
+    if steps is not None and len(steps) and pc.any(pc.not_equal(steps["iteration"], iteration)).as_py():
+        raise TokenRewardError(f"the steps are not of iteration {iteration}: accuracies hold for the policy that wrote them alone")
+
+
+def _dense(values: Ragged, dtype: type = np.float64) -> np.ndarray:
+    """(rows, longest), 0 where there is no token."""
+    out: np.ndarray = np.zeros((len(values), int(values.lengths.max(initial=0))), dtype)
+    out[values.rows, np.arange(len(values.values)) - np.repeat(values.offsets[:-1], values.lengths)] = values.values
+    return out
+
+
+def _ragged(dense: np.ndarray, like: Ragged) -> Ragged:
+    columns = np.arange(len(like.values)) - np.repeat(like.offsets[:-1], like.lengths)
+    return Ragged(dense[like.rows, columns].astype(np.float32), like.offsets)

@@ -1,0 +1,64 @@
+"""Table `steps`: what each reasoning step changes in the chance of a right answer, from the verdicts on continuations (VSRM)."""
+
+from collections import defaultdict
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from assay.params.stepwise import Stepwise
+from assay.rewards.stepwise import StepwiseError, step_accuracies, step_rewards
+from assay.trajectories import to_table
+
+
+def step_table(states: pa.Table, trajectories: pa.Table, verdicts: pa.Table, option: Stepwise) -> pa.Table:
+    """One row per step, trajectory by trajectory in the order of `states`.
+
+    states: as the rollout wrote them. trajectories: continuations among others. verdicts: of the continuations; the rule's are read, as it
+    gave them: noise is injected into outcomes alone. Raises StepwiseError for a state without its continuations, and for continuations of
+    another policy than the solution's: accuracies hold for the policy that wrote the steps.
+    """
+    if len(states) == 0:
+        return to_table("steps", [])
+    rule = verdicts.filter(pc.equal(verdicts["role"], "rule"))
+    said = {
+        name: None if verdict == "abstain" else verdict == "correct"
+        for name, verdict in zip(rule["trajectory_id"].to_pylist(), rule["verdict"].to_pylist(), strict=True)
+    }
+    columns = ("trajectory_id", "kind", "parent_id", "policy", "sample_index")
+    policies: dict[str, str] = {}
+    found: dict[str, dict[int, bool | None]] = defaultdict(dict)
+    sampled_by: dict[str, set[str]] = defaultdict(set)
+    for name, kind, parent, policy, index in zip(*(trajectories[column].to_pylist() for column in columns), strict=True):
+        if kind == "continuation":
+            found[parent][index] = said.get(name)
+            sampled_by[parent].add(policy)
+        else:
+            policies[name] = policy
+    rows: list[dict[str, Any]] = []
+    for own in _by_trajectory(states.to_pylist()):
+        name, each = own[0]["trajectory_id"], own[0]["continuations"]
+        if sampled_by[name] - {policies.get(name)}:
+            raise StepwiseError(
+                f"solution {name} has continuations of another policy than its own ({policies.get(name)}): run the rollout stage again"
+            )
+        given = [[found[name][index] for index in range(j * each, (j + 1) * each) if index in found[name]] for j in range(len(own))]
+        accuracies = step_accuracies(given)
+        decided = [sum(verdict is not None for verdict in state) for state in given]
+        steps = step_rewards(accuracies, gamma=option.gamma, window=option.window, epsilon=option.epsilon)
+        for j, step in enumerate(steps):
+            shared = ("trajectory_id", "iteration", "round", "marker", "char_start", "char_end", "first_token", "last_token")
+            rows.append({key: own[j][key] for key in shared} | {
+                "step": j, "decided_before": decided[j], "decided_after": decided[j + 1], "accuracy_before": accuracies[j],
+                "accuracy_after": accuracies[j + 1], "difference": step.difference, "distance": step.distance, "reward": step.reward,
+                "effect": step.effect(option.epsilon),
+            })  # fmt: skip
+    return to_table("steps", rows)
+
+
+def _by_trajectory(states: list[dict[str, Any]]) -> list[list[dict[str, Any]]]:
+    """Rows of each trajectory, in the order of their states."""
+    groups: dict[str, list[dict[str, Any]]] = {}
+    for row in states:
+        groups.setdefault(row["trajectory_id"], []).append(row)
+    return [sorted(rows, key=lambda row: row["state"]) for rows in groups.values()]

@@ -1,0 +1,181 @@
+"""Claims of RISE, measured with small language models: does a policy that is trained to judge its own solutions judge them well, and at
+what cost to solving?
+
+    python -m benchmarks.claims_self_verification --seeds 0 1 2     # fused; some two minutes an arm and seed
+    python -m benchmarks.claims_self_verification --tables          # only write the table of what there is
+
+Judged by rules fixed before: the policy after the last round, 8 samples of each held-out task with one critique each, the oracle's
+verdict as the truth. Balanced accuracy decides about judging: accuracy alone is high for a critic that calls everything wrong.
+"""
+
+import shutil
+import time
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from benchmarks.study import Results, Study, claims, load, table
+
+TASKS_PER_ROUND, ROUNDS = 128, 50
+SOLVING = {
+    "self_verification": {"share": 0.0, "demonstrations": 0.15, "evaluation": 1},
+}
+"""Everything as in RISE, without critiques in training: the papers' Zero-RL."""
+ARMS: dict[str, dict[str, Any]] = {
+    "RISE": {},
+    "Zero-RL": SOLVING,
+    "Zero-RL, compute-matched": SOLVING | {"tasks": 144},
+    "RISE, 50 %": {"self_verification": {"share": 0.5}},
+    "RISE, offline": {"offline": True},
+    "RISE, stratified": {"self_verification": {"selection": "stratified"}},
+    "RISE, REINFORCE++": {"method": "rise_reinforce"},
+    "RISE, GRPO": {"method": "rise_grpo"},
+}
+NAMES = (*ARMS, "policy 0")
+
+
+def parameters(arm: str, seed: int, rounds: int) -> dict[str, Any]:
+    options = ARMS.get(arm, SOLVING)
+    return {
+        "method": options.get("method", "rise"), "scale": "tiny", "environment": "arithmetic", "seed": seed,
+        "iterations": [{"k": 0, "next": 1}], "last_policy": 1,
+        "self_verification": options.get("self_verification", {}),
+        "verification": {"rule": "numeric", "reference": "none"},
+        "training": {"learning_rate": 1.0e-3, "grpo": {"report_to": "none"}},
+        "fused": {"rounds": rounds, "tasks_per_round": options.get("tasks", TASKS_PER_ROUND), "steps_per_round": 1},
+    }  # fmt: skip
+
+
+def measured(params: Any, model: Path, tasks: Path, out: Path) -> dict[str, dict[str, float | None]]:
+    """Split -> metric -> value, of evaluation samples and their critiques."""
+    from assay.environments import tasks_from_table
+    from assay.evaluation import evaluate
+    from assay.params import load_execution
+    from assay.rounds import open_bench, open_sampler, plan_samples, sample_into, verify
+    from assay.trajectories import read_table
+    from assay.verifiers import NoiseState
+
+    plan, execution = plan_samples(tasks, params, 0, ("evaluation",)), load_execution()
+    rows = read_table("tasks", tasks)
+    known = tasks_from_table(rows)
+    with open_sampler(params, model, execution, plan) as sampler:
+        sample_into(sampler, plan, params, out, known)
+    trajectories = read_table("trajectories", out)
+    with open_bench(known, params, execution, appeals=False) as bench:
+        verdicts = verify(known, trajectories, params, execution, bench, NoiseState()).verdicts
+    found: dict[str, dict[str, float | None]] = {}
+    for row in evaluate(rows, trajectories, verdicts, params.evaluation, params.self_verification.levels).to_pylist():
+        if row["environment"] == "all":
+            found.setdefault(row["split"], {})[row["metric"]] = row["value"]
+    return found
+
+
+def offline_solutions(seed: int, rounds: int, workspace: Path) -> Path:
+    """Solutions of the last Zero-RL policy to train tasks, verified: the material of the offline arm. Made once."""
+    from assay.environments import tasks_from_table
+    from assay.params import load_execution
+    from assay.rounds import open_bench, open_sampler, plan_samples, sample_into, verify
+    from assay.trajectories import read_table, write_shard
+    from assay.verifiers import NoiseState
+
+    folder, model = workspace / "offline", workspace / "zero-rl/policy"
+    if (folder / "verdicts.parquet").is_file():
+        return folder
+    if not model.is_dir():
+        raise SystemExit("the arm RISE, offline needs the last policy of the arm Zero-RL of its seed: run that first")
+    params = load(parameters("Zero-RL", seed, rounds) | {"sampling": {"tasks_per_iteration": 2048}}, workspace / "offline-params")
+    tasks = workspace / "data/tasks/tasks.parquet"
+    plan, execution = plan_samples(tasks, params, 0, ("solution",)), load_execution()
+    with open_sampler(params, model, execution, plan) as sampler:
+        sample_into(sampler, plan, params, folder)
+    known, trajectories = tasks_from_table(read_table("tasks", tasks)), read_table("trajectories", folder)
+    with open_bench(known, params, execution, appeals=False) as bench:
+        verdicts = verify(known, trajectories, params, execution, bench, NoiseState()).verdicts
+    write_shard(folder / "verdicts.parquet", "verdicts", verdicts)
+    return folder
+
+
+def run_arm(arm: str, seed: int, rounds: int, workspace: Path) -> dict[str, Any]:
+    from assay.params import load_execution
+    from assay.rounds.train import Places, train
+    from assay.trajectories import read_table
+
+    name = "".join(letter if letter.isalnum() else "-" for letter in arm)
+    root, model, tasks = workspace / "arms" / name, workspace / "models/0", workspace / "data/tasks/tasks.parquet"
+    began = time.perf_counter()
+    params = load(parameters(arm, seed, rounds), root)
+    if arm == "policy 0":
+        return {"arm": arm, "seed": seed, "rounds": rounds, "measured": measured(params, model / "policy", tasks, root / "samples")}
+    offline = offline_solutions(seed, rounds, workspace) if ARMS[arm].get("offline") else None
+    places = Places(tasks, model, model / "policy", root / "tables", root / "model", root / "scratch", None, offline=offline)
+    train(params, 0, places, load_execution(root))
+    found = measured(params, root / "model/policy", tasks, root / "samples")
+    if arm == "Zero-RL":
+        shutil.rmtree(workspace / "zero-rl", ignore_errors=True)
+        shutil.copytree(root / "model", workspace / "zero-rl")
+    batches = read_table("batches", root / "tables").select(["trajectory_id", "round", "reward"]).to_pandas()
+    kinds = read_table("trajectories", root / "tables").select(["trajectory_id", "kind"]).to_pandas()
+    rewards = batches.merge(kinds, on="trajectory_id").groupby(["kind", "round"])["reward"].mean()
+    shutil.rmtree(root)
+    return {
+        "arm": arm, "seed": seed, "rounds": rounds, "measured": found, "seconds": time.perf_counter() - began,
+        "rewards": {kind: [float(value) for value in rewards[kind]] for kind in rewards.index.levels[0]},
+    }  # fmt: skip
+
+
+def value(metric: str, split: str = "eval") -> Any:
+    def of(row: dict[str, Any]) -> float:
+        found = row["measured"][split].get(metric)
+        return float("nan") if found is None else float(found)
+
+    return of
+
+
+def faster(row: dict[str, Any]) -> float:
+    """Gain of the critiques' mean reward, last five rounds over first five, minus that of the solutions'."""
+    gains = {kind: float(np.mean(rewards[-5:]) - np.mean(rewards[:5])) for kind, rewards in row.get("rewards", {}).items()}
+    return gains["critique"] - gains["solution"] if "critique" in gains else float("nan")
+
+
+def tables(found: Results, rounds: int) -> dict[str, str]:
+    balanced, first = value("verification_balanced_accuracy"), value("pass@1")
+    head = (
+        f"{rounds} rounds of {TASKS_PER_ROUND} tasks x 8 solutions, PPO where nothing is said, one optimizer step a round, learning "
+        f"rate 0.001; seeds {', '.join(map(str, sorted({seed for _, seed in found})))}. Held-out tasks, 8 samples and a critique of each; "
+        "the truth is the oracle's. Means with 95 % t intervals over seeds; differences (Δ) are paired by seed. "
+        "`python -m benchmarks.claims_self_verification`.\n"
+    )
+    listed = claims(found, [
+        ("RISE judges better than Zero-RL (balanced accuracy)", "RISE", "Zero-RL", balanced, 1),
+        ("RISE solves as well as Zero-RL (pass@1)", "RISE", "Zero-RL", first, 0),
+        ("RISE solves as well as Zero-RL with the same number of trajectories", "RISE", "Zero-RL, compute-matched", first, 0),
+        ("online critiques judge the last policy better than offline ones", "RISE", "RISE, offline", balanced, 1),
+        ("online and offline solve alike", "RISE", "RISE, offline", first, 0),
+        ("more critiques, better judging", "RISE, 50 %", "RISE", balanced, 1),
+        ("stratified selection judges better than uniform", "RISE, stratified", "RISE", balanced, 1),
+    ])  # fmt: skip
+    columns = {
+        "pass@1": first, "Δ pass@1": first, "balanced": balanced, "Δ balanced": balanced, "binary": value("verification_accuracy"),
+        "exact": value("verification_exact_accuracy"), "majority class": value("verification_majority_accuracy"),
+        "Matthews": value("verification_matthews"), "unscored": value("verification_unscored_share"),
+    }  # fmt: skip
+    votes = {
+        "maj@8": value("vote_majority@8"), "weighted@8": value("vote_weighted@8"), "weighted@8, constant":
+        value("vote_weighted_constant@8"),
+        "pass@1, ood": value("pass@1", "ood"), "balanced, ood": value("verification_balanced_accuracy", "ood"),
+        "critiques' gain in reward minus solutions'": faster,
+    }  # fmt: skip
+    text = [head, *listed, "Δ: minus Zero-RL.", "", *table(found, NAMES, columns, "Zero-RL"), "", *table(found, NAMES, votes, "Zero-RL")]
+    return {"self_verification": "\n".join(text) + "\n"}
+
+
+def shown(row: dict[str, Any]) -> str:
+    balanced = value("verification_balanced_accuracy")(row)
+    return f"pass@1 {value('pass@1')(row):.3f}  balanced {balanced:.3f}  {row.get('seconds', 0):.0f} s"
+
+
+STUDY = Study("claims_self_verification", NAMES, ROUNDS, parameters, run_arm, tables, shown)
+
+if __name__ == "__main__":
+    STUDY.main(__doc__)

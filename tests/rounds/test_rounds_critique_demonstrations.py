@@ -1,0 +1,51 @@
+"""Critiques that the warm start sees: so many, of right and wrong worked answers, with scores that are true as often as asked for."""
+
+from collections import Counter
+
+import pytest
+
+from assay.environments import Task
+from assay.params import Params
+from assay.rewards.self_verification import SelfVerificationError, read_score
+from assay.rounds.critique_demonstrations import critique_demonstrations
+from assay.verifiers import Judge
+
+TASKS = {task.task_id: task for task in (Task.create("sums", "train", f"{n} + 1 = ?", str(n + 1), "numeric") for n in range(400))}
+ROWS = [
+    {"task_id": name, "environment": "sums", "prompt": list(task.prompt), "completion": task.gold} for name, task in TASKS.items()
+]
+
+
+def made(**own):
+    params = Params.model_validate({"self_verification": own})
+    with Judge(params.verification) as judge:
+        return critique_demonstrations(ROWS, TASKS, params, judge.verdict)
+
+
+def test_there_are_as_many_as_asked_for():
+    assert made() == [] and made(demonstrations=0.0) == []
+    rows = made(demonstrations=0.2)
+    assert len(rows) == 100 and len(rows) / (len(rows) + len(ROWS)) == pytest.approx(0.2)
+    assert rows == made(demonstrations=0.2)
+
+
+@pytest.mark.parametrize("accuracy", [0.0, 0.5, 1.0])
+def test_scores_are_true_as_often_as_asked_for(accuracy):
+    rows = made(demonstrations=0.5, demonstrated_accuracy=accuracy)
+    true, said = [], Counter()
+    for row in rows:
+        prompt = row["prompt"][0]["content"]
+        shown = prompt.split("Solution:\n")[1].splitlines()[0].removeprefix(">").strip()
+        assert TASKS[row["task_id"]].question in prompt
+        score = read_score(row["completion"]).value
+        level = 1.0 if shown == TASKS[row["task_id"]].gold else -0.5 if shown else -1.0
+        true.append(score == level)
+        said[level] += 1
+    assert sum(true) / len(true) == pytest.approx(accuracy, abs=0.12 if 0 < accuracy < 1 else 0)
+    assert min(said[1.0], said[-0.5]) > len(rows) / 4  # both kinds are shown
+
+
+def test_without_worked_answers_there_is_nothing_to_judge():
+    params = Params.model_validate({"self_verification": {"demonstrations": 0.5}})
+    with Judge(params.verification) as judge, pytest.raises(SelfVerificationError, match="no worked answer to judge"):
+        critique_demonstrations([], {}, params, judge.verdict)
