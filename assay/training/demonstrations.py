@@ -82,9 +82,20 @@ def batches(rows: Demonstrations, size: int, seed: int, first: int) -> Iterator[
 
 LONG = 3
 """Times the median length, beyond which rows of a batch are computed apart: all others would be padded to them."""
+SPARED = 1_024
+"""Tokens of padding that must be spared by it before a batch is halved: a part of its own costs something too."""
 
 
 def by_width(batch: np.ndarray, lengths: np.ndarray) -> list[np.ndarray]:
-    """The rows of a batch in one part, or those that are far longer than most in a second one."""
+    """The rows of a batch in one part, those that are far longer than most in a second one, and where rows are many or long, halves of
+    about equal length."""
     long = lengths[batch] > LONG * np.median(lengths[batch])
-    return [batch[~long], batch[long]] if long.any() else [batch]
+    return [half for part in (batch[~long], batch[long]) if len(part) for half in _halved(part, lengths)]
+
+
+def _halved(part: np.ndarray, lengths: np.ndarray) -> list[np.ndarray]:
+    order = part[np.argsort(lengths[part], kind="stable")]
+    short, long = order[: len(order) // 2], order[len(order) // 2 :]
+    if not len(short) or (lengths[long[-1]] - lengths[short[-1]]) * len(short) < SPARED:
+        return [part]
+    return [*_halved(short, lengths), *_halved(long, lengths)]
