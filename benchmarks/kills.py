@@ -25,7 +25,7 @@ import psutil
 
 from benchmarks.workspace import MICRO, Workspace, copy_project, fingerprints
 
-STAGES = ("configure", "generate", "warm_start", "rollout@0", "verify@0", "filter@0", "update@0", "finish", "evaluate", "publish")
+STAGES = ("configure", "generate", "pretrain", "warm_start", "rollout@0", "verify@0", "filter@0", "update@0", "finish", "evaluate", "publish")
 FUSED = "fused/dvc.yaml"
 ROUNDS = 12
 """Of the fused iteration that is killed."""

@@ -25,6 +25,7 @@ from assay.rounds.scratch import is_main_process
 
 CONFIG = Path("data/config")
 TASKS = Path("data/tasks")
+PRETRAINED = Path("data/pretrained")
 PRESAMPLE = Path("data/presample")
 """Of both pipelines, as tasks and policy 0 are."""
 SCRATCH = Path(".assay/scratch")

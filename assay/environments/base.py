@@ -3,7 +3,7 @@
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from random import Random
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 from assay.environments.task import Message, Task
 
@@ -52,4 +52,13 @@ class Environment(Protocol):
         """A worked answer to the task, in one of its forms: what policy 0 learns. Right, unless the family's policy is meant to start
         with mistakes. Of several turns: messages that begin and end with one of the policy (assistant), with what others say (tool) in
         between."""
+        ...
+
+
+@runtime_checkable
+class HasTexts(Protocol):
+    """A family that a policy can also read about: plain texts for pre-training."""
+
+    def pretraining_text(self, task: Task) -> str:
+        """What a plain text says about the task, its answer in other words."""
         ...

@@ -8,9 +8,11 @@ from pathlib import Path
 from random import Random
 from typing import Any
 
-from assay.environments.base import Candidate, Environment
+from assay.environments.base import Candidate, Environment, HasTexts
 from assay.environments.chain_arithmetic.environment import ChainArithmeticEnvironment
 from assay.environments.dataset import DatasetEnvironment
+from assay.environments.protocols.environment import ProtocolsEnvironment
+from assay.environments.protocols.records import PublishedProtocolsEnvironment
 from assay.environments.rational import RationalEnvironment
 from assay.environments.reasoning_gym import ReasoningGymEnvironment
 from assay.environments.task import SPLITS, Task, TaskError
@@ -20,6 +22,7 @@ from assay.environments.tools.environment import MakeComplete, ToolsEnvironment
 from assay.environments.tools.published import PublishedToolsEnvironment
 from assay.params import Params
 from assay.params.data import ChainArithmetic, RationalArithmetic, ReasoningGym, SqlDatabases, TextToSql
+from assay.params.protocols import Protocols, PublishedProtocols
 from assay.params.tools import EndpointTools, Tools
 from assay.trajectories import seed_from
 
@@ -47,6 +50,8 @@ class Generated:
     """Tasks of the demonstrations, by id."""
     notes: list[str]
     """Sentences for the person who started it: shortfalls, columns left out."""
+    texts: list[dict[str, Any]] = field(default_factory=list)
+    """Rows of the `texts` table."""
 
 
 @dataclass
@@ -85,6 +90,8 @@ def make_environment(name: str, params: Params, root: Path, make_complete: MakeC
         return ReasoningGymEnvironment(name, section, params.seed)
     if isinstance(section, TextToSql):
         return TextToSqlEnvironment(name, section, params.seed)
+    if isinstance(section, Protocols):
+        return ProtocolsEnvironment(name, section, params.seed)
     share = params.tasks.eval / (params.tasks.eval + params.tasks.train)
     if isinstance(section, SqlDatabases):
         return SqlDatabasesEnvironment(name, section, params.seed, root, share)
@@ -94,6 +101,8 @@ def make_environment(name: str, params: Params, root: Path, make_complete: MakeC
         asked = make_complete is not None and isinstance(section.backend, EndpointTools)
         complete = make_complete(section.backend) if asked else None
         return ToolsEnvironment(name, section, params.seed, root, params.execution.verifier_workers, complete)
+    if isinstance(section, PublishedProtocols):
+        return PublishedProtocolsEnvironment(name, section, params.seed, root, share)
     return DatasetEnvironment(name, section, params.seed, root, share)
 
 
@@ -169,7 +178,25 @@ def _generate(
         demonstrated |= known
     demonstrations.sort(key=lambda row: seed_from(params.seed, "order", row["task_id"], row["completion"]))
     notes = [note for environment in environments.values() for note in environment.notes] + _shortfalls(counts)
-    return Generated(tasks, demonstrations, counts, demonstrated, notes)
+    texts = _texts(environments, shares, [*demonstrated.values()], params) if params.policy.base is None else []
+    return Generated(tasks, demonstrations, counts, demonstrated, notes, texts)
+
+
+def _texts(
+    environments: Mapping[str, Environment], shares: Mapping[str, float], tasks: list[Task], params: Params
+) -> list[dict[str, Any]]:
+    """Different plain texts about the tasks that are demonstrated, from the environments that have such."""
+    having = {name: environment for name, environment in environments.items() if isinstance(environment, HasTexts)}
+    if params.tasks.texts and not having:
+        raise TaskError(
+            f"tasks.texts is {params.tasks.texts}, but none of the environments ({', '.join(environments)}) has plain texts: set it to 0, "
+            "or add one of type protocols"
+        )
+    rows: list[dict[str, Any]] = []
+    for name, number in divide(params.tasks.texts, {name: shares[name] for name in having}).items():
+        found = dict.fromkeys(having[name].pretraining_text(task) for task in tasks if task.environment == name)
+        rows += [{"environment": name, "text": text} for text in islice(found, number)]
+    return sorted(rows, key=lambda row: seed_from(params.seed, "order", row["text"]))
 
 
 def _take(

@@ -125,7 +125,21 @@ def sql_execution(answer: str, gold: str, meta: dict[str, Any]) -> bool | None:
     return None if found.failure is not None else found.equal
 
 
+def protocol_executor(answer: str, gold: str, meta: dict[str, Any]) -> bool | None:
+    """Whether the protocol can be carried out on the bench that the meta describes and reaches its goal; None where it cannot be read.
+
+    The answer is the whole completion. The gold is not looked at: other ways lead to a goal too. Raises OracleError for an unknown bench.
+    """
+    from assay.environments.protocols.executor import ExecutorError, execute
+
+    try:
+        done = execute(answer, meta["bench"])
+    except (ExecutorError, KeyError) as error:
+        raise OracleError(f"the task's bench cannot be set up: {error}") from error
+    return done.reached if done.readable else None
+
+
 Oracle = Callable[[str, str, dict[str, Any]], bool | None]
-ORACLES: dict[str, Oracle] = {"rational": rational, "sql_execution": sql_execution}
+ORACLES: dict[str, Oracle] = {"rational": rational, "sql_execution": sql_execution, "protocol_executor": protocol_executor}
 """By the name that a task's meta gives under `oracle`. None: the answer cannot be read. Raising: the oracle cannot
 decide."""

@@ -72,6 +72,31 @@ METRICS: dict[str, str] = {
         "Nats per token: minus the mean log-probability of the sampled tokens, at the sampling temperature. Estimates "
         "the mean entropy of the next-token distribution along the policy's own samples."
     ),
+    "score": (
+        "SCORE of protocols by the run's options (Thoth, arXiv 2510.15600): gates x scale x (order + content), 2.5 for the gold. Samples "
+        "of other environments have none of this and the following metrics."
+    ),
+    "score_format": "Share of samples that keep the format: I_format, the first gate.",
+    "score_consistency": "Share of samples whose orc says what their key does: I_cons, the second gate.",
+    "score_scale": "f(d) / g(L): how near the number of steps is to the gold's, over the penalty for wordy steps.",
+    "score_order": "1 where the actions stand in the gold's order (order lcs: 2 LCS / (n + m)).",
+    "score_content": "Objects and parameters of aligned steps, at most 1.5.",
+    "score_lexical": "Mean of BLEU-AVG, ROUGE-L and token-F1 of the orc: the reward of the paper's vanilla ablation.",
+    "executable_share": (
+        "Share of samples whose every step can be carried out on the task's bench, whether or not that reaches the goal (both together: "
+        "accuracy_oracle)."
+    ),
+    "protocol_step_match": "Step-M: share of samples with as many steps as the gold.",
+    "protocol_order_strict": "Order-S: share of samples with exactly the gold's actions.",
+    "protocol_order_lcs": "Order-LCS: 2 LCS / (n + m) of the actions.",
+    "protocol_order_tau": "Order-Tau: Kendall's tau of the actions that both have; 0 with fewer than two.",
+    "protocol_order_tau_parity": "The published evaluator's tau, which is 1 from two aligned pairs on and else 0.",
+    "protocol_content": "Semantic-A before scaling, at most 1.5.",
+    "protocol_semantic": "Semantic-A: objects and parameters of aligned steps, over 1.5.",
+    "protocol_bleu": "BLEU-AVG of the orc: mean precision of 1- to 4-grams.",
+    "protocol_rouge": "ROUGE-L of the orc.",
+    "protocol_tokens": "F1 of the orc's words, in place of a keyword F1 that needs a downloaded model.",
+    "protocol_average": "Mean of Step-M, Order-S, Order-LCS, Order-Tau, Semantic-A, BLEU-AVG, ROUGE-L and token-F1.",
 }
 
 HEADLINE = (

@@ -27,6 +27,7 @@ from assay.evaluation.estimators import (
     pass_at_k,
     ratio_with_interval,
 )
+from assay.evaluation.protocols import Measure, measured, protocol_measures
 from assay.evaluation.samples import ABSTAIN, CORRECT, ROLES, WRONG, Samples, gather
 from assay.params.sampling import EvaluationParams
 from assay.rewards.critiques import THREE_LEVEL
@@ -49,7 +50,8 @@ def evaluate(
     levels: of the critiques' scores (self_verification.levels).
     Raises EvaluationError where there is nothing to evaluate, or a task or a rule verdict is missing.
     """
-    return evaluate_samples(gather(tasks, trajectories, verdicts), params, judged_samples(trajectories, verdicts), levels)
+    samples = gather(tasks, trajectories, verdicts)
+    return evaluate_samples(samples, params, judged_samples(trajectories, verdicts), levels, protocol_measures(samples, verdicts))
 
 
 def evaluate_samples(
@@ -57,8 +59,9 @@ def evaluate_samples(
     params: EvaluationParams,
     judged: Sequence[Judged] = (),
     levels: tuple[float, float, float] = THREE_LEVEL.values,  # type: ignore[assignment]
+    measures: Sequence[Measure] = (),
 ) -> pa.Table:
-    """The same from joined samples. Every value is exact arithmetic: no random numbers."""
+    """The same from joined samples, and of measures that are given. Every value is exact arithmetic: no random numbers."""
     rows = []
     ids = samples.tasks["task_id"].to_pylist()
     critiques: dict[int, list[Judged]] = {}
@@ -74,7 +77,10 @@ def evaluate_samples(
             here = {ids[task] for task in np.flatnonzero(chosen)} if judged else set()
             for policy, iteration in enumerate(samples.iterations):
                 own = [one for one in critiques.get(iteration, ()) if one.task_id in here]
-                found = chain(_metrics(samples, policy, chosen, params), critique_metrics(own, levels, params.confidence))
+                found = chain(
+                    _metrics(samples, policy, chosen, params), critique_metrics(own, levels, params.confidence),
+                    measured(samples, policy, chosen, measures, params.confidence, float(params.samples)),
+                )  # fmt: skip
                 for metric, estimate in found:
                     empty = estimate.n == 0
                     rows.append(

@@ -28,6 +28,8 @@ SINGLE = (
     "verification_accuracy",
     "verification_balanced_accuracy",
     "verification_majority_accuracy",
+    "score",
+    "executable_share",
 )
 
 

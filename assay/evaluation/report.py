@@ -28,6 +28,7 @@ from assay.evaluation.noise import judged, left_out, noise_grid, noise_sentences
 from assay.evaluation.record import RunRecord
 from assay.evaluation.samples import Samples, gather
 from assay.evaluation.section_exploration import exploration_section
+from assay.evaluation.section_protocols import protocol_section
 from assay.evaluation.selection import CATEGORIES, Renderer, choose, clip, shown, visible
 from assay.params import Params, stage_view
 from assay.trajectories import content_hash
@@ -93,6 +94,7 @@ def context(
         "verifier_grid": breakdown.verifiers(record.verdicts),
         "result_figures": result_figures(table, split),
         "exploration": exploration_section(record, samples, table, split, params, renderer),
+        "protocols": protocol_section(samples, record.verdicts, table, split),
         "verifier_figures": verifier_figures(table, split) + noise_figures(record.noise_estimates),
         "noise_warnings": warning_lines(estimates),
         "noise_sentences": noise_sentences(estimates) + left_out(estimates),

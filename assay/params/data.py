@@ -5,6 +5,7 @@ from typing import Annotated, Any, Literal
 from pydantic import Field, field_validator
 
 from assay.params.base import Section
+from assay.params.protocols import Protocols, PublishedProtocols
 from assay.params.tools import Tools
 
 Terms = Annotated[int, Field(ge=2, le=20)]
@@ -190,7 +191,8 @@ class SqlDatabases(Section):
 
 
 EnvironmentParams = Annotated[
-    RationalArithmetic | ChainArithmetic | ReasoningGym | UserDataset | TextToSql | SqlDatabases | Tools, Field(discriminator="type")
+    RationalArithmetic | ChainArithmetic | ReasoningGym | UserDataset | TextToSql | SqlDatabases | Protocols | PublishedProtocols | Tools,
+    Field(discriminator="type"),
 ]
 
 
@@ -205,3 +207,5 @@ class TasksParams(Section):
     demonstrations: int = Field(40_000, ge=0)
     """Worked answers for the warm start, from tasks that are in neither eval nor ood; equal answers are written in
     varied forms. Without effect where `policy.base` names a trained model."""
+    texts: int = Field(0, ge=0)
+    """Plain texts for warm_start.pretraining, from environments that have such; each different, so there may be fewer."""

@@ -11,6 +11,7 @@ from pydantic import ValidationError
 from assay.params.base import ParameterError
 from assay.params.execution import ExecutionParams
 from assay.params.functions import with_source
+from assay.params.policy import WarmStartParams
 from assay.params.schema import PARTIAL, STAGE_SECTIONS, Params
 from assay.params.training import TrainingParams
 
@@ -138,6 +139,8 @@ _FORWARD_PASS = ("grpo", "micro_batch_size")
 """Of `training`: what log-probabilities are computed with."""
 UNSEEN: dict[str, tuple[tuple[str, str], ...]] = {
     "generate": (*_TRAINED_ALONE, ("verification", "tool_use")),
+    "pretrain": tuple(("warm_start", key) for key in WarmStartParams.model_fields if key != "pretraining"),
+    "warm_start": (("warm_start", "pretraining"),),
     "finish": _TRAINED_ALONE,
     "presample": (
         *_TRAINED_ALONE,

@@ -1,10 +1,12 @@
 """Sections about the policy: where it comes from, how prompts are rendered, how a small one is made from scratch."""
 
-from typing import Literal
+from typing import Annotated, Literal
 
-from pydantic import Field, model_validator
+from pydantic import Field, StringConstraints, field_validator, model_validator
 
 from assay.params.base import Section
+
+Piece = Annotated[str, StringConstraints(min_length=1, pattern=r"^[\x00-\x7f]+$")]
 
 
 class ModelShape(Section):
@@ -19,9 +21,17 @@ class ModelShape(Section):
     head_dim: int = Field(32, ge=8)
     vocabulary: int = Field(512, ge=300)
     """Size of the byte-level BPE tokenizer (256 bytes, special tokens, merges); digits are always single tokens."""
+    pieces: tuple[Piece, ...] = ()
+    """Texts that are one token each, in any text: markup that every answer repeats, e.g. <think>. They count in `vocabulary`."""
     max_positions: int = Field(512, ge=32)
-    words: tuple[str, ...] = ()
-    """Texts that are one token each, wherever they occur, e.g. `{"name": "`. Count among the vocabulary."""
+
+    @field_validator("pieces")
+    @classmethod
+    def _each_once(cls, value: tuple[str, ...]) -> tuple[str, ...]:
+        twice = next((piece for piece in value if value.count(piece) > 1), None)
+        if twice is not None:
+            raise ValueError(f"{twice!r} is named twice")
+        return value
 
     @model_validator(mode="after")
     def _heads_are_shared_evenly(self) -> "ModelShape":
@@ -51,15 +61,31 @@ class PolicyParams(Section):
     """Tasks whose rendered prompt is longer are an error before anything is sampled, never cut silently."""
 
 
-class WarmStartParams(Section):
-    """Supervised training of the from-scratch policy until sampling succeeds often enough for reinforcement learning."""
+class SupervisedParams(Section):
+    """How a supervised run is optimised."""
 
-    target: float = Field(0.35, gt=0, lt=1)
-    """Training stops once pass@1 on training tasks, measured while training, reaches this. Above about 0.5 little is left to reinforce."""
-    max_steps: int = Field(3000, ge=1)
     batch_size: int = Field(256, ge=1)
     learning_rate: float = Field(3e-3, gt=0)
     warmup_steps: int = Field(50, ge=0)
+
+
+class Pretraining(SupervisedParams):
+    """Training on plain texts (tasks.texts) before the demonstrations: the first phase of Knowledge-to-Action."""
+
+    max_steps: int = Field(0, ge=0)
+    """0: left out."""
+    report_every: int = Field(50, ge=1)
+    """Steps between two checkpoints, each with a line about the loss."""
+
+
+class WarmStartParams(SupervisedParams):
+    """Supervised training of the from-scratch policy until sampling succeeds often enough for reinforcement learning."""
+
+    pretraining: Pretraining = Pretraining()
+    target: float = Field(0.35, gt=0, lt=1)
+    """Training stops once pass@1 on training tasks, measured while training, reaches this. Above about 0.5 little is left to reinforce."""
+    max_steps: int = Field(3000, ge=0)
+    """0: left out; policy 0 is then what pre-training has made."""
     check_every: int = Field(100, ge=1)
     """Steps between two measurements of pass@1 (greedy sampling would overstate it: they sample at temperature 1)."""
     check_tasks: int = Field(256, ge=8)

@@ -7,8 +7,9 @@ from assay.params.data import EnvironmentParams, TasksParams
 from assay.params.execution import ExecutionParams
 from assay.params.exploration import PresampleParams
 from assay.params.fused import FusedParams
-from assay.params.noise import EndpointJudge, SimulatedJudge, SymbolicJudge, turns_verdicts
+from assay.params.noise import EndpointJudge, NoNoise, SimulatedJudge, SymbolicJudge, turns_verdicts
 from assay.params.policy import PolicyParams, WarmStartParams
+from assay.params.protocols import SCORED
 from assay.params.rewards import RewardParams
 from assay.params.sampling import EvaluationParams, SamplingParams, ServerEngine
 from assay.params.self_verification import SelfVerification
@@ -74,6 +75,8 @@ class Params(Section):
             return self  # sections that a stage does not see have their defaults, which say nothing about the run
         training, sampling = self.training, self.sampling
         _check_noise(self)
+        _check_scores(self)
+        _check_texts(self)
         _check_exploration(self)
         check_token_rewards(self)
         if training.advantage.type in ("group_zscore", "leave_one_out", "backward_zscored", "forward_zscored") and sampling.group_size < 2:
@@ -155,6 +158,38 @@ def _check_noise(params: "Params") -> None:
         raise ValueError(f"verification.appeals.{what}, which needs the oracle's verdicts, but verification.oracle is false: set it true")
 
 
+def _check_scores(params: "Params") -> None:
+    """Raises ValueError where what takes rewards for 0 or 1 (noise, appeals, corrections, levels) meets a rule that gives its score."""
+    rule = params.verification.rule
+    scored = [f"environments.{name}" for name, section in params.environments.items() if section.type in SCORED]
+    if rule != "protocol_score" and not (rule == "task" and scored):
+        return
+    who = "verification.rule is protocol_score, whose" if rule != "task" else f"{scored[0]} is judged by protocol_score, whose"
+    taken = {
+        f"verification.noise.type {params.verification.noise.type}": not isinstance(params.verification.noise, NoNoise),
+        "verification.appeals.enabled": params.verification.appeals.enabled,
+        f"training.advantage.type {params.training.advantage.type}": isinstance(params.training.advantage, Corrected),
+        "rewards.levels": params.rewards.levels is not None,
+    }
+    for key, on in taken.items():
+        if on:
+            raise ValueError(f"{who} score is the reward, but {key} takes rewards for 0 or 1: leave one of them out")
+
+
+def _check_texts(params: "Params") -> None:
+    """Raises ValueError for pre-training without texts, and for a policy that is made from scratch and never trained."""
+    start = params.warm_start
+    if params.policy.base is not None:
+        return
+    if start.pretraining.max_steps and not params.tasks.texts:
+        raise ValueError(
+            f"warm_start.pretraining.max_steps is {start.pretraining.max_steps}, but tasks.texts is 0, so that there is nothing to train "
+            "on: raise tasks.texts, or set max_steps to 0"
+        )
+    if not start.max_steps and not start.pretraining.max_steps:
+        raise ValueError("warm_start.max_steps and warm_start.pretraining.max_steps are 0: policy 0 would know nothing; raise one of them")
+
+
 def _check_exploration(params: "Params") -> None:
     """Raises ValueError for a rehearsal without stored answers."""
     rehearsal = params.training.rehearsal
@@ -186,6 +221,7 @@ PARTIAL = "the parameters of one stage"
 # runs again exactly when a value that it can see has changed, whether by params.yaml, by a preset or by a new default.
 STAGE_SECTIONS: dict[str, tuple[str, ...]] = {
     "generate": ("seed", "environments", "tasks", "policy", "self_verification", "verification"),
+    "pretrain": ("seed", "policy", "warm_start"),
     "warm_start": ("seed", "policy", "warm_start", "sampling"),
     "presample": ("seed", "policy", "presample", "sampling", "verification", "training"),
     "rollout": ("seed", "policy", "sampling", "evaluation", "self_verification", "stepwise"),

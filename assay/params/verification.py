@@ -8,6 +8,7 @@ from pydantic_core import PydanticCustomError
 from assay.params.base import Section
 from assay.params.functions import BUILT_IN, FunctionName, RewardFunction
 from assay.params.noise import AppealsParams, NoiseParams, NoNoise
+from assay.params.protocols import ProtocolReward
 from assay.params.tools import ToolUseReward
 
 
@@ -17,11 +18,14 @@ class VerificationParams(Section):
     functions: dict[FunctionName, RewardFunction] = {}
     """Reward functions of your own, by the names that `rule` and `reference` may then have."""
     rule: str = "task"
-    """`task`: the verifier that each task names; string_match, numeric, math_verify, reasoning_gym, or one of `functions`."""
+    """`task`: the verifier that each task names; string_match, numeric, math_verify, reasoning_gym, sql_execution, protocol_score,
+    or one of `functions`."""
     reference: str = "math_verify"
     """The same, or `none`. Ignored (abstains, reason not_applicable) for tasks whose answers it cannot compare."""
     oracle: bool = True
     """Store the environment's exact verdict where there is one."""
+    protocol: ProtocolReward = ProtocolReward()
+    """How protocol_score rewards protocols. Part of its version: other options are other verdicts."""
     timeout: float = Field(5.0, gt=0)
     """Wall-clock seconds for one verdict; beyond it the verdict is abstain(timeout)."""
     memory_mib: int = Field(1024, ge=128)

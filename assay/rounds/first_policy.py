@@ -9,11 +9,15 @@ from assay.trajectories import read_table
 from assay.verifiers import Judge
 
 
-def first_policy(params: Params, tasks: Path, out: Path, scratch: Path) -> dict[str, Any]:
-    """Policy 0 in `out`: trained from scratch on the demonstrations, or taken from `policy.base`. Returns its summary."""
+def first_policy(params: Params, tasks: Path, out: Path, scratch: Path, pretrained: Path | None = None) -> dict[str, Any]:
+    """Policy 0 in `out`: trained on the demonstrations, or taken from `policy.base`. Returns its summary.
+
+    pretrained: what `pretrained_policy` published; it goes on from the policy in it, where there is one, and else from scratch.
+    """
     from assay.training.base import base_policy
     from assay.training.warm_start import warm_start
 
+    folder = None if pretrained is None else pretrained / "policy"
     rows = read_table("tasks", tasks / "tasks.parquet")
     if params.policy.base is not None:
         return base_policy(params, rows, out, scratch)
@@ -25,4 +29,5 @@ def first_policy(params: Params, tasks: Path, out: Path, scratch: Path) -> dict[
             out,
             scratch,
             is_correct=lambda task, text: judge.is_correct(Task.from_row(task), text),
+            pretrained=folder if folder is not None and folder.is_dir() else None,
         )

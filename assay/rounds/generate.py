@@ -38,12 +38,14 @@ def make_tasks(params: Params, root: Path, workers: int = 1) -> Generated:
 
 
 def generate_tasks(params: Params, root: Path, out: Path, gates: Path, workers: int = 1) -> None:
-    """Generate, pass the gate, publish `out` (tasks.parquet, demonstrations.parquet, counts.json) whole or not at all."""
+    """Generate, pass the gate, publish `out` (tasks, demonstrations and, where asked for, texts as .parquet, counts.json) whole or not."""
     generated = make_tasks(params, root, workers)
     draft = out.with_name(f".{out.name}.draft")
     shutil.rmtree(draft, ignore_errors=True)
     tasks = write_shard(draft / "tasks.parquet", "tasks", [task.to_row() for task in generated.tasks])
     write_shard(draft / "demonstrations.parquet", "demonstrations", generated.demonstrations)
+    if generated.texts:
+        write_shard(draft / "texts.parquet", "texts", generated.texts)
     (draft / "counts.json").write_text(json.dumps(generated.counts, indent=1, sort_keys=True) + "\n", encoding="utf-8")
     print(run_gate("tasks", {"tasks": tasks}, gates / "tasks"))
     publish_folder(draft, out)

@@ -11,8 +11,8 @@ from assay.params.noise import EndpointJudge, LocalJudge, SymbolicJudge
 BYTES_PER_ROW, BYTES_PER_TOKEN = 30.0, 4.3
 """Of a stored trajectory, compressed: ids, masks, log-probabilities; benchmarks/storage.py prints the measured figures."""
 START_SECONDS = {
-    "generate": 6, "warm_start": 6, "presample": 3, "rollout": 10, "verify": 2, "filter": 6, "update": 7, "train": 20, "finish": 12,
-    "evaluate": 5,
+    "generate": 6, "pretrain": 6, "warm_start": 6, "presample": 3, "rollout": 10, "verify": 2, "filter": 6, "update": 7, "train": 20,
+    "finish": 12, "evaluate": 5,
 }  # fmt: skip
 """Libraries and engine, per start of a stage, on two CPU cores; benchmarks/orchestration.py prints the measured figures."""
 SAMPLING_SHARE = 0.02
@@ -168,6 +168,10 @@ def estimate_run(params: Params, root: Path = Path(), *, fused: bool = False) ->
         line("generate", 1, own, 0, (own + shown) * 120 / 2**30, shown / 20_000),
         line("warm_start", 1, shown, warm_tokens, weights, training(warm_tokens, 6)),
     )
+    reading = params.warm_start.pretraining
+    if reading.max_steps and params.policy.base is None:
+        read = reading.max_steps * reading.batch_size * WARM_START_STEP_ROW_TOKENS
+        begin = (begin[0], line("pretrain", 1, params.tasks.texts, read, weights, training(read, 6)), begin[1])
     if params.presample.enabled:
         asked = t.train * (params.presample.samples + 1)
         tokens = asked * s.max_tokens

@@ -1,18 +1,23 @@
 """Demonstrations as tensors, and the order in which a supervised run sees them."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import groupby
+from typing import Any
 
 import numpy as np
 
 from assay.engines import Renderer
-from assay.engines.rendering import Message
+from assay.params import Params
 from assay.training.tokenizer import MESSAGE_END
 from assay.trajectories import seed_from
 
 IGNORED = -100
 """Label of a token that bears no loss."""
+
+
+class WarmStartError(ValueError):
+    """Demonstrations or texts that no policy can be trained on."""
 
 
 @dataclass(frozen=True)
@@ -22,7 +27,7 @@ class Demonstrations:
     ids: np.ndarray
     """(rows, longest) int64"""
     labels: np.ndarray
-    """(rows, longest) int64: the ids of the policy's turns, IGNORED on prompt, tool output and padding."""
+    """(rows, longest) int64: the ids of what the policy writes, IGNORED on prompts, on what others say (tools) and on padding."""
     lengths: np.ndarray
     """(rows,)"""
 
@@ -30,35 +35,54 @@ class Demonstrations:
         return len(self.lengths)
 
 
-def encode(renderer: Renderer, prompts: list[str], turns: Sequence[Sequence[Message]], longest: int, keys: list[str]) -> Demonstrations:
-    """Encode rendered prompts and the messages that follow each: those of the policy (assistant) with their end token bear loss, those of
-    others do not, and are encoded as they are when a task is played. Raises ValueError naming the row that is too long."""
+Piece = tuple[Sequence[int], bool]
+"""Token ids, and whether they bear loss."""
+
+
+def encode(tokenizer: Any, prompts: list[str], completions: list[str], longest: int, keys: list[str]) -> Demonstrations:
+    """Encode rendered prompts and completions (end token included). Raises ValueError naming the row that is too long."""
+    before = tokenizer(prompts, add_special_tokens=False)["input_ids"]
+    after = tokenizer(completions, add_special_tokens=False)["input_ids"]
+    return _padded([[(a, False), (b, True)] for a, b in zip(before, after, strict=True)], tokenizer.pad_token_id, longest, keys)
+
+
+def encode_rows(renderer: Renderer, rows: Sequence[Mapping[str, Any]], prompts: list[str], longest: int) -> Demonstrations:
+    """Encode rows of `demonstrations`, of one turn or of several: those of the policy bear loss, with their end tokens; what others say in
+    between does not, and is encoded as it is when a task is played. Raises ValueError naming the row that is too long."""
     before = renderer.tokenizer(prompts, add_special_tokens=False)["input_ids"]
-    spoken = [f"{message['content']}{MESSAGE_END}" for row in turns for message in row if message["role"] == "assistant"]
-    own = iter(renderer.tokenizer(spoken, add_special_tokens=False)["input_ids"])
-    pieces: list[list[tuple[list[int], bool]]] = []
-    for row in turns:
-        found: list[tuple[list[int], bool]] = []
-        for is_own, messages in groupby(row, key=lambda message: message["role"] == "assistant"):
-            found += [(next(own), True) for _ in messages] if is_own else [(list(renderer.continuation_ids(list(messages))), False)]
-        pieces.append(found)
-    lengths = np.array([len(a) + sum(len(ids) for ids, _ in b) for a, b in zip(before, pieces, strict=True)])
+    said = [f"{message['content']}{MESSAGE_END}" for row in rows for message in turns_of(row) if message["role"] == "assistant"]
+    own = iter(renderer.tokenizer(said, add_special_tokens=False)["input_ids"])
+    found: list[list[Piece]] = []
+    for row, ids in zip(rows, before, strict=True):
+        pieces: list[Piece] = [(ids, False)]
+        for is_own, messages in groupby(turns_of(row), key=lambda message: message["role"] == "assistant"):
+            pieces += [(next(own), True) for _ in messages] if is_own else [(renderer.continuation_ids(list(messages)), False)]
+        found.append(pieces)
+    return _padded(found, renderer.tokenizer.pad_token_id, longest, [row["task_id"] for row in rows])
+
+
+def turns_of(row: Mapping[str, Any]) -> Sequence[Mapping[str, str]]:
+    """What follows the prompt of a demonstration, as messages."""
+    return row["turns"] or [{"role": "assistant", "content": row["completion"]}]
+
+
+def _padded(rows: Sequence[Sequence[Piece]], padding: int, longest: int, keys: list[str]) -> Demonstrations:
+    lengths = np.array([sum(len(ids) for ids, _ in pieces) for pieces in rows])
     width = int(lengths.max())
     if width > longest:
-        row_number = int(lengths.argmax())
+        row = int(lengths.argmax())
         raise ValueError(
-            f"demonstration of task {keys[row_number]} has {width} tokens, but policy.shape.max_positions is {longest}; "
+            f"demonstration of task {keys[row]} has {width} tokens, but policy.shape.max_positions is {longest}; "
             "raise it or remove the task"
         )
-    ids = np.full((len(lengths), width), renderer.tokenizer.pad_token_id, dtype=np.int64)
+    ids = np.full((len(lengths), width), padding, dtype=np.int64)
     labels = np.full_like(ids, IGNORED)
-    for number, (a, b) in enumerate(zip(before, pieces, strict=True)):
-        ids[number, : len(a)] = a
-        position = len(a)
-        for part, bears_loss in b:
-            ids[number, position : position + len(part)] = part
+    for row, pieces in enumerate(rows):
+        position = 0
+        for part, bears_loss in pieces:
+            ids[row, position : position + len(part)] = part
             if bears_loss:
-                labels[number, position : position + len(part)] = part
+                labels[row, position : position + len(part)] = part
             position += len(part)
     return Demonstrations(ids, labels, lengths)
 
@@ -99,3 +123,34 @@ def _halved(part: np.ndarray, lengths: np.ndarray) -> list[np.ndarray]:
     if not len(short) or (lengths[long[-1]] - lengths[short[-1]]) * len(short) < SPARED:
         return [part]
     return [*_halved(short, lengths), *_halved(long, lengths)]
+
+
+def rendered(params: Params, template: str, rows: Sequence[Mapping[str, Any]]) -> list[str]:
+    """Prompts of demonstrations, rendered by the template before there is a tokenizer."""
+    return _rendered(params, template, [row["prompt"] for row in rows], complete=False)
+
+
+def continued(params: Params, template: str, rows: Sequence[Mapping[str, Any]], prompts: Sequence[str]) -> list[str]:
+    """What follows each rendered prompt, end tokens written out: what a tokenizer learns its merges from."""
+    several = [row for row in rows if row["turns"]]
+    whole = iter(_rendered(params, template, [[*row["prompt"], *row["turns"]] for row in several], complete=True) if several else ())
+    return [
+        next(whole).removeprefix(prompt) if row["turns"] else f"{row['completion']}{MESSAGE_END}"
+        for row, prompt in zip(rows, prompts, strict=True)
+    ]
+
+
+def _rendered(params: Params, template: str, conversations: Sequence[Sequence[Mapping[str, str]]], *, complete: bool) -> list[str]:
+    """complete: to the end of the last message; else up to where the policy's turn begins."""
+    from transformers.utils.chat_template_utils import render_jinja_template
+
+    found = []
+    for conversation in conversations:
+        messages = [dict(message) for message in conversation]
+        if params.policy.system_prompt is not None and not any(m["role"] == "system" for m in messages):
+            messages.insert(0, {"role": "system", "content": params.policy.system_prompt})
+        found.append(messages)
+    texts, _ = render_jinja_template(
+        found, chat_template=template, add_generation_prompt=not complete, **dict(params.policy.chat_template_arguments)
+    )
+    return texts

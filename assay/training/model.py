@@ -1,14 +1,18 @@
 """A small Qwen3-architecture policy made from scratch."""
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from assay.params.policy import PolicyParams
+from assay.training.tokenizer import train_tokenizer
 from assay.trajectories import seed_from
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerFast
 
+TOKENIZER_TEXTS = 20_000
+"""Demonstrations that the tokenizer learns its merges from; more change nothing but the time."""
 INITIAL_STD = 0.05
 """Standard deviation of the initial weights; Qwen3's own 0.02 is meant for widths in the thousands."""
 
@@ -38,6 +42,22 @@ def make_model(params: PolicyParams, tokenizer: "PreTrainedTokenizerFast", seed:
     with torch.random.fork_rng():
         torch.manual_seed(seed_from(seed, "model"))
         return Qwen3ForCausalLM(config)
+
+
+def make_tokenizer(
+    params: PolicyParams, template: str, prompts: Sequence[str], completions: Sequence[str], more: Sequence[str] = ()
+) -> "PreTrainedTokenizerFast":
+    """A tokenizer for rendered demonstrations, and for other texts."""
+    texts = [a + b for a, b in zip(prompts[:TOKENIZER_TEXTS], completions, strict=False)]
+    return train_tokenizer([*texts, *more], params.shape.vocabulary, template, params.shape.max_positions, params.shape.pieces)
+
+
+def load_policy(folder: Path) -> tuple["PreTrainedTokenizerFast", Any]:
+    """Tokenizer and model that `save_policy` wrote, to be trained on."""
+    import torch
+    from transformers import PreTrainedTokenizerFast, Qwen3ForCausalLM
+
+    return PreTrainedTokenizerFast.from_pretrained(folder), Qwen3ForCausalLM.from_pretrained(folder, dtype=torch.float32)
 
 
 def save_policy(model: Any, tokenizer: "PreTrainedTokenizerFast", folder: Path, dtype: str) -> None:

@@ -25,29 +25,27 @@ class TokenizerError(ValueError):
 
 
 def train_tokenizer(
-    texts: Iterable[str], vocabulary: int, chat_template: str, max_length: int, words: Sequence[str] = ()
+    texts: Iterable[str], vocabulary: int, chat_template: str, max_length: int, pieces: Sequence[str] = ()
 ) -> "PreTrainedTokenizerFast":
     """A tokenizer whose merges are learned from `texts`: rendered prompts and completions, special tokens written out.
 
-    `vocabulary` is an upper limit: where the texts repeat little, fewer merges are found. `words` become single tokens, in the text
-    as any other. Equal texts give equal bytes, in
-    any order of processes. The end token is `<|im_end|>`, the padding token `<|pad|>`. Raises TokenizerError for an empty
-    corpus or a vocabulary that cannot hold the 256 bytes and the special tokens.
+    `vocabulary` is an upper limit: where the texts repeat little, fewer merges are found. Equal texts give equal bytes, in
+    any order of processes. The end token is `<|im_end|>`, the padding token `<|pad|>`. `pieces`: texts that are one token each wherever
+    they stand, the longest first. Raises TokenizerError for an empty corpus or a vocabulary that cannot hold the 256 bytes, the special
+    tokens and the pieces.
     """
     from tokenizers import AddedToken, Regex, Tokenizer, decoders, models, pre_tokenizers, trainers
     from transformers import PreTrainedTokenizerFast
 
-    if vocabulary < SMALLEST_VOCABULARY + len(words):
+    if vocabulary < SMALLEST_VOCABULARY + len(pieces):
+        own = f", {len(pieces)} of policy.shape.pieces" if pieces else ""
         raise TokenizerError(
-            f"policy.shape.vocabulary is {vocabulary}: a byte-level tokenizer needs at least {SMALLEST_VOCABULARY + len(words)} "
-            f"(256 bytes, {len(SPECIAL_TOKENS)} special tokens{f', {len(words)} words' if words else ''})"
+            f"policy.shape.vocabulary is {vocabulary}: a byte-level tokenizer needs at least {SMALLEST_VOCABULARY + len(pieces)} "
+            f"(256 bytes, {len(SPECIAL_TOKENS)} special tokens{own})"
         )
-    if any(not word for word in words) or len(set(words)) < len(words):
-        raise TokenizerError("policy.shape.words holds an empty text, or one twice")
-    # The library learns merges from raw text; it must not see tokens that never take part in one. Longest first, as it splits.
-    whole = sorted((*SPECIAL_TOKENS, *words), key=len, reverse=True)
-    specials = re.compile("|".join(re.escape(token) for token in whole))
-    fragments = [fragment for text in texts for fragment in specials.split(text) if fragment]
+    # The library learns merges from raw text; it must not see tokens that never take part in one.
+    whole = re.compile("|".join(re.escape(token) for token in sorted((*SPECIAL_TOKENS, *pieces), key=len, reverse=True)))
+    fragments = [fragment for text in texts for fragment in whole.split(text) if fragment]
     if not fragments:
         raise TokenizerError("no text to learn a tokenizer from: there are neither prompts nor demonstrations")
     tokenizer = Tokenizer(models.BPE())
@@ -57,14 +55,14 @@ def train_tokenizer(
     ])  # fmt: skip
     tokenizer.decoder = decoders.ByteLevel()
     trainer = trainers.BpeTrainer(
-        vocab_size=vocabulary - len(words),
+        vocab_size=vocabulary - len(pieces),
         min_frequency=2,
         special_tokens=list(SPECIAL_TOKENS),
         initial_alphabet=pre_tokenizers.ByteLevel.alphabet(),
         show_progress=False,
     )
     tokenizer.train_from_iterator(fragments, trainer)
-    tokenizer.add_tokens([AddedToken(word, normalized=False, special=False) for word in words])
+    tokenizer.add_tokens([AddedToken(piece, normalized=False) for piece in pieces])
     return PreTrainedTokenizerFast(
         tokenizer_object=tokenizer,
         eos_token=MESSAGE_END,

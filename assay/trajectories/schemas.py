@@ -62,6 +62,10 @@ TABLES: dict[str, Table] = {
             Column("completion", _TEXT, "a right answer, in one of its forms; of several turns, the last one"),
             Column("turns", MESSAGES, "all that follows the prompt, where it is several turns: the policy's and the tools'", nullable=True),
         )),
+        Table("texts", "plain text for pre-training", (
+            Column("environment", _TEXT, "as in tasks"),
+            Column("text", _TEXT, "about a task that is in neither eval nor ood"),
+        )),
         Table("trajectories", "sampled sequence", (
             Column("trajectory_id", _TEXT, "hash of policy, kind, task, sample index, seed and token ids"),
             _ITERATION, _ROUND,

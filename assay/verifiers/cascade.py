@@ -17,6 +17,7 @@ from assay.isolation import Outcome, Pool
 from assay.isolation.pool import Progress
 from assay.params.functions import top_level_imports
 from assay.params.verification import VerificationParams
+from assay.verifiers import protocol_score
 from assay.verifiers.functions import address
 from assay.verifiers.spec import spec_of
 from assay.verifiers.verdicts import Finding, VerifierError, abstain, wrong
@@ -37,7 +38,10 @@ class Question(NamedTuple):
 
 
 def resolve(name: str, params: VerificationParams) -> str:
-    """A verifier's name as everything here takes it: that of a reward function of the user becomes its address."""
+    """A verifier's name as everything here takes it: that of a reward function of the user, or of SCORE with options, becomes its
+    address."""
+    if name == protocol_score.NAME:
+        return protocol_score.address(params.protocol.model_dump(mode="json", exclude_defaults=True))
     function = params.functions.get(name)
     if function is None:
         return name

@@ -58,19 +58,19 @@ class Judge:
             assert name is not None
             answer = subject(name, task.gold, extract_answer(task.gold))
             if len(answer) > self.params.max_answer_characters and not spec_of(name).whole_text:
-                problems[position] = _complaint(name, wrong("too_long"))
+                problems[position] = _complaint(spec_of(name).name, wrong("too_long"))
             elif spec_of(name).slow is not None and not (spec_of(name).vouches and spec_of(name).quick(answer, task.gold)):
                 by_worker.setdefault(name, []).append(position)
             elif (finding := spec_of(name).quick(answer, task.gold)) is None or finding.verdict != "correct":
-                problems[position] = _complaint(name, finding or abstain("error"))
+                problems[position] = _complaint(spec_of(name).name, finding or abstain("error"))
         for name, positions in by_worker.items():
             golds = [(tasks[position], tasks[position].gold) for position in positions]
             items = [(name, subject(name, gold, extract_answer(gold)), gold, meta_for(name, task)) for task, gold in golds]
             for position, outcome in zip(positions, self._pool(name).map(items, progress), strict=True):
                 if outcome.failure is not None:
                     problems[position] = f"{spec_of(name).name} fails on it ({outcome.failure}: {outcome.detail[:200]})"
-                elif outcome.value.verdict != "correct" and not spec_of(name).whole_text:
-                    problems[position] = _complaint(name, outcome.value)
+                elif outcome.value.verdict != "correct" and spec_of(name).accepts_golds:
+                    problems[position] = _complaint(spec_of(name).name, outcome.value)
         return problems
 
     def gold_problem(self, task: Task) -> str | None:

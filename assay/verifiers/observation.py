@@ -13,13 +13,14 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from assay.environments import Task
-from assay.params.noise import AppealsParams
+from assay.params.noise import AppealsParams, NoNoise
 from assay.params.verification import VerificationParams
 from assay.trajectories import to_table
 from assay.verifiers.channel import draws_of, uniform
 from assay.verifiers.judges import AppealJudge, Case
 from assay.verifiers.noise import measured_kinds
-from assay.verifiers.verdicts import Finding
+from assay.verifiers.spec import VERIFIERS
+from assay.verifiers.verdicts import Finding, VerifierError
 
 
 @dataclass(frozen=True)
@@ -42,13 +43,14 @@ def observe(
     """The verdicts of `verify_trajectories` with noise, appeals and audits, and the judge's own verdicts after them.
 
     verdicts: of these trajectories, in their order, role by role. judge: None where no appeal is wanted. Equal inputs give equal
-    rows, as far as the judge's do.
+    rows, as far as the judge's do. Raises VerifierError where either is asked for and the rule's score is the reward.
     """
     count = len(trajectories)
     trained = np.isin(np.asarray(trajectories["kind"].to_pylist(), dtype=str), measured_kinds(strict=True))
-    if count == 0 or not trained.any():
+    if count == 0 or not trained.any() or (judge is None and isinstance(params.noise, NoNoise)):
         return verdicts, None
     rule = verdicts.slice(0, count)
+    _refuse_scores(rule)
     said = np.asarray(rule["verdict"].to_pylist(), dtype=str)
     usable = trained & (said != "abstain")
     seen = said == "correct"  # what training sees, before appeals
@@ -77,6 +79,16 @@ def observe(
         rule = rule.set_column(rule.schema.get_field_index(name), rule.schema.field(name), values)
     parts = [rule, verdicts.slice(count), *([] if rows_of_judge is None else [rows_of_judge])]
     return pa.concat_tables(parts), asked
+
+
+def _refuse_scores(rule: pa.Table) -> None:
+    """Only a reward of 0 or 1 can be turned round or recovered."""
+    scored = [name for name in rule["verifier"].unique().to_pylist() if name in VERIFIERS and VERIFIERS[name].reward == "score"]
+    if scored:
+        raise VerifierError(
+            f"the rule {scored[0]} gives its score as the reward, which neither noise turns round nor appeals recover: set "
+            "verification.noise.type to none and verification.appeals.enabled to false, or choose a rule that gives 0 or 1"
+        )
 
 
 def _draw(

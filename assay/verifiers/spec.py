@@ -8,9 +8,9 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from functools import lru_cache, partial
 from importlib import metadata
-from typing import Any
+from typing import Any, Literal
 
-from assay.verifiers import functions, math_verify, numeric, sql_execution, string_match
+from assay.verifiers import functions, math_verify, numeric, protocol_score, sql_execution, string_match
 from assay.verifiers.verdicts import Finding, VerifierError, abstain, correct, wrong
 
 Meta = dict[str, Any]
@@ -38,6 +38,10 @@ class VerifierSpec:
     """What workers need to know of this machine, as meta: called in the process that asks, never stored."""
     whole_text: bool = False
     """It reads the completion instead of the answer in it, of any length, and needs the task's prompt."""
+    accepts_golds: bool = True
+    """A bare gold must be right by it. Otherwise it only has to give a verdict on one."""
+    reward: Literal["verdict", "score"] = "verdict"
+    """What training gets where this is the rule: 1 or 0 by the verdict, or the verifier's own score."""
 
 
 def version_of(revision: int, *libraries: str) -> str:
@@ -83,6 +87,15 @@ def pass_on(answer: str, gold: str) -> Finding | None:
     return None
 
 
+def protocol_spec(name: str) -> VerifierSpec:
+    """SCORE with the options that an address holds, as a verifier."""
+    options = protocol_score.options_of(name)
+    return VerifierSpec(
+        protocol_score.NAME, protocol_score.version_of(options), pass_on, partial(protocol_score.judge, options),
+        preload=protocol_score.PRELOAD, vouches=False, whole_text=True, reward="score",
+    )  # fmt: skip
+
+
 VERIFIERS: dict[str, VerifierSpec] = {
     spec.name: spec
     for spec in (
@@ -114,9 +127,16 @@ VERIFIERS: dict[str, VerifierSpec] = {
             vouches=False,
             prepare=sql_execution.on_this_machine,
         ),
+        protocol_spec(protocol_score.NAME),
     )
 }
 """By the names that params.yaml and tasks use. A user's reward function becomes one too: `function_spec`."""
+
+FORMULAS = frozenset({"numeric", "math_verify"})
+"""Verifiers that compare numbers and formulas."""
+STRUCTURED = frozenset({"sql_execution", "protocol_score"})
+"""Verifiers of answers that are more than that: of two queries or protocols those above would compare some number, so for tasks that name
+one of these they are no reference."""
 
 ORACLE_VERSION = "1"
 BOUNDED_ORACLES = frozenset({"rational"})
@@ -136,6 +156,11 @@ def oracle_spec(name: str) -> VerifierSpec:
             f"oracle:{name}", version_of(sql_execution.REVISION, "duckdb"), pass_blank, sql_execution.judge_everywhere,
             preload=sql_execution.PRELOAD, needs=sql_execution.NEEDS, prepare=sql_execution.on_this_machine,
         )  # fmt: skip
+    if name == protocol_score.ORACLE:
+        return VerifierSpec(
+            f"oracle:{name}", version_of(protocol_score.ORACLE_REVISION), pass_on, protocol_score.carry_out,
+            preload=protocol_score.PRELOAD, whole_text=True,
+        )  # fmt: skip
     return VerifierSpec(f"oracle:{name}", ORACLE_VERSION, pass_on, ask_oracle, needs=("oracle",))
 
 
@@ -144,17 +169,20 @@ def function_spec(address: str) -> VerifierSpec:
     definition = functions.definition_of(address)
     return VerifierSpec(
         definition["name"], functions.version_of(definition), pass_on, partial(functions.score, definition),
-        preload=tuple(definition["imports"]), vouches=False, whole_text=True,
+        preload=tuple(definition["imports"]), vouches=False, whole_text=True, accepts_golds=False,
     )  # fmt: skip
 
 
 @lru_cache(maxsize=256)
 def spec_of(name: str) -> VerifierSpec:
-    """A verifier or oracle by name, a reward function by its address. Raises VerifierError for an unknown one."""
+    """A verifier or oracle by name, a reward function and SCORE with options by their addresses. Raises VerifierError where there is
+    none."""
     if name.startswith("oracle:"):
         return oracle_spec(name.removeprefix("oracle:"))
     if name.startswith(functions.ADDRESS):
         return function_spec(name)
+    if name.startswith(protocol_score.ADDRESS):
+        return protocol_spec(name)
     if name not in VERIFIERS:
         raise VerifierError(f"there is no verifier {name!r}; there are {', '.join(sorted(VERIFIERS))}")
     return VERIFIERS[name]

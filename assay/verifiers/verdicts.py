@@ -20,6 +20,8 @@ REASONS: dict[str, str] = {
     "sql_timeout": "the answer takes more processor time than the task allows: wrong",
     "sql_memory": "the answer takes more memory than the task allows: wrong",
     "sql_rows": "the answer's result has more rows than the task allows: wrong",
+    "step_impossible": "a step of the protocol cannot be carried out: wrong",
+    "goal_missed": "the protocol can be carried out, but does not do what the task asks: wrong",
     "no_score": "the critique gives no score in a closed box: wrong",
     "out_of_scale": "the critique's score is none of self_verification.levels: wrong",
     "parent_abstained": "the rule abstained on the solution that the critique judges",

@@ -14,7 +14,7 @@ from assay.params.verification import VerificationParams
 from assay.trajectories import to_table
 from assay.verifiers.cascade import Question, as_not_applicable, ask, meta_for, open_pool, resolve, settle, subject
 from assay.verifiers.extract import answer_format, extract_answer
-from assay.verifiers.spec import spec_of
+from assay.verifiers.spec import FORMULAS, STRUCTURED, spec_of
 from assay.verifiers.verdicts import Finding, Role, VerdictName, VerifierError, abstain
 
 NOT_APPLICABLE = abstain("not_applicable")
@@ -84,6 +84,8 @@ def verifier_name(role: Role, task: Task, params: VerificationParams) -> str | N
     if role == "oracle":
         return f"oracle:{task.meta['oracle']}" if "oracle" in task.meta else None
     configured = params.rule if role == "rule" else params.reference
+    if role == "reference" and configured in FORMULAS and task.verifier in STRUCTURED:
+        return None
     name = resolve(task.verifier if configured == "task" else configured, params)
     missing = [key for key in spec_of(name).needs if key not in task.meta]
     if missing and role == "rule":
@@ -157,7 +159,7 @@ def _rows(
     def column(values: list, kind: pa.DataType) -> pa.Array:
         return pa.array(values, kind).take(taken)
 
-    rewards = [_REWARDS[finding.verdict] if role == "rule" else None for _, finding in distinct]
+    rewards = [_reward(question, finding) if role == "rule" else None for question, finding in distinct]
     return to_table("verdicts", pa.table({
         **{name: trajectories.column(name) for name in ("trajectory_id", "iteration", "round")},
         "verifier": column([_name(question) for question, _ in distinct], pa.string()),
@@ -177,6 +179,12 @@ def _rows(
         "appeal_draw": pa.nulls(count, pa.float64()),
         "observed_reward": column(rewards, pa.float32()),
     }))  # fmt: skip
+
+
+def _reward(question: Question | None, finding: Finding) -> float | None:
+    """What training gets before noise and appeals; None where the rule abstains."""
+    own = question is not None and spec_of(question.verifier).reward == "score"
+    return finding.score if own and finding.verdict != "abstain" else _REWARDS[finding.verdict]
 
 
 def _name(question: Question | None) -> str:

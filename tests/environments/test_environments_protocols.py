@@ -11,8 +11,10 @@ from pathlib import Path
 from random import Random
 
 import pytest
+import yaml
 from hypothesis import given
 from hypothesis import strategies as st
+from pydantic import ValidationError
 
 from assay.environments import TaskError
 from assay.environments.protocols.environment import ProtocolsEnvironment, corrupted, lines_of
@@ -20,19 +22,19 @@ from assay.environments.protocols.executor import execute
 from assay.environments.protocols.grammar import LINES, Setup, bench_of, setups
 from assay.environments.protocols.materials import HAZARDS, IDLE_ACTIONS, ROLES
 from assay.environments.protocols.mutations import MUTATIONS
-from assay.environments.protocols.options import TYPES, ProtocolOptions
 from assay.environments.protocols.planning import before, layers, orders, plan, reaches
 from assay.environments.protocols.questions import moves_of
 from assay.environments.protocols.writing import FIXED_PIECES, Line, sentence, sketch_and_fill
 from assay.environments.task import Task
+from assay.params.protocols import PROTOCOL_TYPES, Protocols
 from assay.rewards.protocol import consistency, parse, read_gold, score, validate
 
 ROOT = Path(__file__).parents[2]
 CODE = """
 from itertools import islice
 from assay.environments.protocols.environment import ProtocolsEnvironment
-from assay.environments.protocols.options import ProtocolOptions
-environment = ProtocolsEnvironment("bench", ProtocolOptions(), 3)
+from assay.params.protocols import Protocols
+environment = ProtocolsEnvironment("bench", Protocols(), 3)
 for candidate in islice(environment.candidates("eval"), 40):
     print(candidate.task.task_id, candidate.task.prompt, repr(candidate.task.gold), candidate.task.meta)
 """
@@ -41,7 +43,7 @@ SOLUTION = Setup("solution", "cells", (("sugar", "sugar"), ("solvent", "water"),
 
 
 def environment(seed=3, **options):
-    return ProtocolsEnvironment("bench", ProtocolOptions(**options), seed)
+    return ProtocolsEnvironment("bench", Protocols(**options), seed)
 
 
 @cache
@@ -104,7 +106,7 @@ def test_golds_are_valid_full_scores_and_of_the_asked_length():
 
 def test_every_type_and_line_is_asked_about():
     found = tasks(number=600)
-    assert set(Counter(task.meta["type"] for task in found)) == set(TYPES)
+    assert set(Counter(task.meta["type"] for task in found)) == set(PROTOCOL_TYPES)
     assert {task.meta["bench"]["line"] for task in found} == {line.name for line in LINES}
     assert min(Counter(task.meta["type"] for task in found).values()) > 40
     assert {task.meta["level"] for task in found if task.meta["type"] in ("overview", "specific")} == {"comprehension"}
@@ -233,32 +235,49 @@ def test_pretraining_texts_are_plain_paragraphs():
 def test_a_small_policy_can_hold_prompts_and_golds():
     words = {word for task in [*tasks(number=600), *tasks("ood", 150)] for word in task.prompt[0]["content"].split()}
     assert len({word.strip(".,:") for word in words}) < 160
-    pieces = re.compile(rf"{FIXED_PIECES}|[0-9]| ?[A-Za-z]+|.|\n")
-    for split, most in (("train", 112), ("ood", 160)):
-        found = tasks(split, 600 if split == "train" else 150)
-        assert max(len(pieces.findall(task.gold)) for task in found) <= most
-        assert max(len(pieces.findall(task.prompt[0]["content"])) for task in found) <= 72
-        assert all("".join(pieces.findall(task.gold)) == task.gold for task in found[:20])
+
+
+def test_pieces_cover_most_of_a_gold_and_are_those_of_the_presets():
+    found = re.compile("|".join(map(re.escape, sorted(FIXED_PIECES, key=len, reverse=True))))
+    for task in [*tasks(number=50), *tasks("ood", 20)]:
+        assert sum(map(len, found.findall(task.gold))) > 0.45 * len(task.gold)
+    for preset in ("protocols", "mixed"):
+        options = yaml.safe_load((ROOT / f"conf/environment/{preset}.yaml").read_text())
+        assert tuple(options["policy"]["shape"]["pieces"]) == FIXED_PIECES
 
 
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"lines": ("wash", "brew")}, "lines has brew"),
-        ({"lines": ()}, "lines has nothing"),
-        ({"types": ()}, "types is empty"),
-        ({"steps": (4, 2)}, "steps is"),
-        ({"steps": (1, 2)}, "steps at least 2"),
-        ({"ood_steps": (4, 5)}, "leave no overlap"),
+        ({"lines": ("wash", "brew")}, "lines.1\n.*'wash', 'extract', 'solution' or 'culture'"),
+        ({"lines": ()}, "lines\n.*at least 1 item"),
+        ({"types": ()}, "types\n.*at least 1 item"),
+        ({"steps": (4, 2)}, r"steps\n.*\[4, 2\] is the wrong way round"),
+        ({"steps": (1, 2)}, "steps.0\n.*greater than or equal to 2"),
+        ({"ood_steps": (4, 5)}, "ood_steps begins at 4, but steps goes up to 4: leave no overlap"),
+        ({"distractors": (3, 1)}, "wrong way round"),
+        ({"noise": 1.5}, "noise\n.*less than or equal to 1"),
+    ],
+)
+def test_parameters_that_make_no_sense_are_refused(options, message):
+    with pytest.raises(ValidationError, match=message):
+        Protocols(**options)
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
         ({"ood_steps": (30, 40)}, "no question"),
-        ({"distractors": (3, 1)}, "distractors is"),
-        ({"noise": 1.5}, "noise is 1.5"),
         ({"lines": ("extract",), "steps": (6, 6), "ood_steps": None, "types": ("planning", "specific")}, "no specific question"),
     ],
 )
 def test_configurations_that_give_no_tasks_are_refused(options, message):
     with pytest.raises(TaskError, match=message):
         environment(**options).check()
+
+
+def test_every_line_of_work_can_be_asked_for():
+    assert {line.name for line in LINES} == set(Protocols().lines)
 
 
 def test_the_defaults_pass_the_check_and_a_missing_ood_split_is_said():

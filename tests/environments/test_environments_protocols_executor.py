@@ -17,10 +17,10 @@ from assay.environments.protocols.environment import ProtocolsEnvironment, lines
 from assay.environments.protocols.executor import Execution, ExecutorError, execute
 from assay.environments.protocols.grammar import LINES, VERBS, bench_of, line_of, setups
 from assay.environments.protocols.mutations import MUTATIONS, duplicated
-from assay.environments.protocols.options import ProtocolOptions
 from assay.environments.protocols.planning import apply
 from assay.environments.protocols.questions import ask, fits, moves_of
 from assay.environments.protocols.writing import Line, key_line, sketch_and_fill
+from assay.params.protocols import Protocols
 from assay.rewards.protocol import read_gold, score
 
 WASH = {
@@ -39,7 +39,7 @@ STEPS = [
 
 @cache
 def tasks(split="train", number=400, seed=3, **options):
-    return [one.task for one in islice(ProtocolsEnvironment("bench", ProtocolOptions(**options), seed).candidates(split), number)]
+    return [one.task for one in islice(ProtocolsEnvironment("bench", Protocols(**options), seed).candidates(split), number)]
 
 
 def run(lines, note="eosin stain, spin balance", **bench):

@@ -6,6 +6,7 @@ import pytest
 
 from assay.environments import TaskError
 from assay.environments.protocols.records import SYSTEM, PublishedProtocolsEnvironment, read_records
+from assay.params.protocols import PublishedProtocols
 from assay.rewards.protocol import read_gold, validate
 
 KEY = """Step 1: {"action": "add", "objects": ["buffer"], "parameters": ["5 ml"]}
@@ -26,7 +27,7 @@ def file_of(folder, rows, name="records.jsonl"):
 
 
 def environment(folder, share=0.3, **options):
-    return PublishedProtocolsEnvironment("published", "records.jsonl", 0, folder, share, **options)
+    return PublishedProtocolsEnvironment("published", PublishedProtocols(path="records.jsonl", **options), 0, folder, share)
 
 
 def test_the_three_kinds_of_records_are_read(tmp_path):

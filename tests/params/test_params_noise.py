@@ -103,3 +103,25 @@ def test_an_endpoint_with_an_address_is_read_by_the_stages_that_do_not_see_it(tm
 
 def test_an_endpoint_that_is_not_enabled_needs_no_address(tmp_path):
     assert load(tmp_path, {"appeals": {"judge": {"type": "endpoint"}}}).verification.appeals.judge.type == "endpoint"
+
+
+PROTOCOLS = {"bench": {"type": "protocols"}}
+SAID = "environments.bench is judged by protocol_score, whose score is the reward, but "
+
+
+@pytest.mark.parametrize(("verification", "advantage", "said"), [
+    ({"noise": {"type": "independent", "false_negative_rate": 0.1}}, None, SAID + "verification.noise.type independent takes"),
+    ({"appeals": APPEALS}, None, SAID + "verification.appeals.enabled takes rewards for 0 or 1: leave one of them out"),
+    ({}, KNOWN, SAID + "training.advantage.type backward takes"),
+    ({"rule": "protocol_score"}, KNOWN, "verification.rule is protocol_score, whose score is the reward, but training.advantage.type"),
+])  # fmt: skip
+def test_a_rule_whose_score_is_the_reward_is_refused_where_rewards_are_taken_for_0_or_1(tmp_path, verification, advantage, said):
+    with pytest.raises(ParameterError) as caught:
+        load(tmp_path, verification, advantage, environments=PROTOCOLS)
+    assert said in str(caught.value) and "\n" not in str(caught.value)
+
+
+def test_with_another_rule_protocols_may_be_noisy_and_their_score_be_plainly_scaled(tmp_path):
+    assert load(tmp_path, {"rule": "string_match", "appeals": APPEALS}, KNOWN, environments=PROTOCOLS).environments["bench"].steps == (2, 4)
+    options = load(tmp_path, {"protocol": {"order": "lcs"}}, {"type": "direct"}, environments=PROTOCOLS).verification.protocol
+    assert options.order == "lcs" and options.maximum == 2.5

@@ -30,8 +30,8 @@ def test_tasks_are_divided_rehearsed_and_explored_the_same_way_staged_and_fused(
     )  # fmt: skip
     ran = another.repro()
     assert ran == [
-        "configure", "generate", "warm_start", "presample", "rollout@0", "verify@0", "filter@0", "update@0", "finish", "evaluate",
-        "publish",
+        "configure", "generate", "pretrain", "warm_start", "presample", "rollout@0", "verify@0", "filter@0", "update@0", "finish",
+        "evaluate", "publish",
     ]  # fmt: skip
 
     splits = {row["task_id"]: row for row in another.table("splits", "data/presample").to_pylist()}

@@ -30,6 +30,7 @@ LEFT_OUT: dict[tuple[str, str], str] = {
     ("rollout", "assay/verifiers"): "only balances which solutions are judged; verdicts are verify's",
     ("rollout", "assay/environments"): "asked by those verifiers; tasks are a dependency",
     ("rollout", "assay/rounds/scratch.py"): "where unfinished work lies",
+    ("pretrain", "assay/rounds/scratch.py"): "where unfinished work lies",
     ("update", "assay/rounds/scratch.py"): "where unfinished work lies",
     ("finish", "assay/rounds/scratch.py"): "where unfinished work lies",
     ("train", "assay/rounds/scratch.py"): "where unfinished work lies",

@@ -19,6 +19,8 @@ PAGE = (DOCS / "sql.md").read_text(encoding="utf-8")
 QUERIES = re.findall(r"```sql\n(.*?)```", PAGE, flags=re.DOTALL)
 OF_IMPORTS = [sql for sql in QUERIES if "'imported'" in sql]
 """Queries that find something in imported rollouts only."""
+OF_PROTOCOLS = [sql for sql in QUERIES if "protocol_" in sql]
+"""Queries about protocols: see test_trajectories_protocol_queries.py."""
 
 
 @pytest.fixture(scope="module")
@@ -31,7 +33,10 @@ def test_there_are_enough_queries():
     assert len(QUERIES) >= 18
 
 
-@pytest.mark.parametrize("sql", [sql for sql in QUERIES if sql not in OF_IMPORTS], ids=lambda sql: sql.split("\n")[0][:40])
+OF_RUNS = [sql for sql in QUERIES if sql not in (*OF_IMPORTS, *OF_PROTOCOLS)]
+
+
+@pytest.mark.parametrize("sql", OF_RUNS, ids=lambda sql: sql.split("\n")[0][:40])
 def test_query_of_the_cookbook_answers(synced, sql):
     answer = query(sql, synced.root, version="baseline")
     assert answer.num_rows > 0

@@ -5,12 +5,12 @@ from itertools import count
 from random import Random
 
 from assay.environments.base import Candidate
-from assay.environments.protocols.grammar import LINES, Setup, line_of, setups
+from assay.environments.protocols.grammar import Setup, line_of, setups
 from assay.environments.protocols.mutations import corrupt
-from assay.environments.protocols.options import ProtocolOptions, Type
 from assay.environments.protocols.questions import LEVELS, Question, ask, fits
 from assay.environments.protocols.writing import Line, flattened, sketch_and_fill
 from assay.environments.task import Task, TaskError
+from assay.params.protocols import Protocols, ProtocolType
 from assay.rewards.protocol import parse, validate
 from assay.trajectories import seed_from
 
@@ -30,31 +30,17 @@ class ProtocolsEnvironment:
 
     forms = 1
 
-    def __init__(self, name: str, options: ProtocolOptions, seed: int) -> None:
+    def __init__(self, name: str, options: Protocols, seed: int) -> None:
         self.name, self.options, self.seed = name, options, seed
         self.notes: list[str] = []
-        self._by_steps: dict[tuple[int, int], dict[Type, dict[str, list[Setup]]]] = {}
+        self._by_steps: dict[tuple[int, int], dict[ProtocolType, dict[str, list[Setup]]]] = {}
 
     def has(self, split: str) -> bool:
         return split != "ood" or self.options.ood_steps is not None
 
     def check(self) -> None:
-        """Raises TaskError for unknown lines, ranges that are the wrong way round or overlap, and lengths that a type cannot have."""
+        """Raises TaskError for lengths that no question, or none of a type, can have."""
         options, where = self.options, f"environments.{self.name}"
-        unknown = sorted(set(options.lines) - {line.name for line in LINES})
-        if unknown or not options.lines:
-            known = ", ".join(line.name for line in LINES)
-            raise TaskError(f"{where}: lines has {', '.join(unknown) or 'nothing'}, expected some of {known}")
-        if not options.types:
-            raise TaskError(f"{where}: types is empty")
-        for what in ("steps", "ood_steps", "distractors"):
-            span = getattr(options, what)
-            if span is not None and not (0 if what == "distractors" else 2) <= span[0] <= span[1]:
-                raise TaskError(f"{where}: {what} is {list(span)}, expected the smallest number first, of steps at least 2")
-        if options.ood_steps is not None and options.ood_steps[0] <= options.steps[1]:
-            raise TaskError(f"{where}: ood_steps begins at {options.ood_steps[0]}, steps goes up to {options.steps[1]}: leave no overlap")
-        if not 0 <= options.noise <= 1:
-            raise TaskError(f"{where}: noise is {options.noise}, expected a share")
         for span in filter(None, (options.steps, options.ood_steps)):
             usable = self._setups(span)
             if not any(usable.values()):
@@ -84,7 +70,7 @@ class ProtocolsEnvironment:
         title = task.prompt[-1]["content"].split(": ", 1)[1].split(". ", 1)[0]
         return flattened(title, lines_of(task.gold))
 
-    def _task(self, split: str, kind: Type, question: Question) -> Task:
+    def _task(self, split: str, kind: ProtocolType, question: Question) -> Task:
         """Raises TaskError for a gold that breaks the rules of its own format: then the generator is at fault."""
         problems = validate(question.gold)
         if problems:
@@ -95,10 +81,10 @@ class ProtocolsEnvironment:
         }  # fmt: skip
         return Task.create(self.name, split, question.prompt, question.gold, VERIFIER, meta, float(len(question.lines)))
 
-    def _setups(self, span: tuple[int, int]) -> dict[Type, dict[str, list[Setup]]]:
+    def _setups(self, span: tuple[int, int]) -> dict[ProtocolType, dict[str, list[Setup]]]:
         """Setups by type and line, so that lines with many of them are not asked about more often."""
         if span not in self._by_steps:
-            found: dict[Type, dict[str, list[Setup]]] = {kind: {} for kind in self.options.types}
+            found: dict[ProtocolType, dict[str, list[Setup]]] = {kind: {} for kind in self.options.types}
             for setup in setups():
                 if setup.line in self.options.lines:
                     for kind, by_line in found.items():

@@ -8,12 +8,12 @@ from typing import Any
 
 from assay.environments.protocols.grammar import VERBS, Bench, Move, Setup, bench_of
 from assay.environments.protocols.materials import CAUTION, HAZARDS, IDLE_ACTIONS, ROLES, SHEETS
-from assay.environments.protocols.options import Type
 from assay.environments.protocols.planning import before, plan, reaches
 from assay.environments.protocols.writing import Line, sketch_and_fill, thought
+from assay.params.protocols import ProtocolType
 
 FACTORS = (2, 3)
-LEVELS: dict[Type, str] = {"overview": "comprehension", "specific": "comprehension"}
+LEVELS: dict[ProtocolType, str] = {"overview": "comprehension", "specific": "comprehension"}
 """Of a type; all others are problem solving."""
 
 
@@ -44,7 +44,7 @@ def moves_of(setup: Setup) -> tuple[Move, ...]:
     return plan(bench_of(setup)) or ()
 
 
-def fits(setup: Setup, kind: Type, goals: Sequence[str], steps: tuple[int, int]) -> bool:
+def fits(setup: Setup, kind: ProtocolType, goals: Sequence[str], steps: tuple[int, int]) -> bool:
     """Whether a question of a type can be asked about a setup. `goals`: of its line."""
     moves = moves_of(setup)
     if not steps[0] <= len(moves) <= steps[1] or not _is_used(setup, moves):
@@ -62,7 +62,7 @@ def fits(setup: Setup, kind: Type, goals: Sequence[str], steps: tuple[int, int])
     return kind != "safety" or bool(_hazards(moves))
 
 
-def ask(setup: Setup, kind: Type, distractors: tuple[int, int], random: Random) -> Question:
+def ask(setup: Setup, kind: ProtocolType, distractors: tuple[int, int], random: Random) -> Question:
     """A question of a type about a setup that it `fits`."""
     setup = _shuffled(setup, random)
     bench, moves = bench_of(setup), moves_of(setup)
@@ -104,7 +104,7 @@ def _line(move: Move, have: dict[str, str], factor: int, sheet: dict[str, tuple[
 
 
 def _demands(
-    kind: Type, factor: int, forbidden: list[str], sheet: dict[str, tuple[str, ...]] | None, moves: Sequence[Move], bench: Bench,
+    kind: ProtocolType, factor: int, forbidden: list[str], sheet: dict[str, tuple[str, ...]] | None, moves: Sequence[Move], bench: Bench,
     random: Random,
 ) -> list[str]:  # fmt: skip
     """What the question says beside start, goal, materials and actions."""

@@ -14,6 +14,7 @@ from typing import Any
 from assay.environments.base import Candidate
 from assay.environments.protocols.environment import VERIFIER
 from assay.environments.task import Task, TaskError
+from assay.params.protocols import PublishedProtocols
 from assay.rewards.protocol import BLOCKS, parse, validate
 from assay.trajectories import content_hash, seed_from
 
@@ -80,10 +81,10 @@ class PublishedProtocolsEnvironment:
 
     forms = 1
 
-    def __init__(self, name: str, path: str, seed: int, root: Path, eval_share: float, distractors: bool = True) -> None:
-        """`path`: relative ones start at `root`. `eval_share`: of the records, held out by a hash of each."""
-        self.name, self.path, self.seed, self.root = name, path, seed, root
-        self.eval_share, self.distractors = eval_share, distractors
+    def __init__(self, name: str, params: PublishedProtocols, seed: int, root: Path, eval_share: float) -> None:
+        """`eval_share`: of the records, held out by a hash of each."""
+        self.name, self.path, self.seed, self.root = name, params.path, seed, root
+        self.eval_share, self.distractors = eval_share, params.distractors
         self.notes: list[str] = []
         self._pools: dict[str, list[Candidate]] | None = None
 

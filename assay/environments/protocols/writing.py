@@ -11,11 +11,11 @@ _BEFORE_PARAMETERS: dict[str, tuple[str, ...]] = {
     "incubate": ("at", "for"), "store": ("at",),
 }  # fmt: skip
 FIXED_PIECES = (
-    r"</?(?:think|key|orc|note)>\n?|Step [0-9]{1,2}: "
-    r'|\{"action": "|", "objects": \["|"\], "parameters": \[|"?\]\}\n?|", "'
-)
-"""What never changes in an answer, as alternatives of a regular expression. A tokenizer that splits there first can make each of them one
-token; an answer then takes less than half the tokens."""
+    "<think>", "</think>\n", "<key>\n", "</key>\n", "<orc>\n", "</orc>\n", "<note>", "</note>",
+    *(f"Step {number}: " for number in range(1, 8)), '{"action": "', '", "objects": ["', '"], "parameters": ["', '"], "parameters": []}\n',
+    '", "', '"]}\n', ".\n",
+)  # fmt: skip
+"""What never changes in an answer. A tokenizer that makes each of them one token halves an answer (policy.shape.pieces)."""
 _BETWEEN_OBJECTS = {"stain": " with "}
 
 

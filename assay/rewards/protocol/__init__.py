@@ -4,9 +4,9 @@ Reconstructed: the reward's own source is not public. What is taken from the pap
 of ours is said where it is made. `parse` reads a text, `validate` holds a gold to the rules of its construction, `score` compares the two.
 """
 
+from assay.params.protocols import ScoreOptions
 from assay.rewards.protocol.align import align_as_evaluated, align_as_figured, lcs_length
 from assay.rewards.protocol.lexical import bleu_average, lexical_reward, rouge_l, token_f1
-from assay.rewards.protocol.options import ScoreOptions
 from assay.rewards.protocol.parse import BLOCKS, Block, OrcLine, Parsed, Problem, Step, parse, read_leniently, regions
 from assay.rewards.protocol.score import Score, StepScore, combine, score
 from assay.rewards.protocol.validate import Consistency, GoldError, consistency, read_gold, validate

@@ -12,8 +12,8 @@ from dataclasses import asdict, dataclass
 from math import cos, pi
 from typing import Any
 
+from assay.params.protocols import ScoreOptions
 from assay.rewards.protocol.align import align_as_evaluated, align_as_figured, is_subsequence, lcs_length
-from assay.rewards.protocol.options import ScoreOptions
 from assay.rewards.protocol.parse import Parsed, Step, parse
 from assay.rewards.protocol.validate import consistency, normalised
 

@@ -1,0 +1,20 @@
+"""The policy before policy 0, where pre-training is asked for. The body of the stage `pretrain`."""
+
+from pathlib import Path
+from typing import Any
+
+from assay.params import Params
+from assay.trajectories import read_table
+
+
+def pretrained_policy(params: Params, tasks: Path, out: Path, scratch: Path) -> dict[str, Any]:
+    """A policy in out/policy that has read plain texts, none where that is left out or `policy.base` is set. Returns its summary."""
+    from assay.training.pretrain import pretrain, publish
+
+    if params.policy.base is not None or params.warm_start.pretraining.max_steps == 0:
+        summary: dict[str, Any] = {"texts": 0, "steps": 0, "losses": []}
+        publish(scratch / "draft", summary, out)
+        return summary
+    return pretrain(
+        params, read_table("demonstrations", tasks / "demonstrations.parquet"), read_table("texts", tasks / "texts.parquet"), out, scratch
+    )

@@ -1,0 +1,68 @@
+"""Pre-training: a small policy from scratch learns to continue plain texts, before it sees a demonstration."""
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+
+from assay.engines import PLAIN_TEMPLATE, given_template
+from assay.params import Params
+from assay.training.demonstrations import WarmStartError, batches, continued, encode, rendered
+from assay.training.model import make_model, make_tokenizer, save_policy
+from assay.training.supervised import load_checkpoint, make_optimizer, one_step, parts_of, rate_at, save_checkpoint
+from assay.training.tokenizer import END_OF_TEXT
+from assay.trajectories import publish_folder
+
+
+def pretrain(
+    params: Params,
+    demonstrations: pa.Table,
+    texts: pa.Table,
+    out: Path,
+    scratch: Path,
+    report: Callable[[str], None] = lambda line: print(line, flush=True),
+) -> dict[str, Any]:
+    """Train on all texts and publish out/policy, in float32, and out/pretraining.json. Returns the summary.
+
+    The tokenizer is made of demonstrations and texts, so that it serves what follows. Raises WarmStartError without texts.
+    """
+    if not len(texts):
+        raise WarmStartError("there are no texts to pre-train on: raise tasks.texts, or set warm_start.pretraining.max_steps to 0")
+    options, rows = params.warm_start.pretraining, demonstrations.to_pylist()
+    template = given_template(params.policy) or PLAIN_TEMPLATE
+    plain = [f"{text}{END_OF_TEXT}" for text in texts["text"].to_pylist()]
+    prompts = rendered(params, template, rows)
+    tokenizer = make_tokenizer(params.policy, template, prompts, continued(params, template, rows, prompts), plain)
+    data = encode(tokenizer, [""] * len(plain), plain, params.policy.shape.max_positions, [f"(text {n})" for n in range(len(plain))])
+    model = make_model(params.policy, tokenizer, params.seed)
+    optimizer, checkpoint = make_optimizer(model, options), scratch / "checkpoint.pt"
+    step, losses = 0, []
+    if state := load_checkpoint(checkpoint, model, optimizer):
+        step, losses = state["step"], state["losses"]
+        report(f"pre-training: going on from step {step}")
+    model.train()
+    recent: list[float] = []
+    for batch in batches(data, options.batch_size, params.seed, step):
+        if step >= options.max_steps:
+            break
+        recent.append(one_step(model, optimizer, rate_at(step, options), parts_of(batch, data)))
+        step += 1
+        if step % options.report_every == 0 or step == options.max_steps:
+            losses.append({"step": step, "loss": round(sum(recent) / len(recent), 6)})
+            recent = []
+            report(f"pre-training: step {step}/{options.max_steps}, loss {losses[-1]['loss']:.3f} nats")
+            save_checkpoint(checkpoint, model, optimizer, step=step, losses=losses)
+    summary = {"texts": len(plain), "steps": step, "losses": losses}
+    draft = scratch / "draft"
+    save_policy(model, tokenizer, draft / "policy", "float32")
+    publish(draft, summary, out)
+    return summary
+
+
+def publish(draft: Path, summary: dict[str, Any], out: Path) -> None:
+    """out/pretraining.json, beside what the draft holds already."""
+    draft.mkdir(parents=True, exist_ok=True)
+    (draft / "pretraining.json").write_text(json.dumps(summary, indent=1) + "\n", encoding="utf-8")
+    publish_folder(draft, out)

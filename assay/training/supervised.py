@@ -1,0 +1,83 @@
+"""What every supervised run shares: the learning rate, one optimizer step, and a checkpoint that a kill leaves whole."""
+
+import os
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from assay.params.policy import SupervisedParams
+from assay.training.demonstrations import IGNORED, Demonstrations, by_width
+from assay.trajectories import sync_file
+
+Parts = Sequence[tuple[Any, Any]]
+"""Ids and labels, (rows, width) each, of the parts of a batch."""
+
+
+def make_optimizer(model: Any, options: SupervisedParams) -> Any:
+    import torch
+
+    return torch.optim.AdamW(model.parameters(), lr=options.learning_rate, betas=(0.9, 0.98), weight_decay=0.01)
+
+
+def rate_at(step: int, options: SupervisedParams) -> float:
+    """Learning rate of a step: linear warm-up, then constant."""
+    return options.learning_rate * min(1.0, (step + 1) / max(1, options.warmup_steps))
+
+
+def parts_of(batch: np.ndarray, rows: Demonstrations) -> Parts:
+    """The rows of a batch, those of similar width together."""
+    import torch
+
+    ids, labels = torch.from_numpy(rows.ids), torch.from_numpy(rows.labels)
+    parts = []
+    for chosen in by_width(batch, rows.lengths):
+        width, index = int(rows.lengths[chosen].max()), torch.from_numpy(chosen)
+        parts.append((ids[index, :width], labels[index, :width]))
+    return parts
+
+
+def one_step(model: Any, optimizer: Any, rate: float, parts: Parts) -> float:
+    """One optimizer step on a batch. Returns the mean loss of the tokens that bear it, nats."""
+    import torch
+
+    for group in optimizer.param_groups:
+        group["lr"] = rate
+    optimizer.zero_grad(set_to_none=True)
+    counts = [int((labels[:, 1:] != IGNORED).sum()) for _, labels in parts]
+    total = 0.0
+    for (ids, labels), count in zip(parts, counts, strict=True):
+        # Padding lies on the right and attention is causal, so that no mask is needed; logits only where there is a loss.
+        hidden = model.model(input_ids=ids).last_hidden_state[:, :-1]
+        bears_loss = labels[:, 1:] != IGNORED
+        loss = torch.nn.functional.cross_entropy(model.lm_head(hidden[bears_loss]), labels[:, 1:][bears_loss])
+        share = count / sum(counts)
+        (loss * share).backward()
+        total += float(loss.detach()) * share
+    torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
+    optimizer.step()
+    return total
+
+
+def save_checkpoint(file: Path, model: Any, optimizer: Any, **more: Any) -> None:
+    """By rename: a kill leaves the last one whole."""
+    import torch
+
+    temporary = file.with_suffix(".partial")
+    torch.save({"model": model.state_dict(), "optimizer": optimizer.state_dict(), **more}, temporary)
+    sync_file(temporary)
+    os.replace(temporary, file)
+
+
+def load_checkpoint(file: Path, model: Any, optimizer: Any) -> dict[str, Any] | None:
+    """Put model and optimizer back; what else was saved, None where there is no checkpoint."""
+    import torch
+
+    if not file.is_file():
+        return None
+    state = torch.load(file, weights_only=True)
+    model.load_state_dict(state.pop("model"))
+    optimizer.load_state_dict(state.pop("optimizer"))
+    found: dict[str, Any] = state
+    return found

@@ -1,0 +1,102 @@
+"""SCORE as a verifier whose score is the reward, and the executor as an oracle; both read the whole completion."""
+
+import hashlib
+import json
+from collections.abc import Mapping
+from functools import lru_cache
+from typing import Any
+
+from assay.verifiers.verdicts import Finding, abstain
+
+NAME, ORACLE = "protocol_score", "protocol_executor"
+REVISION = 1
+ORACLE_REVISION = 1
+ADDRESS = f"{NAME}:"
+PRELOAD = ("assay.verifiers.protocol_score:warm_up",)
+MOST_STEPS = 64
+"""Of a prediction that are stored one by one."""
+_EDGE = 1e-9
+
+
+def warm_up() -> None:
+    """Import what verdicts need; called once, before workers are forked."""
+    import assay.environments.protocols.executor
+    import assay.rewards.protocol  # noqa: F401
+
+
+def address(options: Mapping[str, Any]) -> str:
+    """The verifier's name with the options that are not the defaults (`ProtocolReward`): known in every process without being announced."""
+    return ADDRESS + json.dumps(options, sort_keys=True) if options else NAME
+
+
+def options_of(name: str) -> dict[str, Any]:
+    """What `address` was given."""
+    found: dict[str, Any] = json.loads(name.removeprefix(ADDRESS)) if name.startswith(ADDRESS) else {}
+    return found
+
+
+def version_of(options: Mapping[str, Any]) -> str:
+    """Changes with the options, for verdicts and rewards do."""
+    digest = hashlib.blake2b(json.dumps(options, sort_keys=True).encode(), digest_size=6).hexdigest()
+    return f"{REVISION}+{digest}" if options else str(REVISION)
+
+
+def judge(options: Mapping[str, Any], text: str, gold: str, given: Mapping[str, Any]) -> Finding:
+    """SCORE of a completion, correct from a share of what the gold itself earns. given: the task's `prompt` and `meta`, of which `actions`,
+    where it has them, are those that the prompt offers. Abstains where the gold breaks the rules of the format."""
+    from assay.rewards.protocol import GoldError, lexical_reward, score
+
+    reward = _reward(json.dumps(options, sort_keys=True))
+    try:
+        steps = _steps(gold)
+    except GoldError as error:
+        return abstain("gold_unparseable", json.dumps({"error": str(error)[:200]}))
+    offered = given.get("meta", {}).get("actions")
+    allowed = offered if isinstance(offered, list) and all(isinstance(one, str) for one in offered) else None
+    found = score(text, steps, reward, allowed)
+    lexical = lexical_reward(text, gold)
+    value = lexical if reward.reward == "lexical" else found.total
+    rows = found.step_rows()
+    parts = found.components() | {"lexical": lexical, "maximum": reward.maximum, "steps": rows[:MOST_STEPS]}
+    right = value >= reward.threshold - _EDGE
+    reason = "equal" if right else "different" if found.format else "unparseable"
+    return Finding("correct" if right else "wrong", reason, value, json.dumps(_rounded(parts), ensure_ascii=False))
+
+
+def carry_out(text: str, gold: str, given: Mapping[str, Any]) -> Finding:
+    """Whether the protocol of a completion can be carried out on the bench of the task's meta, and reaches its goal."""
+    from assay.environments.protocols.executor import ExecutorError, execute
+
+    try:
+        done = execute(text, given["meta"]["bench"])
+    except (ExecutorError, KeyError) as error:
+        return abstain("gold_unparseable", json.dumps({"error": str(error)[:200]}))
+    parts = json.dumps({"executable": done.executable, "failed_step": done.failed_step, "why": done.reason[:200]})
+    if done.reached:
+        return Finding("correct", "equal", 1.0, parts)
+    reason = "goal_missed" if done.executable else "step_impossible" if done.readable else "unparseable"
+    return Finding("wrong", reason, 0.0, parts)
+
+
+@lru_cache(maxsize=1024)
+def _steps(gold: str) -> Any:
+    """Of a gold; all answers to a task are compared with the same one."""
+    from assay.rewards.protocol import read_gold
+
+    return read_gold(gold)
+
+
+@lru_cache(maxsize=16)
+def _reward(options: str) -> Any:
+    from assay.params.protocols import ProtocolReward
+
+    return ProtocolReward.model_validate_json(options)
+
+
+def _rounded(value: Any) -> Any:
+    """Floats with six decimals: more would only be stored."""
+    if isinstance(value, float):
+        return round(value, 6)
+    if isinstance(value, dict):
+        return {key: _rounded(one) for key, one in value.items()}
+    return [_rounded(one) for one in value] if isinstance(value, list | tuple) else value
