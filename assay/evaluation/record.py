@@ -22,6 +22,8 @@ class RunRecord:
     token_statistics: pa.Table | None = None
     noise_estimates: pa.Table | None = None
     states: pa.Table | None = None
+    turns: pa.Table | None = None
+    tool_calls: pa.Table | None = None
     steps: pa.Table | None = None
     splits: pa.Table | None = None
     """Of the presampled training tasks, where a method splits them (DPH-RL)."""

@@ -14,7 +14,7 @@ from assay.params.execution import ExecutionParams
 from assay.params.sampling import EngineParams, VllmEngine
 from assay.rollouts import PlanRow, make_plan, render_prompts, run_plan, sample_shards
 from assay.rollouts.derived import derives_anything
-from assay.rollouts.episodes import EpisodeTables, Stage, open_executor, play_episodes, write_episodes
+from assay.rollouts.episodes import EpisodeTables, Stage, open_executor, write_episodes
 from assay.rollouts.lock import folder_lock
 from assay.rounds.further import further_samples
 from assay.trajectories import publish_folder, read_table, to_table, write_shard
@@ -44,8 +44,8 @@ def engine_params(params: Params) -> EngineParams:
     return engine
 
 
-def longest_sequence(params: Params, renderer: Renderer, plan: Sequence[PlanRow] = ()) -> int:
-    """Tokens of prompt and completion together, over everything that these parameters sample by the plan."""
+def longest_sequence(params: Params, renderer: Renderer, plays: bool = False) -> int:
+    """Tokens of prompt and completion together, over everything that these parameters sample. plays: also episodes."""
     own, stepwise = params.self_verification, params.stepwise
     lengths = [params.policy.max_prompt_tokens + params.sampling.max_tokens]
     if own.samples_anything:
@@ -53,17 +53,19 @@ def longest_sequence(params: Params, renderer: Renderer, plan: Sequence[PlanRow]
     if stepwise.continuations:
         close = len(renderer.tokenizer(stepwise.close_tag, add_special_tokens=False)["input_ids"])
         lengths.append(lengths[0] + close + stepwise.max_tokens)
-    if any(row.played for row in plan):
+    if plays:
         lengths.append(params.sampling.episodes.max_tokens)
     return max(lengths)
 
 
 @contextmanager
 def open_sampler(
-    params: Params, policy: Path, execution: ExecutionParams, plan: Sequence[PlanRow] = (), *, shares_device: bool = False
-) -> Iterator[Sampler]:
+    params: Params, policy: Path, execution: ExecutionParams, plan: Sequence[PlanRow] = (), *, shares_device: bool = False,
+    plays: bool = False,
+) -> Iterator[Sampler]:  # fmt: skip
     """Start the engine once; it is closed at the end of the block. The prompts of `plan` are rendered before: a template that
-    refuses, or a prompt that is too long, is said at once and not after the engine's start."""
+    refuses, or a prompt that is too long, is said at once and not after the engine's start. plays: episodes will be played, though there
+    are none in this plan."""
     renderer = load_renderer(policy, params.policy)
     render_prompts(plan, renderer)
     engine = open_engine(
@@ -71,7 +73,7 @@ def open_sampler(
         policy,
         stop_ids=renderer.stop_ids,
         dtype=params.policy.dtype,
-        max_model_tokens=longest_sequence(params, renderer, plan),
+        max_model_tokens=longest_sequence(params, renderer, plays or any(row.played for row in plan)),
         execution=execution,
         shares_device=shares_device,
     )
@@ -127,10 +129,9 @@ def sample_into(
 
 
 def sample_episodes(
-    sampler: Sampler, tasks: Mapping[str, Task], params: Params, rows: Sequence[PlanRow], folder: Path | None, workers: int
+    sampler: Sampler, tasks: Mapping[str, Task], params: Params, rows: Sequence[PlanRow], folder: Path, workers: int
 ) -> EpisodeTables:
-    """Play the rows of tasks with tools, in the same engine session. folder: where shards are written and found again; None: in memory
-    alone, for a fused round. Raises PlanError, EngineError, IsolationError, ShardError."""
+    """Play the rows of tasks with tools, in the same engine session, and write shards in `folder`, where finished ones are kept. Raises PlanError, EngineError, IsolationError, ShardError."""
     with open_executor(params, workers) as executor:
         stage = Stage(sampler.engine, sampler.renderer, executor, params)
-        return play_episodes(stage, tasks, rows) if folder is None else write_episodes(stage, tasks, rows, folder)
+        return write_episodes(stage, tasks, rows, folder)
