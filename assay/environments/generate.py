@@ -18,7 +18,7 @@ from assay.environments.reasoning_gym import ReasoningGymEnvironment
 from assay.environments.task import SPLITS, Task, TaskError
 from assay.environments.text_to_sql.environment import TextToSqlEnvironment
 from assay.environments.text_to_sql.user_databases import SqlDatabasesEnvironment
-from assay.environments.tools.environment import MakeComplete, ToolsEnvironment
+from assay.environments.tools.environment import MakeTeacher, ToolsEnvironment
 from assay.environments.tools.published import PublishedToolsEnvironment
 from assay.params import Params
 from assay.params.data import ChainArithmetic, RationalArithmetic, ReasoningGym, SqlDatabases, TextToSql
@@ -78,8 +78,8 @@ class _Seen:
         return None
 
 
-def make_environment(name: str, params: Params, root: Path, make_complete: MakeComplete | None = None) -> Environment:
-    """The environment that params.yaml defines under `name`. Nothing is read or imported yet. make_complete: gives the language model
+def make_environment(name: str, params: Params, root: Path, make_teacher: MakeTeacher | None = None) -> Environment:
+    """The environment that params.yaml defines under `name`. Nothing is read or imported yet. make_teacher: gives the language model
     that a backend names."""
     section = params.environments[name]
     if isinstance(section, RationalArithmetic):
@@ -98,9 +98,8 @@ def make_environment(name: str, params: Params, root: Path, make_complete: MakeC
     if isinstance(section, Tools):
         if section.path is not None:
             return PublishedToolsEnvironment(name, section, params.seed, root, share)
-        asked = make_complete is not None and isinstance(section.backend, EndpointTools)
-        complete = make_complete(section.backend) if asked else None
-        return ToolsEnvironment(name, section, params.seed, root, params.execution.verifier_workers, complete)
+        teacher = make_teacher(section.backend) if make_teacher is not None and isinstance(section.backend, EndpointTools) else None
+        return ToolsEnvironment(name, section, params.seed, root, params.execution.verifier_workers, teacher)
     if isinstance(section, PublishedProtocols):
         return PublishedProtocolsEnvironment(name, section, params.seed, root, share)
     return DatasetEnvironment(name, section, params.seed, root, share)
@@ -123,7 +122,7 @@ def generate(
     root: Path,
     check_golds: Callable[[list[Task]], list[str | None]] | None = None,
     progress: Progress | None = None,
-    make_complete: MakeComplete | None = None,
+    make_teacher: MakeTeacher | None = None,
 ) -> Generated:
     """Tasks of all splits and demonstrations, as the sections `environments` and `tasks` ask for.
 
@@ -133,14 +132,14 @@ def generate(
     a trained model. Equal parameters give equal output.
 
     `check_golds(tasks)` returns what is wrong with the gold of each, or None. `progress(what, done, wanted)` is called now and
-    then. `make_complete(backend)` gives the language model that an environment's backend names. Raises TaskError: no environment, an
+    then. `make_teacher(backend)` gives the language model that an environment's backend names. Raises TaskError: no environment, an
     unusable one, an empty split, golds that `check_golds` refuses.
     """
     if not params.environments:
         raise TaskError(
             "environments is empty: define at least one in params.yaml, or choose a preset with `environment`"
         )
-    environments = {name: make_environment(name, params, root, make_complete) for name in params.environments}
+    environments = {name: make_environment(name, params, root, make_teacher) for name in params.environments}
     with ExitStack() as stack:
         for environment in environments.values():
             if (close := getattr(environment, "close", None)) is not None:

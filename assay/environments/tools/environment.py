@@ -40,12 +40,12 @@ class ToolsEnvironment:
     Difficulty: the number of sub-questions. `ood`: relations and tool names that no other split has, and more distractors.
     """
 
-    def __init__(self, name: str, params: Tools, seed: int, root: Path, workers: int, complete: Complete | None = None) -> None:
-        """complete: the language model, where one builds the environments; called with a prompt, gives a reply."""
+    def __init__(self, name: str, params: Tools, seed: int, root: Path, workers: int, teacher: tuple[str, Complete] | None = None) -> None:
+        """teacher: the language model that builds the environments, where one does: its name, and what gives its reply to a prompt."""
         self.name, self.params, self.seed = name, params, seed
         self.notes: list[str] = []
         self.forms = FORMS if params.noise else 1
-        self._config, self._root, self._complete = config_of(params), root, complete
+        self._config, self._root, self._teacher = config_of(params), root, teacher
         self._executor = ToolExecutor(workers)
         self._refused: Counter[str] = Counter()
 
@@ -54,7 +54,7 @@ class ToolsEnvironment:
 
     def check(self) -> None:
         """Raises TaskError for a language model that nobody has given the address of, and for shapes that cannot be built."""
-        if isinstance(self.params.backend, EndpointTools) and self._complete is None:
+        if isinstance(self.params.backend, EndpointTools) and self._teacher is None:
             raise TaskError(
                 f"environments.{self.name}.backend is an endpoint, but execution.teacher.urls is empty: list the addresses of "
                 "OpenAI-compatible servers there, e.g. [http://127.0.0.1:8000/v1]"
@@ -92,10 +92,11 @@ class ToolsEnvironment:
         section = self.params.backend
         if not isinstance(section, EndpointTools):
             return TemplateBackend(config)
-        assert self._complete is not None
-        identity = f"{section.model or 'served'} at {section.temperature:g}, {section.max_tokens} tokens"
+        assert self._teacher is not None
+        name, complete = self._teacher
+        identity = f"{name} at {section.temperature:g}, {section.max_tokens} tokens"
         cache = FolderCache(self._root / CACHE / content_hash(identity))
-        return ModelBackend(config, Asker(self._complete, identity, cache), self._executor)
+        return ModelBackend(config, Asker(complete, identity, cache), self._executor)
 
     def _gated(self, config: ToolConfig, backend: Backend, seed: int) -> Iterator[tuple[int, ToolEnvironment]]:
         """Places whose draws were all refused are left out; where none of a batch was filled, there is no more to come."""
@@ -129,5 +130,5 @@ class ToolsEnvironment:
                 self._refused[why] += number
 
 
-MakeComplete = Callable[[EndpointTools], Complete]
-"""From an environment's backend to the language model; None elsewhere: no address is known."""
+MakeTeacher = Callable[[EndpointTools], tuple[str, Complete]]
+"""From an environment's backend to the name of the language model and what gives its replies."""
