@@ -128,7 +128,7 @@ def _shards(stage: Stage, name: str, starts: Sequence[Start], folder: Path) -> l
     for leftover in folder.glob(f"*-{name}-*"):
         if leftover not in kept:
             leftover.unlink()
-    what = "episodes" if name == "episodes" else "single turns"
+    what, waited = "episodes" if name == "episodes" else "single turns", stage.executor.waited
     with Reporter(f"policy {starts[0].row.policy}, {what}", len(starts), done=done) as reporter:
         for index, shard in enumerate(shards):
             if found[index] is None:
@@ -136,7 +136,8 @@ def _shards(stage: Stage, name: str, starts: Sequence[Start], folder: Path) -> l
                 for table in NAMES:
                     write_shard(_file(folder, table, f"{name}-{index:04d}"), table, getattr(made, table))
                 found[index] = made
-        reporter.say(describe([one for one in found if one is not None], reporter, stage.executor))
+        waited = stage.executor.waited - waited
+        reporter.say(describe([one for one in found if one is not None], reporter, waited))
     return [one for one in found if one is not None]
 
 
@@ -160,15 +161,16 @@ def _finished(stage: Stage, folder: Path, shard: str, starts: Sequence[Start]) -
     except ShardError:
         return None
     same = set(turns["trajectory_id"].to_pylist()) == set(trajectories["trajectory_id"].to_pylist())
-    return EpisodeTables(trajectories, turns, calls) if same else None
+    # What was read allows nulls, what is made does not.
+    return EpisodeTables(to_table("trajectories", trajectories), to_table("turns", turns), to_table("tool_calls", calls)) if same else None
 
 
-def describe(found: Sequence[EpisodeTables], reporter: Reporter, executor: ToolExecutor) -> str:
-    """One line for people."""
+def describe(found: Sequence[EpisodeTables], reporter: Reporter, waited: float) -> str:
+    """One line for people. waited: seconds for tools, in this run."""
     whole = EpisodeTables.joined(found)
     turns, count = len(whole.turns), max(len(whole.trajectories), 1)
     stops = pc.value_counts(pc.drop_null(whole.turns["stop"])).to_pylist()
     ended = ", ".join(f"{item['counts'] / count:.1%} {item['values']}" for item in stops)
-    waited = f"; {executor.waited / reporter.seconds:.0%} of the time waiting for tools" if reporter.seconds > 0 and executor.calls else ""
-    return f"{turns:,} turns, {len(whole.tool_calls):,} calls; {reporter.rate:,.0f} tokens/s{waited}{f'; ended: {ended}' if ended else ''}"
+    share = f", {waited / reporter.seconds:.0%} of the time waiting for tools" if waited and reporter.seconds else ""
+    return f"{turns:,} turns, {len(whole.tool_calls):,} calls; {reporter.rate:,.0f} tokens/s{share}{f'; ended: {ended}' if ended else ''}"
 

@@ -89,7 +89,9 @@ def make_plan(
             settings = (params.sampling.group_size, params.sampling.temperature, params.sampling.top_p)
         elif kind == "presample":
             if played & candidates.keys():
-                raise PlanError("presample.enabled is true, but there are tasks with tools, whose episodes cannot be rehearsed: leave one out")
+                raise PlanError(
+                    "presample.enabled is true, but there are tasks with tools, whose episodes cannot be rehearsed: leave one out"
+                )
             drawn = sorted(candidates)
             settings = (params.presample.samples + 1, params.sampling.temperature, params.sampling.top_p)
         else:

@@ -131,7 +131,8 @@ def sample_into(
 def sample_episodes(
     sampler: Sampler, tasks: Mapping[str, Task], params: Params, rows: Sequence[PlanRow], folder: Path, workers: int
 ) -> EpisodeTables:
-    """Play the rows of tasks with tools, in the same engine session, and write shards in `folder`, where finished ones are kept. Raises PlanError, EngineError, IsolationError, ShardError."""
+    """Play the rows of tasks with tools, in the same engine session, and write shards in `folder`, where finished ones are kept.
+    Raises PlanError, EngineError, IsolationError, ShardError."""
     with open_executor(params, workers) as executor:
         stage = Stage(sampler.engine, sampler.renderer, executor, params)
         return write_episodes(stage, tasks, rows, folder)

@@ -56,7 +56,8 @@ def encode_rows(renderer: Renderer, rows: Sequence[Mapping[str, Any]], prompts: 
     for row, ids in zip(rows, before, strict=True):
         pieces: list[Piece] = [(ids, False)]
         for is_own, messages in groupby(turns_of(row), key=lambda message: message["role"] == "assistant"):
-            pieces += [(next(own), True) for _ in messages] if is_own else [(renderer.continuation_ids(list(messages)), False)]
+            said_here = list(messages)
+            pieces += [(next(own), True) for _ in said_here] if is_own else [(renderer.continuation_ids(said_here), False)]
         found.append(pieces)
     return _padded(found, renderer.tokenizer.pad_token_id, longest, [row["task_id"] for row in rows])
 

@@ -36,8 +36,8 @@ def version_of(options: Mapping[str, Any]) -> str:
 
 
 def judge(options: Mapping[str, Any], transcript: str, gold: str) -> Finding:
-    """Verdict on a transcript as `transcripts` writes it. Abstains where there is none: the text of an episode alone does not say what was a
-    tool's."""
+    """Verdict on a transcript as `Transcripts` holds it. Abstains where there is none: the text of an episode does not say which part a tool
+    has said."""
     if not transcript:
         return abstain("no_transcript")
     played = json.loads(transcript)

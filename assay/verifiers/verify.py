@@ -36,7 +36,8 @@ def verify_trajectories(
     """The `verdicts` of all trajectories: one row per (trajectory, role), all of the rule, then reference, then oracle.
 
     Only trajectory_id, iteration, round, task_id and text are read, so any stored trajectories can be verified again
-    with other parameters. `played`: what was played in turns, without which the verifier of tasks with tools abstains. Rows depend on the parameters, never on `workers` (verdicts at the very edge of the time
+    with other parameters. `played`: what was played in turns, without which the verifier of tasks with tools abstains.
+    Rows depend on the parameters, never on `workers` (verdicts at the very edge of the time
     limit aside). `pool`: one that `pool_for` made, where many tables are verified one after the other; it stays open.
     `progress` is called with (settled, all) slow questions. Raises VerifierError for trajectories of
     unknown tasks or verifiers that do not fit, IsolationError where workers cannot be had.

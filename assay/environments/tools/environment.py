@@ -1,7 +1,7 @@
-"""Tool environments as a task family: built by templates or a language model, each through the gate, with episodes that show how it is done.
+"""Tool environments as a task family: built by templates or a language model, with episodes that show how it is done.
 
-Demonstrations are tasks beyond those of the splits. Theirs are not put through the whole gate, whose fuzzed calls are most of its work:
-that their own calls solve them is seen when their tools are executed.
+Demonstrations are of tasks beyond those of the splits, which are not put through the gate: its fuzzed calls are most of the work, and
+what a demonstration shows was said by the tools themselves.
 """
 
 from collections import Counter
@@ -107,7 +107,8 @@ class ToolsEnvironment:
             filled = [place for place in range(first, first + together) if place not in set(built.empty)]
             if not filled:
                 raise TaskError(
-                    f"environments.{self.name}: {together} environments in a row could not be built, last: {list(built.examples.values())[-1]}"
+                    f"environments.{self.name}: {together} environments in a row could not be built, last: "
+                    f"{list(built.examples.values())[-1]}"
                 )
             yield from zip(filled, built.environments, strict=True)
 

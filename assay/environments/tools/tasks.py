@@ -11,8 +11,8 @@ from assay.environments.tools.record import Difficulty, GoldenCall, SubQuestion,
 VERIFIER = "tool_use"
 Shown = Literal["json", "compact"]
 CALLING = (
-    "You may call these tools. To call one, write <tool_call>, then one JSON object with its name and arguments, then </tool_call>; several "
-    "calls may follow each other."
+    "You may call these tools. To call one, write <tool_call>, then one JSON object with its name and arguments, then </tool_call>; "
+    "several calls may follow each other."
 )
 
 
