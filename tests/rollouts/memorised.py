@@ -26,7 +26,7 @@ def make_params(**sections) -> Params:
         "policy": {
             "max_prompt_tokens": 160,
             "shape": {
-                "hidden_size": 48, "intermediate_size": 96, "layers": 2, "heads": 2, "key_value_heads": 2, "head_dim": 24,
+                "hidden_size": 64, "intermediate_size": 128, "layers": 2, "heads": 2, "key_value_heads": 2, "head_dim": 32,
                 "vocabulary": 480, "max_positions": 384, "pieces": PIECES,
             },
         },
