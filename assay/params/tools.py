@@ -6,6 +6,8 @@ from pydantic import Field, field_validator, model_validator
 
 from assay.params.base import Section
 
+TOOL_USE = "tool_use"
+"""Verifier that tasks with tools name; by it they are known."""
 Scenario = Literal["single_hop", "parallel_single_hop", "multi_hop", "parallel_multi_hop"]
 Combination = Literal["sum", "difference", "largest", "order"]
 Share = Annotated[float, Field(ge=0, le=1)]

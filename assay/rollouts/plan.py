@@ -10,8 +10,8 @@ from typing import Literal
 
 import pyarrow as pa
 
-from assay.environments.tools.tasks import VERIFIER as TOOL_USE
 from assay.params import Params
+from assay.params.tools import TOOL_USE
 from assay.rollouts.walk import draw
 from assay.trajectories import content_hash, seed_from
 

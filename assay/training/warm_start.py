@@ -13,8 +13,8 @@ from typing import Any
 import pyarrow as pa
 
 from assay.engines import PLAIN_TEMPLATE, Renderer, Request, given_template
-from assay.environments.tools.tasks import VERIFIER as TOOL_USE
 from assay.params import Params
+from assay.params.tools import TOOL_USE
 from assay.training.demonstrations import Demonstrations, WarmStartError, batches, continued, encode_rows, rendered
 from assay.training.model import load_policy, make_model, make_tokenizer, save_policy
 from assay.training.supervised import Parts, load_checkpoint, make_optimizer, one_step, parts_of, rate_at, save_checkpoint

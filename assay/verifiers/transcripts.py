@@ -8,7 +8,7 @@ from typing import Any
 import pyarrow as pa
 
 from assay.environments import Task
-from assay.environments.tools.tasks import VERIFIER as TOOL_USE
+from assay.params.tools import TOOL_USE
 
 _READ = ("trajectory_id", "turn_index", "content", "unsolved", "solve_rate", "echo_guard", "sub_answers", "stop")
 

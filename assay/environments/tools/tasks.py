@@ -7,8 +7,8 @@ from typing import Any, Literal
 
 from assay.environments.task import Task
 from assay.environments.tools.record import Difficulty, GoldenCall, SubQuestion, ToolEnvironment, is_required
+from assay.params.tools import TOOL_USE
 
-VERIFIER = "tool_use"
 Shown = Literal["json", "compact"]
 CALLING = (
     "You may call these tools. To call one, write <tool_call>, then one JSON object with its name and arguments, then </tool_call>; "
@@ -43,7 +43,7 @@ def to_task(environment: ToolEnvironment, family: str, split: str, shown: Shown 
     }  # fmt: skip
     prompt = [{"role": "system", "content": shown_tools(environment.tools, shown)}]
     prompt += [{"role": message["role"], "content": message["content"]} for message in environment.messages]
-    return Task.create(family, split, prompt, environment.answer or "", VERIFIER, meta, float(len(environment.answers)))
+    return Task.create(family, split, prompt, environment.answer or "", TOOL_USE, meta, float(len(environment.answers)))
 
 
 def from_task(task: Task) -> ToolEnvironment:
