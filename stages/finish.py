@@ -17,10 +17,10 @@ def main() -> None:
         draft = scratch / "draft"
         known = tasks_from_table(read_table("tasks", tasks))
         with open_sampler(params, policy, execution, plan) as sampler:
-            sample_into(sampler, plan, params, draft, known)
-        trajectories = read_table("trajectories", draft)
+            sample_into(sampler, plan, params, draft, known, execution.verifier_workers)
+        trajectories, turns, calls = (read_table(name, draft) for name in ("trajectories", "turns", "tool_calls"))
         with open_bench(known, params, execution, appeals=False) as bench:
-            done = verify(known, trajectories, params, execution, bench, NoiseState())
+            done = verify(known, trajectories, params, execution, bench, NoiseState(), turns=turns, tool_calls=calls)
         write_shard(draft / "verdicts.parquet", "verdicts", done.verdicts)
         write_shard(draft / "noise_estimates.parquet", "noise_estimates", done.noise_estimates)
         publish_folder(draft, data_folder() / "finish")

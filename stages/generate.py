@@ -7,7 +7,7 @@ from stages import TASKS, machine, stage, stage_params
 
 
 def main() -> None:
-    generate_tasks(stage_params("generate"), Path(), TASKS, gates=Path("data/gates"), workers=machine().verifier_workers)
+    generate_tasks(stage_params("generate"), Path(), TASKS, gates=Path("data/gates"), execution=machine())
 
 
 if __name__ == "__main__":

@@ -15,11 +15,13 @@ def main() -> None:
     k = iteration_argument()
     out = Path(f"data/verify/{k}")
     tasks = tasks_from_table(read_table("tasks", TASKS / "tasks.parquet"))
-    trajectories = read_table("trajectories", Path(f"data/rollout/{k}"))
-    states = read_table("states", Path(f"data/rollout/{k}"))
+    trajectories, states, turns, calls = (
+        read_table(name, Path(f"data/rollout/{k}")) for name in ("trajectories", "states", "turns", "tool_calls")
+    )
     params, execution = stage_params("verify"), load_execution()
     with open_bench(tasks, params, execution) as bench:
-        done = verify(tasks, trajectories, params, execution, bench, NoiseState.read(noise_folder(k) / FILE), states=states)
+        state = NoiseState.read(noise_folder(k) / FILE)
+        done = verify(tasks, trajectories, params, execution, bench, state, states=states, turns=turns, tool_calls=calls)
     write_shard(out / "verdicts.parquet", "verdicts", done.verdicts)
     write_shard(out / "steps.parquet", "steps", done.steps)
     write_shard(out / "noise_estimates.parquet", "noise_estimates", done.noise_estimates)

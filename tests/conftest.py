@@ -8,8 +8,8 @@ from hypothesis import settings
 settings.register_profile("no stopwatch", deadline=None)  # a busy machine is no defect
 settings.load_profile("no stopwatch")
 ENGINES = (
-    "tests/engines/", "tests/stages/test_pipeline_fused.py", "tests/stages/test_pipeline_kill.py", "tests/stages/test_pipeline_staged.py",
-    "tests/verifiers/test_verifiers_judges_served.py",
+    "tests/engines/", "tests/rollouts/test_rollouts_episodes_vllm.py", "tests/stages/test_pipeline_fused.py",
+    "tests/stages/test_pipeline_kill.py", "tests/stages/test_pipeline_staged.py", "tests/verifiers/test_verifiers_judges_served.py",
 )  # fmt: skip
 """Where vLLM is started, or the workspace of those is used: one group, so that there are never two engines at once."""
 TOGETHER = ("tests/flows/", "tests/stages/test_pipeline_exploration.py", "tests/trajectories/")

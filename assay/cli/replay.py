@@ -36,6 +36,8 @@ class Stored:
     tasks: pa.Table
     trajectories: pa.Table
     verdicts: pa.Table
+    turns: pa.Table
+    tool_calls: pa.Table
 
 
 def replay(what: str, root: Path, params: VerificationParams, workers: int) -> str:
@@ -89,9 +91,11 @@ def _judge(stored: Stored, params: VerificationParams, workers: int) -> pa.Table
     from assay.environments import tasks_from_table
     from assay.rounds.lines import lines
     from assay.verifiers import verify_trajectories
+    from assay.verifiers.transcripts import Transcripts
 
     tasks = tasks_from_table(stored.tasks)
-    return verify_trajectories(tasks, stored.trajectories, params, workers, lines("verdicts that need a worker"))
+    played = Transcripts.of(tasks, stored.trajectories, stored.turns, stored.tool_calls)
+    return verify_trajectories(tasks, stored.trajectories, params, workers, lines("verdicts that need a worker"), played=played)
 
 
 def _relabelled(verdicts: pa.Table, role: str) -> pa.Table:
@@ -111,13 +115,16 @@ def _answers(trajectories: pa.Table) -> pa.Table:
 
 
 def _from_folder(folder: Path, root: Path) -> Stored:
-    from assay.trajectories import read_table, shard_files
+    from assay.trajectories import read_table, shard_files, to_table
 
     trajectories = _answers(read_table("trajectories", folder, columns=JUDGED))
     beside = folder if shard_files("verdicts", folder) else folder.parent.parent / "verify" / folder.name
     own = shard_files("tasks", folder)  # of an import
     tasks = read_table("tasks", folder if own else root / "data/tasks/tasks.parquet")
-    return Stored(str(folder), None, tasks, trajectories, read_table("verdicts", beside))
+    turns, calls = (
+        read_table(name, folder) if shard_files(name, folder) else to_table(name, []) for name in ("turns", "tool_calls")
+    )
+    return Stored(str(folder), None, tasks, trajectories, read_table("verdicts", beside), turns, calls)
 
 
 def _from_version(what: str, root: Path, only: Sequence[str] | None = None) -> Stored:
@@ -141,7 +148,12 @@ def _from_version(what: str, root: Path, only: Sequence[str] | None = None) -> S
     if not len(trajectories):
         at = f" of iteration {listed}" if listed else ""
         raise ReplayFailure(f"version {version} has no trajectories{at}; `assay sql --version {named} 'FROM trajectories'` shows its rows")
-    return Stored(what if only is None else version, version, query("FROM tasks", root, version=named), trajectories, verdicts)
+    turns, calls = (
+        query(f"SELECT * FROM {name} {where} ORDER BY {key}", root, version=named)
+        for name, key in (("turns", "trajectory_id, turn_index"), ("tool_calls", "trajectory_id, turn_index, call_index"))
+    )
+    label = what if only is None else version
+    return Stored(label, version, query("FROM tasks", root, version=named), trajectories, verdicts, turns, calls)
 
 
 def _ids(folder: Path) -> list[str]:

@@ -28,7 +28,7 @@ def run(arguments: argparse.Namespace) -> int:
         return 0
     from assay.rounds.generate import make_tasks
 
-    generated = make_tasks(params, arguments.root)
+    generated = make_tasks(params, arguments.root, params.execution)
     print(f"tasks: {len(generated.tasks)}, every gold accepted by its own verifier; demonstrations: {len(generated.demonstrations)}")
     for doubt in doubts(generated.tasks, params):
         if doubt.everywhere:

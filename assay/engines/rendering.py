@@ -4,7 +4,7 @@ here.
 
 import json
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -45,6 +45,7 @@ class Renderer:
     max_prompt_tokens: int
     prefix_ids: tuple[int, ...] = ()
     """Put before every prompt: the start token, where the template does not write it and the tokenizer would."""
+    _frames: dict[tuple[str, ...], tuple[tuple[int, ...], ...]] = field(default_factory=dict, repr=False, compare=False)
 
     def rendered(self, messages: Sequence[Message]) -> str:
         """The prompt as the policy reads it, up to where its answer begins. Raises EngineError where the template
@@ -84,6 +85,42 @@ class Renderer:
                 f"raise it or remove the task. The prompt begins: {text[:120]!r}"
             )
         return ids
+
+    def continuation_ids(self, messages: Sequence[Message]) -> tuple[int, ...]:
+        """Token ids of what follows a turn of the policy that has ended (its end token was sampled): messages of others, as tools, up to
+        where the policy's next turn begins. They are appended to what was sampled, which is never encoded again.
+
+        Special tokens that a message spells out stay text: a tool cannot end a turn. Raises EngineError where the template refuses.
+        """
+        roles = tuple(message["role"] for message in messages)
+        if roles not in self._frames:
+            self._frames[roles] = self._frame(roles)
+        first, *others = self._frames[roles]
+        ids = list(first)
+        for message, after in zip(messages, others, strict=True):
+            ids += self.tokenizer(message["content"], add_special_tokens=False, split_special_tokens=True)["input_ids"]
+            ids += after
+        return tuple(ids)
+
+    def _frame(self, roles: tuple[str, ...]) -> tuple[tuple[int, ...], ...]:
+        """Token ids of what the template writes around messages of these roles: before the first, then after each."""
+        marks = [f"\ue000{index}\ue001" for index in range(len(roles) + 1)]
+        sampled = {"role": "assistant", "content": marks[0]}
+        others = [{"role": role, "content": mark} for role, mark in zip(roles, marks[1:], strict=True)]
+        rest = self.rendered([{"role": "user", "content": "?"}, sampled, *others])
+        parts = []
+        for mark in marks:
+            before, found, rest = rest.partition(mark)
+            if not found:
+                raise EngineMistake(
+                    f"the chat template does not show messages of the roles {', '.join(roles)} as they are: give another one in "
+                    "policy.chat_template"
+                )
+            parts.append(before)
+        ends = [self.tokenizer.decode([token]) for token in self.stop_ids]
+        parts = [*parts[1:], rest]
+        parts[0] = next((parts[0].removeprefix(end) for end in ends if end and parts[0].startswith(end)), parts[0])
+        return tuple(tuple(self.tokenizer(part, add_special_tokens=False)["input_ids"]) for part in parts)
 
     def encoded(self, text: str) -> tuple[int, ...]:
         """Token ids of a rendered prompt, of any length."""

@@ -1,11 +1,13 @@
 """What an environment is to the rest of the library: a source of candidate tasks and of worked answers."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from random import Random
 from typing import Protocol, runtime_checkable
 
-from assay.environments.task import Task
+from assay.environments.task import Message, Task
+
+__all__ = ["Candidate", "Environment", "Message"]
 
 
 @dataclass(frozen=True)
@@ -22,8 +24,7 @@ class Candidate:
 class Environment(Protocol):
     """A task family under the name that params.yaml gives it.
 
-    Single-turn families need nothing more. Families whose tasks are stepped (tools, protocols) add their step
-    function as a protocol of their own, next to this one: what is asked here is what every family can answer.
+    What is asked here is what every family can answer. One that holds worker processes has a method `close` too.
     """
 
     name: str
@@ -47,9 +48,10 @@ class Environment(Protocol):
         every process."""
         ...
 
-    def demonstration(self, task: Task, random: Random) -> str:
+    def demonstration(self, task: Task, random: Random) -> str | Sequence[Message]:
         """A worked answer to the task, in one of its forms: what policy 0 learns. Right, unless the family's policy is meant to start
-        with mistakes."""
+        with mistakes. Of several turns: messages that begin and end with one of the policy (assistant), with what others say (tool) in
+        between."""
         ...
 
 

@@ -1,6 +1,7 @@
 """From parameters to tasks: shares, splits that share nothing, duplicates and contamination removed and counted."""
 
 from collections.abc import Callable, Mapping
+from contextlib import ExitStack
 from dataclasses import dataclass, field
 from itertools import chain, islice
 from pathlib import Path
@@ -17,9 +18,12 @@ from assay.environments.reasoning_gym import ReasoningGymEnvironment
 from assay.environments.task import SPLITS, Task, TaskError
 from assay.environments.text_to_sql.environment import TextToSqlEnvironment
 from assay.environments.text_to_sql.user_databases import SqlDatabasesEnvironment
+from assay.environments.tools.environment import MakeTeacher, ToolsEnvironment
+from assay.environments.tools.published import PublishedToolsEnvironment
 from assay.params import Params
 from assay.params.data import ChainArithmetic, RationalArithmetic, ReasoningGym, SqlDatabases, TextToSql
 from assay.params.protocols import Protocols, PublishedProtocols
+from assay.params.tools import EndpointTools, Tools
 from assay.trajectories import seed_from
 
 Progress = Callable[[str, int, int], None]
@@ -74,8 +78,9 @@ class _Seen:
         return None
 
 
-def make_environment(name: str, params: Params, root: Path) -> Environment:
-    """The environment that params.yaml defines under `name`. Nothing is read or imported yet."""
+def make_environment(name: str, params: Params, root: Path, make_teacher: MakeTeacher | None = None) -> Environment:
+    """The environment that params.yaml defines under `name`. Nothing is read or imported yet. make_teacher: gives the language model
+    that a backend names."""
     section = params.environments[name]
     if isinstance(section, RationalArithmetic):
         return RationalEnvironment(name, section, params.seed)
@@ -90,6 +95,11 @@ def make_environment(name: str, params: Params, root: Path) -> Environment:
     share = params.tasks.eval / (params.tasks.eval + params.tasks.train)
     if isinstance(section, SqlDatabases):
         return SqlDatabasesEnvironment(name, section, params.seed, root, share)
+    if isinstance(section, Tools):
+        if section.path is not None:
+            return PublishedToolsEnvironment(name, section, params.seed, root, share)
+        teacher = make_teacher(section.backend) if make_teacher is not None and isinstance(section.backend, EndpointTools) else None
+        return ToolsEnvironment(name, section, params.seed, root, params.execution.verifier_workers, teacher)
     if isinstance(section, PublishedProtocols):
         return PublishedProtocolsEnvironment(name, section, params.seed, root, share)
     return DatasetEnvironment(name, section, params.seed, root, share)
@@ -112,6 +122,7 @@ def generate(
     root: Path,
     check_golds: Callable[[list[Task]], list[str | None]] | None = None,
     progress: Progress | None = None,
+    make_teacher: MakeTeacher | None = None,
 ) -> Generated:
     """Tasks of all splits and demonstrations, as the sections `environments` and `tasks` ask for.
 
@@ -121,13 +132,25 @@ def generate(
     a trained model. Equal parameters give equal output.
 
     `check_golds(tasks)` returns what is wrong with the gold of each, or None. `progress(what, done, wanted)` is called now and
-    then. Raises TaskError: no environment, an unusable one, an empty split, golds that `check_golds` refuses.
+    then. `make_teacher(backend)` gives the language model that an environment's backend names. Raises TaskError: no environment, an
+    unusable one, an empty split, golds that `check_golds` refuses.
     """
     if not params.environments:
         raise TaskError(
             "environments is empty: define at least one in params.yaml, or choose a preset with `environment`"
         )
-    environments = {name: make_environment(name, params, root) for name in params.environments}
+    environments = {name: make_environment(name, params, root, make_teacher) for name in params.environments}
+    with ExitStack() as stack:
+        for environment in environments.values():
+            if (close := getattr(environment, "close", None)) is not None:
+                stack.callback(close)
+        return _generate(params, environments, check_golds, progress)
+
+
+def _generate(
+    params: Params, environments: Mapping[str, Environment], check_golds: Callable[[list[Task]], list[str | None]] | None,
+    progress: Progress | None,
+) -> Generated:  # fmt: skip
     for environment in environments.values():
         environment.check()
     shares = {name: params.environments[name].share for name in environments}
@@ -259,9 +282,12 @@ def _demonstrate(
     plan = [*fresh, *islice(again, wanted - len(fresh))]
     rows: list[dict[str, Any]] = []
     for index, task in enumerate(plan):
-        text = environment.demonstration(task, Random(seed_from(seed, "demonstration", task.task_id, index)))
-        row = {"task_id": task.task_id, "environment": task.environment, "prompt": list(task.prompt)}
-        rows.append({**row, "completion": text})
+        shown = environment.demonstration(task, Random(seed_from(seed, "demonstration", task.task_id, index)))
+        row: dict[str, Any] = {"task_id": task.task_id, "environment": task.environment, "prompt": list(task.prompt)}
+        if isinstance(shown, str):
+            rows.append({**row, "completion": shown, "turns": None})
+        else:
+            rows.append({**row, "completion": shown[-1]["content"], "turns": [dict(message) for message in shown]})
     counts["demonstrations"] = count | {"kept": len(rows), "reused": len(rows) - len(fresh)}
     return rows, {task.task_id: task for task in plan}
 

@@ -96,6 +96,16 @@ METRICS: dict[str, str] = {
     "protocol_bleu": "BLEU-AVG of the orc: mean precision of 1- to 4-grams.",
     "protocol_rouge": "ROUGE-L of the orc.",
     "protocol_tokens": "F1 of the orc's words, in place of a keyword F1 that needs a downloaded model.",
+    "solve_f1": (
+        "Tasks with tools: 2 S / (C + U) of an episode that finds S of U sub-answers with C calls (Solve-F1 of FTRL, arXiv 2508.08791); "
+        "mean over episodes and tasks. Also for each scenario, as solve_f1:multi_hop, as the next three."
+    ),
+    "solve_p": "Solve-P: S / C, sub-answers found for each call; 1 where no call was made, as in the paper's code.",
+    "solve_p_strict": "The same, but 0 where no call was made.",
+    "solve_r": "Solve-R: S / U, share of the sub-answers that were found.",
+    "solve_answered:SCENARIO": "Share of a scenario's episodes that end with the right answer (over all scenarios: pass@1).",
+    "solve_calls": "Calls of an episode.",
+    "solve_turns": "Turns of an episode.",
     "protocol_average": "Mean of Step-M, Order-S, Order-LCS, Order-Tau, Semantic-A, BLEU-AVG, ROUGE-L and token-F1.",
 }
 

@@ -29,6 +29,7 @@ from assay.evaluation.estimators import (
 )
 from assay.evaluation.protocols import Measure, measured, protocol_measures
 from assay.evaluation.samples import ABSTAIN, CORRECT, ROLES, WRONG, Samples, gather
+from assay.evaluation.tool_use import tool_measures
 from assay.params.sampling import EvaluationParams
 from assay.rewards.critiques import THREE_LEVEL
 from assay.trajectories import to_table
@@ -51,7 +52,8 @@ def evaluate(
     Raises EvaluationError where there is nothing to evaluate, or a task or a rule verdict is missing.
     """
     samples = gather(tasks, trajectories, verdicts)
-    return evaluate_samples(samples, params, judged_samples(trajectories, verdicts), levels, protocol_measures(samples, verdicts))
+    measures = [*protocol_measures(samples, verdicts), *tool_measures(samples, verdicts)]
+    return evaluate_samples(samples, params, judged_samples(trajectories, verdicts), levels, measures)
 
 
 def evaluate_samples(

@@ -30,6 +30,10 @@ SINGLE = (
     "verification_majority_accuracy",
     "score",
     "executable_share",
+    "solve_f1",
+    "solve_p",
+    "solve_p_strict",
+    "solve_r",
 )
 
 

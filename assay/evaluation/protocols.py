@@ -31,11 +31,8 @@ class Measure:
     metric: str
     values: NDArray[np.float64]
     """(rows,)"""
-
-    @property
-    def bounded(self) -> bool:
-        """Within [0, 1]."""
-        return self.metric not in UNBOUNDED
+    bounded: bool = True
+    """Within [0, 1]."""
 
 
 def protocol_measures(samples: Samples, verdicts: pa.Table) -> list[Measure]:
@@ -63,7 +60,7 @@ def protocol_measures(samples: Samples, verdicts: pa.Table) -> list[Measure]:
             known[pair] = protocol_metrics(*pair)
         for name, value in (asdict(known[pair]) | {"average": known[pair].average}).items():
             put(f"protocol_{name}", row, value)
-    return [Measure(metric, values) for metric, values in columns.items()]
+    return [Measure(metric, values, metric not in UNBOUNDED) for metric, values in columns.items()]
 
 
 def measured(

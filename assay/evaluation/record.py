@@ -25,5 +25,8 @@ class RunRecord:
     states: pa.Table | None = None
     """Of traces whose steps are rewarded; empty, as `steps`, where none are."""
     steps: pa.Table | None = None
+    turns: pa.Table | None = None
+    """Of episodes; empty, as `tool_calls`, where no task has tools."""
+    tool_calls: pa.Table | None = None
     splits: pa.Table | None = None
     """Of the presampled training tasks, where a method splits them (DPH-RL)."""

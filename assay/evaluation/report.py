@@ -30,6 +30,7 @@ from assay.evaluation.samples import Samples, gather
 from assay.evaluation.section_exploration import exploration_section
 from assay.evaluation.section_protocols import protocol_section
 from assay.evaluation.section_self_verification import self_verification_section
+from assay.evaluation.section_tools import tool_section
 from assay.evaluation.selection import CATEGORIES, Renderer, choose, clip, shown, visible
 from assay.params import Params, stage_view
 from assay.trajectories import content_hash
@@ -97,6 +98,7 @@ def context(
         "exploration": exploration_section(record, samples, table, split, params, renderer),
         "reasoning": self_verification_section(record, table, split, params),
         "protocols": protocol_section(samples, record.verdicts, table, split),
+        "tools": tool_section(record, samples, table, split, SPLIT_NAMES),
         "verifier_figures": verifier_figures(table, split) + noise_figures(record.noise_estimates),
         "noise_warnings": warning_lines(estimates),
         "noise_sentences": noise_sentences(estimates) + left_out(estimates),

@@ -6,6 +6,7 @@ from pydantic import Field, field_validator
 
 from assay.params.base import Section
 from assay.params.protocols import Protocols, PublishedProtocols
+from assay.params.tools import Tools
 
 Terms = Annotated[int, Field(ge=2, le=20)]
 
@@ -190,7 +191,7 @@ class SqlDatabases(Section):
 
 
 EnvironmentParams = Annotated[
-    RationalArithmetic | ChainArithmetic | ReasoningGym | UserDataset | TextToSql | SqlDatabases | Protocols | PublishedProtocols,
+    RationalArithmetic | ChainArithmetic | ReasoningGym | UserDataset | TextToSql | SqlDatabases | Protocols | PublishedProtocols | Tools,
     Field(discriminator="type"),
 ]
 

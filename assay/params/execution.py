@@ -26,11 +26,19 @@ class JudgeAccess(ServerAccess):
     concurrency: int = Field(16, ge=1)
 
 
+class TeacherAccess(ServerAccess):
+    """Where the servers of environments.NAME.backend {type: endpoint} are."""
+
+    timeout: float = Field(180, gt=0)
+    concurrency: int = Field(8, ge=1)
+
+
 class ExecutionParams(Section):
     """Machine settings."""
 
     server: ServerAccess = ServerAccess()
     judge: JudgeAccess = JudgeAccess()
+    teacher: TeacherAccess = TeacherAccess()
     verifier_workers: int = Field(2, ge=1)
     """Worker processes for verdicts."""
     vllm_memory_gib: float = Field(1.0, gt=0)

@@ -14,7 +14,7 @@ from pydantic import Field, StringConstraints
 
 from assay.params.base import ParameterError, Section
 
-BUILT_IN = ("task", "string_match", "numeric", "math_verify", "reasoning_gym", "sql_execution", "protocol_score")
+BUILT_IN = ("task", "string_match", "numeric", "math_verify", "reasoning_gym", "sql_execution", "protocol_score", "tool_use")
 """What `verification.rule` may be without any function; `task`: the verifier that each task names."""
 FunctionName = Annotated[str, StringConstraints(pattern=r"^[A-Za-z_][A-Za-z0-9_-]*$")]
 

@@ -138,13 +138,14 @@ _TRAINED_ALONE = (("verification", "noise"), ("verification", "appeals"))
 _FORWARD_PASS = ("grpo", "micro_batch_size")
 """Of `training`: what log-probabilities are computed with."""
 UNSEEN: dict[str, tuple[tuple[str, str], ...]] = {
-    "generate": _TRAINED_ALONE,
+    "generate": (*_TRAINED_ALONE, ("verification", "tool_use")),
     "pretrain": tuple(("warm_start", key) for key in WarmStartParams.model_fields if key != "pretraining"),
     "warm_start": (("warm_start", "pretraining"),),
     "finish": _TRAINED_ALONE,
     "presample": (
         *_TRAINED_ALONE,
-        *(("sampling", key) for key in ("group_size", "tasks_per_iteration")),
+        ("verification", "tool_use"),
+        *(("sampling", key) for key in ("group_size", "tasks_per_iteration", "episodes")),
         *(("training", key) for key in TrainingParams.model_fields if key not in _FORWARD_PASS),
     ),
 }

@@ -5,6 +5,7 @@ from typing import Annotated, Literal
 from pydantic import Field, model_validator
 
 from assay.params.base import Section
+from assay.params.tools import EpisodeParams
 
 
 class VllmEngine(Section):
@@ -50,6 +51,8 @@ class SamplingParams(Section):
     """Completions per task."""
     shard_rows: int = Field(4096, ge=1)
     """Rows sampled together and published together: the unit of resumption. Part of the result (see docs/limits.md)."""
+    episodes: EpisodeParams = EpisodeParams()
+    """Of tasks that are played in turns, with tools."""
 
 
 class EvaluationParams(Section):

@@ -9,6 +9,7 @@ from assay.params.base import Section
 from assay.params.functions import BUILT_IN, FunctionName, RewardFunction
 from assay.params.noise import AppealsParams, NoiseParams, NoNoise
 from assay.params.protocols import ProtocolReward
+from assay.params.tools import ToolUseReward
 
 
 class VerificationParams(Section):
@@ -34,6 +35,8 @@ class VerificationParams(Section):
     noise: NoiseParams = NoNoise()
     """Injected into the verdicts of training samples: experiments with noise of known rates."""
     appeals: AppealsParams = AppealsParams()
+    tool_use: ToolUseReward = ToolUseReward()
+    """Of tasks with tools."""
     abstain_limit: float = Field(0.05, ge=0, le=1)
     """Largest share of abstained verdicts of the rule before the gate stops the pipeline."""
 

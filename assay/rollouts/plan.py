@@ -11,6 +11,7 @@ from typing import Literal
 import pyarrow as pa
 
 from assay.params import Params
+from assay.params.tools import TOOL_USE
 from assay.rollouts.walk import draw
 from assay.trajectories import content_hash, seed_from
 
@@ -46,6 +47,8 @@ class PlanRow:
     max_tokens: int
     prompt_ids: tuple[int, ...] | None = None
     """Where the prompt is made of token ids already, instead of messages."""
+    played: bool = False
+    """In turns, with tools, until the episode ends."""
 
 
 def make_plan(
@@ -65,6 +68,7 @@ def make_plan(
     policy = str(iteration) if sampled_by == 0 else f"{iteration}.{sampled_by}"
     # What hashes are made of: an old policy that samples again must not sample the same again.
     moment = policy if sampled_by == round else f"{policy}@{round}"
+    played = played_tasks(tasks)
     for kind in kinds:
         splits = SPLITS_OF.get(kind)
         if splits is None:
@@ -84,13 +88,29 @@ def make_plan(
             drawn = draw(sorted(candidates), per_round, iteration * rounds + round, params.seed)
             settings = (params.sampling.group_size, params.sampling.temperature, params.sampling.top_p)
         elif kind == "presample":
+            if played & candidates.keys():
+                raise PlanError(
+                    "presample.enabled is true, but there are tasks with tools, whose episodes cannot be rehearsed: leave one out"
+                )
             drawn = sorted(candidates)
             settings = (params.presample.samples + 1, params.sampling.temperature, params.sampling.top_p)
         else:
             drawn = sorted(candidates)
             settings = (params.evaluation.samples, params.evaluation.temperature, params.evaluation.top_p)
-        rows += _groups(params, iteration, round, policy, moment, kind, drawn, candidates, *settings)
+        if kind == "solution" and played:
+            episodes = params.sampling.episodes
+            own = settings if episodes.unit == "episode" else (1, episodes.temperature, params.sampling.top_p)
+            alone = [name for name in drawn if name not in played]
+            rows += _groups(params, iteration, round, policy, moment, kind, alone, candidates, *settings)
+            kind, drawn, settings = "episode", [name for name in drawn if name in played], own
+        rows += _groups(params, iteration, round, policy, moment, kind, drawn, candidates, *settings, played=played)
     return rows
+
+
+def played_tasks(tasks: pa.Table) -> frozenset[str]:
+    """Ids of the tasks that are played in turns: those with tools."""
+    columns = zip(tasks["task_id"].to_pylist(), tasks["verifier"].to_pylist(), strict=True)
+    return frozenset(task_id for task_id, verifier in columns if verifier == TOOL_USE)
 
 
 def split_shards(plan: Sequence[PlanRow], shard_rows: int) -> list[list[PlanRow]]:
@@ -127,6 +147,8 @@ def _groups(
     size: int,
     temperature: float,
     top_p: float,
+    *,
+    played: Collection[str] = (),
 ) -> Iterator[PlanRow]:
     seen: dict[str, int] = {}
     for task_id in drawn:
@@ -149,6 +171,7 @@ def _groups(
                 temperature=temperature,
                 top_p=top_p,
                 max_tokens=params.sampling.max_tokens,
+                played=task_id in played,
             )
 
 

@@ -19,6 +19,8 @@ from assay.rollouts.progress import Reporter
 from assay.rollouts.rows import trajectory_rows
 from assay.trajectories import ShardError, publish_folder, read_table, write_shard
 
+SHARDS_OF_OTHERS = ("-episodes-", "-singles-")
+"""In names of shards that are played in turns, and written into the same folder."""
 _IDENTITY = ("iteration", "round", "policy", "task_id", "group_id", "sample_index", "kind", "parent_id", "sampling")
 Derive = Callable[[pa.Table], Sequence[PlanRow]]
 """What is sampled next, from the table of what was sampled by the plan."""
@@ -95,7 +97,8 @@ def sample_shards(
         if further:
             paths += _sample_part(further, engine, renderer, shard_rows, folder, len(paths), progress)[0]
     for leftover in set(folder.iterdir()) - set(paths):
-        leftover.unlink()
+        if not any(own in leftover.name for own in SHARDS_OF_OTHERS):
+            leftover.unlink()
     return summary
 
 

@@ -6,16 +6,27 @@ from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
+from assay.engines.chat import Teacher
 from assay.environments import Generated, generate
+from assay.environments.tools.model import Complete
 from assay.params import Params
+from assay.params.execution import ExecutionParams
+from assay.params.tools import EndpointTools
 from assay.rounds.critique_demonstrations import critique_demonstrations
 from assay.rounds.lines import lines
 from assay.trajectories import publish_folder, run_gate, seed_from, write_shard
 from assay.verifiers import Judge
 
 
-def make_tasks(params: Params, root: Path, workers: int = 1) -> Generated:
-    """Tasks of every environment whose golds their own verifiers accept. Raises a ValueError of the room that refused."""
+def make_tasks(params: Params, root: Path, execution: ExecutionParams | None = None) -> Generated:
+    """Tasks of every environment whose golds their own verifiers accept. Raises a ValueError of the room that refused, EngineError where a
+    language model that builds environments does not answer."""
+    execution = execution or ExecutionParams()
+    params = params.model_copy(update={"execution": execution})
+
+    def ask(backend: EndpointTools) -> tuple[str, Complete]:
+        teacher = Teacher(execution.teacher, backend.model, backend.temperature, backend.max_tokens)
+        return teacher.model, teacher.complete
 
     def say(what: str, done: int, wanted: int) -> None:
         if what not in counters:
@@ -23,9 +34,9 @@ def make_tasks(params: Params, root: Path, workers: int = 1) -> Generated:
         counters[what](done, wanted)
 
     counters: dict[str, Callable[[int, int], None]] = {}
-    with Judge(params.verification, workers) as judge:
+    with Judge(params.verification, execution.verifier_workers) as judge:
         checked = lines("golds that need a worker")
-        made = generate(params, root, lambda tasks: judge.gold_problems(tasks, checked), say)
+        made = generate(params, root, lambda tasks: judge.gold_problems(tasks, checked), say, ask if execution.teacher.urls else None)
         critiques = []
         if params.policy.base is None:
             critiques = critique_demonstrations(made.demonstrations, made.demonstrated, params, judge.verdict)
@@ -37,9 +48,9 @@ def make_tasks(params: Params, root: Path, workers: int = 1) -> Generated:
         return replace(made, demonstrations=rows, notes=[*made.notes, note])
 
 
-def generate_tasks(params: Params, root: Path, out: Path, gates: Path, workers: int = 1) -> None:
+def generate_tasks(params: Params, root: Path, out: Path, gates: Path, execution: ExecutionParams | None = None) -> None:
     """Generate, pass the gate, publish `out` (tasks, demonstrations and, where asked for, texts as .parquet, counts.json) whole or not."""
-    generated = make_tasks(params, root, workers)
+    generated = make_tasks(params, root, execution)
     draft = out.with_name(f".{out.name}.draft")
     shutil.rmtree(draft, ignore_errors=True)
     tasks = write_shard(draft / "tasks.parquet", "tasks", [task.to_row() for task in generated.tasks])

@@ -13,7 +13,7 @@ import pyarrow as pa
 
 from assay.trajectories import publish_folder, read_table, write_shard
 
-TABLES = ("trajectories", "states", "verdicts", "steps", "noise_estimates", "batches", "updates", "token_statistics")
+TABLES = ("trajectories", "states", "turns", "tool_calls", "verdicts", "steps", "noise_estimates", "batches", "updates", "token_statistics")
 """Of each round, in the order in which they come about."""
 STATE = "state"
 ROWS_PER_SHARD = 65_536

@@ -7,13 +7,13 @@ from assay.evaluation import RunRecord
 from assay.trajectories import read_table
 
 STAGED: Mapping[str, str] = {
-    "trajectories": "rollout", "states": "rollout", "verdicts": "verify", "steps": "verify",
+    "trajectories": "rollout", "states": "rollout", "turns": "rollout", "tool_calls": "rollout", "verdicts": "verify", "steps": "verify",
     "noise_estimates": "verify", "batches": "filter", "updates": "update",
     "token_statistics": "update",
 }  # fmt: skip
 """Table -> stage whose output of each iteration holds it."""
 FUSED: Mapping[str, str] = dict.fromkeys(STAGED, "train")
-FINISHED = ("trajectories", "verdicts", "noise_estimates")
+FINISHED = ("trajectories", "turns", "tool_calls", "verdicts", "noise_estimates")
 """Tables that `finish` adds to."""
 
 

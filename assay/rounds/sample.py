@@ -14,8 +14,10 @@ from assay.params.execution import ExecutionParams
 from assay.params.sampling import EngineParams, VllmEngine
 from assay.rollouts import PlanRow, make_plan, render_prompts, run_plan, sample_shards
 from assay.rollouts.derived import derives_anything
+from assay.rollouts.episodes import EpisodeTables, Stage, open_executor, write_episodes
+from assay.rollouts.lock import folder_lock
 from assay.rounds.further import further_samples
-from assay.trajectories import read_table, to_table, write_shard
+from assay.trajectories import publish_folder, read_table, to_table, write_shard
 
 
 @dataclass(frozen=True)
@@ -42,8 +44,8 @@ def engine_params(params: Params) -> EngineParams:
     return engine
 
 
-def longest_sequence(params: Params, renderer: Renderer) -> int:
-    """Tokens of prompt and completion together, over everything that these parameters sample."""
+def longest_sequence(params: Params, renderer: Renderer, plays: bool = False) -> int:
+    """Tokens of prompt and completion together, over everything that these parameters sample. plays: also episodes."""
     own, stepwise = params.self_verification, params.stepwise
     lengths = [params.policy.max_prompt_tokens + params.sampling.max_tokens]
     if own.samples_anything:
@@ -51,15 +53,19 @@ def longest_sequence(params: Params, renderer: Renderer) -> int:
     if stepwise.continuations:
         close = len(renderer.tokenizer(stepwise.close_tag, add_special_tokens=False)["input_ids"])
         lengths.append(lengths[0] + close + stepwise.max_tokens)
+    if plays:
+        lengths.append(params.sampling.episodes.max_tokens)
     return max(lengths)
 
 
 @contextmanager
 def open_sampler(
-    params: Params, policy: Path, execution: ExecutionParams, plan: Sequence[PlanRow] = (), *, shares_device: bool = False
-) -> Iterator[Sampler]:
+    params: Params, policy: Path, execution: ExecutionParams, plan: Sequence[PlanRow] = (), *, shares_device: bool = False,
+    plays: bool = False,
+) -> Iterator[Sampler]:  # fmt: skip
     """Start the engine once; it is closed at the end of the block. The prompts of `plan` are rendered before: a template that
-    refuses, or a prompt that is too long, is said at once and not after the engine's start."""
+    refuses, or a prompt that is too long, is said at once and not after the engine's start. plays: episodes will be played, though there
+    are none in this plan."""
     renderer = load_renderer(policy, params.policy)
     render_prompts(plan, renderer)
     engine = open_engine(
@@ -67,7 +73,7 @@ def open_sampler(
         policy,
         stop_ids=renderer.stop_ids,
         dtype=params.policy.dtype,
-        max_model_tokens=longest_sequence(params, renderer),
+        max_model_tokens=longest_sequence(params, renderer, plays or any(row.played for row in plan)),
         execution=execution,
         shares_device=shares_device,
     )
@@ -78,9 +84,10 @@ def open_sampler(
 
 
 def sample(sampler: Sampler, plan: Sequence[PlanRow], params: Params, tasks: Path, out: Path, scratch: Path, workers: int = 1) -> None:
-    """Sample the plan and what follows from it, and publish the shards in `out`, with the table `states`. Finished shards in `scratch` are
-    not sampled again. workers: verifiers that may be needed to choose among the solutions."""
+    """Sample the plan and what follows from it, and publish the shards in `out`, with the tables `states`, `turns` and `tool_calls`.
+    Finished shards in `scratch` are not sampled again. workers: verifiers that may be needed to choose among the solutions, and tools."""
     known = tasks_from_table(read_table("tasks", tasks))
+    at_once, played = [row for row in plan if not row.played], [row for row in plan if row.played]
     found = {"states": to_table("states", [])}
 
     def then(trajectories: pa.Table) -> list[PlanRow]:
@@ -88,18 +95,44 @@ def sample(sampler: Sampler, plan: Sequence[PlanRow], params: Params, tasks: Pat
         found["states"] = further.states
         return further.plan
 
-    run_plan(
-        plan, sampler.engine, sampler.renderer, params, out=out, scratch=scratch, derive=then if derives_anything(params) else None,
-        tables=lambda folder: write_shard(folder / "states.parquet", "states", found["states"]),
-    )  # fmt: skip
+    def beside(folder: Path) -> None:
+        sample_episodes(sampler, known, params, played, folder, workers)
+        write_shard(folder / "states.parquet", "states", found["states"])
+
+    if at_once:
+        run_plan(
+            at_once, sampler.engine, sampler.renderer, params, out=out, scratch=scratch, derive=then if derives_anything(params) else None,
+            tables=beside,
+        )  # fmt: skip
+        return
+    draft = scratch / "trajectories"
+    with folder_lock(scratch):
+        beside(draft)
+        publish_folder(draft, out)
 
 
-def sample_into(sampler: Sampler, plan: Sequence[PlanRow], params: Params, folder: Path, tasks: Mapping[str, Task] | None = None) -> None:
+def sample_into(
+    sampler: Sampler, plan: Sequence[PlanRow], params: Params, folder: Path, tasks: Mapping[str, Task] | None = None, workers: int = 1
+) -> None:
     """Make `folder`, which the caller publishes, hold the shards of the plan and nothing else. Finished ones are kept. tasks: also sample
-    what follows from the plan."""
+    what follows from the plan, and play what is played in turns; workers: for tools."""
 
     def then(trajectories: pa.Table) -> list[PlanRow]:
         return further_samples(sampler.renderer, trajectories, tasks or {}, params).plan
 
+    at_once, played = [row for row in plan if not row.played], [row for row in plan if row.played]
     further = then if tasks is not None and derives_anything(params) else None
-    sample_shards(plan, sampler.engine, sampler.renderer, params.sampling.shard_rows, folder, derive=further)
+    if at_once:
+        sample_shards(at_once, sampler.engine, sampler.renderer, params.sampling.shard_rows, folder, derive=further)
+    if tasks is not None:
+        sample_episodes(sampler, tasks, params, played, folder, workers)
+
+
+def sample_episodes(
+    sampler: Sampler, tasks: Mapping[str, Task], params: Params, rows: Sequence[PlanRow], folder: Path, workers: int
+) -> EpisodeTables:
+    """Play the rows of tasks with tools, in the same engine session, and write shards in `folder`, where finished ones are kept.
+    Raises PlanError, EngineError, IsolationError, ShardError."""
+    with open_executor(params, workers) as executor:
+        stage = Stage(sampler.engine, sampler.renderer, executor, params)
+        return write_episodes(stage, tasks, rows, folder)

@@ -24,6 +24,8 @@ from assay.params import Params, round_params
 from assay.params.execution import ExecutionParams
 from assay.rollouts import PlanRow, make_plan, sample_rows, split_shards
 from assay.rollouts.derived import derives_anything
+from assay.rollouts.episodes import Stage, open_executor, play_episodes
+from assay.rollouts.plan import played_tasks
 from assay.rounds.assemble import assemble, check_whole
 from assay.rounds.further import further_samples
 from assay.rounds.journal import TABLES, Journal
@@ -136,7 +138,11 @@ class _Run:
         self.noise = NoiseState() if before is None else NoiseState.read(before)
         # The engine first: vLLM seeds torch's global state when it starts.
         first = self._plan(done)
-        self.sampler: Sampler = stack.enter_context(open_sampler(self.params, policy, execution, first, shares_device=True))
+        self.sampler: Sampler = stack.enter_context(
+            open_sampler(self.params, policy, execution, first, shares_device=True, plays=bool(played_tasks(table)))
+        )
+        executor = stack.enter_context(open_executor(self.params, execution.verifier_workers))
+        self.stage = Stage(self.sampler.engine, self.sampler.renderer, executor, self.params)
         self.prompts: dict[str, tuple[int, ...]] = {}
         # Checkpoints inside a round that was cut short: it is run again from its beginning.
         shutil.rmtree(places.scratch / "session", ignore_errors=True)
@@ -155,7 +161,7 @@ class _Run:
         with clock.part("plan"):
             plan = self._plan(number)
         with clock.part("sample"):
-            trajectories, states = self._sample(plan), to_table("states", [])
+            trajectories, states = self._sample([row for row in plan if not row.played]), to_table("states", [])
         if derives_anything(self.params):
             with clock.part("sample further"):
                 further = further_samples(
@@ -166,11 +172,14 @@ class _Run:
                 if further.plan:
                     trajectories = pa.concat_tables([trajectories, self._sample(further.plan)])
         with clock.part("sample"):
+            played = play_episodes(self.stage, self.tasks, [row for row in plan if row.played])
+            trajectories = pa.concat_tables([trajectories, played.trajectories])
             self.sampler.engine.pause()
         with clock.part("verify"):
             verified = verify(
-                self.tasks, trajectories, self.params, self.execution, self.bench, self.noise, states=states, offline=self.offline[1]
-            )
+                self.tasks, trajectories, self.params, self.execution, self.bench, self.noise, states=states, offline=self.offline[1],
+                turns=played.turns, tool_calls=played.tool_calls,
+            )  # fmt: skip
             verdicts, estimates, self.noise = verified.verdicts, verified.noise_estimates, verified.state
         with clock.part("assemble"):
             gates = self.places.gates / "first" if self.places.gates is not None and number == 0 else None
@@ -182,8 +191,8 @@ class _Run:
             )  # fmt: skip
         # Written while the update runs: neither waits for the other.
         pending = self._write(draft, {
-            "trajectories": trajectories, "states": states, "verdicts": verdicts, "steps": verified.steps, "noise_estimates": estimates,
-            "batches": batches,
+            "trajectories": trajectories, "states": states, "turns": played.turns, "tool_calls": played.tool_calls, "verdicts": verdicts,
+            "steps": verified.steps, "noise_estimates": estimates, "batches": batches,
         })  # fmt: skip
         with clock.part("update"):
             result = self.session.run(batches)
@@ -253,10 +262,11 @@ class _Run:
         def prompt(row: PlanRow) -> tuple[int, ...]:
             return self.prompts[row.task_id] if row.prompt_ids is None else row.prompt_ids
 
-        return pa.concat_tables(
+        shards = [
             sample_rows(shard, [prompt(row) for row in shard], self.sampler.engine, self.sampler.renderer)
             for shard in split_shards(plan, self.params.sampling.shard_rows)
-        )
+        ]
+        return pa.concat_tables(shards) if shards else to_table("trajectories", [])
 
     def _write(self, draft: Path, tables: Mapping[str, pa.Table]) -> list[Future[Any]]:
         assert tables.keys() <= set(TABLES)

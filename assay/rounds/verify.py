@@ -21,6 +21,7 @@ from assay.verifiers.critiques import CRITIQUES, Outcome, critique_verdicts, out
 from assay.verifiers.critiques import VERIFIER as CRITIC
 from assay.verifiers.judges import AppealJudge
 from assay.verifiers.steps import step_table
+from assay.verifiers.transcripts import Transcripts
 
 
 @dataclass(frozen=True)
@@ -57,18 +58,21 @@ def open_bench(tasks: Mapping[str, Task], params: Params, execution: ExecutionPa
 
 def verify(
     tasks: Mapping[str, Task], trajectories: pa.Table, params: Params, execution: ExecutionParams, bench: Bench, state: NoiseState,
-    *, states: pa.Table | None = None, offline: Mapping[str, Outcome] | None = None,
+    *, states: pa.Table | None = None, offline: Mapping[str, Outcome] | None = None, turns: pa.Table | None = None,
+    tool_calls: pa.Table | None = None,
 ) -> Verified:  # fmt: skip
     """Tables `verdicts`, `noise_estimates` and `steps` of the given trajectories, and the state of the estimates after `state`.
 
-    states: of the solutions whose steps are judged. offline: outcomes of solutions of another policy that critiques judge.
+    states: of the solutions whose steps are judged. offline: outcomes of solutions of another policy that critiques judge. turns,
+    tool_calls: what was played in turns.
     """
     say = lines("verdicts that need a worker")
     options = params.verification
     kinds = trajectories["kind"]
     judging = pc.is_in(kinds, pa.array(CRITIQUES))
     critiques, answers = trajectories.filter(judging), trajectories.filter(pc.invert(judging))
-    verdicts = verify_trajectories(tasks, answers, options, execution.verifier_workers, say, bench.pool)
+    played = None if turns is None or tool_calls is None else Transcripts.of(tasks, answers, turns, tool_calls)
+    verdicts = verify_trajectories(tasks, answers, options, execution.verifier_workers, say, bench.pool, played)
     verdicts, asked = observe(verdicts, tasks, answers, options, params.seed, bench.judge)
     estimates, after = estimate_appeals(verdicts, tasks, answers, options.appeals, state, asked)
     steps = to_table("steps", [])

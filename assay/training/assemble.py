@@ -57,7 +57,7 @@ def assemble_batch(
     Raises AssembleError: a trajectory without a rule verdict,
     lists of different lengths, a temperature other than sampling.temperature, a missing folder, or no row kept at all.
     """
-    rows = _trained(trajectories)
+    rows = _trained(trajectories, params)
     earned = _rewards(rows, verdicts)
     streams = Streams.from_table(rows)
     _check(rows, streams, params)
@@ -177,8 +177,11 @@ def describe(batches: pa.Table) -> str:
     return f"kept {kept:,} of {sampled:,} rows for {steps} optimizer steps; dropped: {dropped}{beside}"
 
 
-def _trained(trajectories: pa.Table) -> pa.Table:
-    kinds = np.isin(np.asarray(trajectories["kind"].to_pylist()), TRAINED_KINDS)
+def _trained(trajectories: pa.Table, params: Params) -> pa.Table:
+    """Where the unit of training is a turn, episodes have only found the states that turns were sampled from."""
+    by_turn = params.sampling.episodes.unit == "turn"
+    trained = [kind for kind in TRAINED_KINDS if not (by_turn and kind == "episode")]
+    kinds = np.isin(np.asarray(trajectories["kind"].to_pylist()), trained)
     rows = trajectories.filter(pa.array(kinds, pa.bool_()))
     if len(rows) == 0:
         raise AssembleError(

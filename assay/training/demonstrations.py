@@ -2,11 +2,14 @@
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import groupby
 from typing import Any
 
 import numpy as np
 
+from assay.engines import Renderer
 from assay.params import Params
+from assay.training.tokenizer import MESSAGE_END
 from assay.trajectories import seed_from
 
 IGNORED = -100
@@ -19,12 +22,12 @@ class WarmStartError(ValueError):
 
 @dataclass(frozen=True)
 class Demonstrations:
-    """Token ids of prompt and completion, padded once for all batches."""
+    """Token ids of prompts and of what follows them, padded once for all batches."""
 
     ids: np.ndarray
     """(rows, longest) int64"""
     labels: np.ndarray
-    """(rows, longest) int64: the completion's ids, IGNORED on prompt and padding."""
+    """(rows, longest) int64: the ids of what the policy writes, IGNORED on prompts, on what others say (tools) and on padding."""
     lengths: np.ndarray
     """(rows,)"""
 
@@ -32,11 +35,40 @@ class Demonstrations:
         return len(self.lengths)
 
 
+Piece = tuple[Sequence[int], bool]
+"""Token ids, and whether they bear loss."""
+
+
 def encode(tokenizer: Any, prompts: list[str], completions: list[str], longest: int, keys: list[str]) -> Demonstrations:
     """Encode rendered prompts and completions (end token included). Raises ValueError naming the row that is too long."""
     before = tokenizer(prompts, add_special_tokens=False)["input_ids"]
     after = tokenizer(completions, add_special_tokens=False)["input_ids"]
-    lengths = np.array([len(a) + len(b) for a, b in zip(before, after, strict=True)])
+    return _padded([[(a, False), (b, True)] for a, b in zip(before, after, strict=True)], tokenizer.pad_token_id, longest, keys)
+
+
+def encode_rows(renderer: Renderer, rows: Sequence[Mapping[str, Any]], prompts: list[str], longest: int) -> Demonstrations:
+    """Encode rows of `demonstrations`, of one turn or of several: those of the policy bear loss, with their end tokens; what others say in
+    between does not, and is encoded as it is when a task is played. Raises ValueError naming the row that is too long."""
+    before = renderer.tokenizer(prompts, add_special_tokens=False)["input_ids"]
+    said = [f"{message['content']}{MESSAGE_END}" for row in rows for message in turns_of(row) if message["role"] == "assistant"]
+    own = iter(renderer.tokenizer(said, add_special_tokens=False)["input_ids"])
+    found: list[list[Piece]] = []
+    for row, ids in zip(rows, before, strict=True):
+        pieces: list[Piece] = [(ids, False)]
+        for is_own, messages in groupby(turns_of(row), key=lambda message: message["role"] == "assistant"):
+            said_here = list(messages)
+            pieces += [(next(own), True) for _ in said_here] if is_own else [(renderer.continuation_ids(said_here), False)]
+        found.append(pieces)
+    return _padded(found, renderer.tokenizer.pad_token_id, longest, [row["task_id"] for row in rows])
+
+
+def turns_of(row: Mapping[str, Any]) -> Sequence[Mapping[str, str]]:
+    """What follows the prompt of a demonstration, as messages."""
+    return row["turns"] or [{"role": "assistant", "content": row["completion"]}]
+
+
+def _padded(rows: Sequence[Sequence[Piece]], padding: int, longest: int, keys: list[str]) -> Demonstrations:
+    lengths = np.array([sum(len(ids) for ids, _ in pieces) for pieces in rows])
     width = int(lengths.max())
     if width > longest:
         row = int(lengths.argmax())
@@ -44,11 +76,15 @@ def encode(tokenizer: Any, prompts: list[str], completions: list[str], longest: 
             f"demonstration of task {keys[row]} has {width} tokens, but policy.shape.max_positions is {longest}; "
             "raise it or remove the task"
         )
-    ids = np.full((len(lengths), width), tokenizer.pad_token_id, dtype=np.int64)
+    ids = np.full((len(lengths), width), padding, dtype=np.int64)
     labels = np.full_like(ids, IGNORED)
-    for row, (a, b) in enumerate(zip(before, after, strict=True)):
-        ids[row, : len(a) + len(b)] = a + b
-        labels[row, len(a) : len(a) + len(b)] = b
+    for row, pieces in enumerate(rows):
+        position = 0
+        for part, bears_loss in pieces:
+            ids[row, position : position + len(part)] = part
+            if bears_loss:
+                labels[row, position : position + len(part)] = part
+            position += len(part)
     return Demonstrations(ids, labels, lengths)
 
 
@@ -71,25 +107,51 @@ def batches(rows: Demonstrations, size: int, seed: int, first: int) -> Iterator[
 
 LONG = 3
 """Times the median length, beyond which rows of a batch are computed apart: all others would be padded to them."""
+SPARED = 1_024
+"""Tokens of padding that must be spared by it before a batch is halved: a part of its own costs something too."""
 
 
 def by_width(batch: np.ndarray, lengths: np.ndarray) -> list[np.ndarray]:
-    """The rows of a batch in one part, or those that are far longer than most in a second one."""
+    """The rows of a batch in one part, those that are far longer than most in a second one, and where rows are many or long, halves of
+    about equal length."""
     long = lengths[batch] > LONG * np.median(lengths[batch])
-    return [batch[~long], batch[long]] if long.any() else [batch]
+    return [half for part in (batch[~long], batch[long]) if len(part) for half in _halved(part, lengths)]
+
+
+def _halved(part: np.ndarray, lengths: np.ndarray) -> list[np.ndarray]:
+    order = part[np.argsort(lengths[part], kind="stable")]
+    short, long = order[: len(order) // 2], order[len(order) // 2 :]
+    if not len(short) or (lengths[long[-1]] - lengths[short[-1]]) * len(short) < SPARED:
+        return [part]
+    return [*_halved(short, lengths), *_halved(long, lengths)]
 
 
 def rendered(params: Params, template: str, rows: Sequence[Mapping[str, Any]]) -> list[str]:
     """Prompts of demonstrations, rendered by the template before there is a tokenizer."""
+    return _rendered(params, template, [row["prompt"] for row in rows], complete=False)
+
+
+def continued(params: Params, template: str, rows: Sequence[Mapping[str, Any]], prompts: Sequence[str]) -> list[str]:
+    """What follows each rendered prompt, end tokens written out: what a tokenizer learns its merges from."""
+    several = [row for row in rows if row["turns"]]
+    whole = iter(_rendered(params, template, [[*row["prompt"], *row["turns"]] for row in several], complete=True) if several else ())
+    return [
+        next(whole).removeprefix(prompt) if row["turns"] else f"{row['completion']}{MESSAGE_END}"
+        for row, prompt in zip(rows, prompts, strict=True)
+    ]
+
+
+def _rendered(params: Params, template: str, conversations: Sequence[Sequence[Mapping[str, str]]], *, complete: bool) -> list[str]:
+    """complete: to the end of the last message; else up to where the policy's turn begins."""
     from transformers.utils.chat_template_utils import render_jinja_template
 
-    conversations = []
-    for row in rows:
-        messages = [dict(message) for message in row["prompt"]]
+    found = []
+    for conversation in conversations:
+        messages = [dict(message) for message in conversation]
         if params.policy.system_prompt is not None and not any(m["role"] == "system" for m in messages):
             messages.insert(0, {"role": "system", "content": params.policy.system_prompt})
-        conversations.append(messages)
+        found.append(messages)
     texts, _ = render_jinja_template(
-        conversations, chat_template=template, add_generation_prompt=True, **dict(params.policy.chat_template_arguments)
+        found, chat_template=template, add_generation_prompt=not complete, **dict(params.policy.chat_template_arguments)
     )
     return texts

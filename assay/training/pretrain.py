@@ -9,10 +9,10 @@ import pyarrow as pa
 
 from assay.engines import PLAIN_TEMPLATE, given_template
 from assay.params import Params
-from assay.training.demonstrations import WarmStartError, batches, encode, rendered
+from assay.training.demonstrations import WarmStartError, batches, continued, encode, rendered
 from assay.training.model import make_model, make_tokenizer, save_policy
 from assay.training.supervised import load_checkpoint, make_optimizer, one_step, parts_of, rate_at, save_checkpoint
-from assay.training.tokenizer import END_OF_TEXT, MESSAGE_END
+from assay.training.tokenizer import END_OF_TEXT
 from assay.trajectories import publish_folder
 
 
@@ -33,8 +33,8 @@ def pretrain(
     options, rows = params.warm_start.pretraining, demonstrations.to_pylist()
     template = given_template(params.policy) or PLAIN_TEMPLATE
     plain = [f"{text}{END_OF_TEXT}" for text in texts["text"].to_pylist()]
-    completions = [f"{row['completion']}{MESSAGE_END}" for row in rows]
-    tokenizer = make_tokenizer(params.policy, template, rendered(params, template, rows), completions, plain)
+    prompts = rendered(params, template, rows)
+    tokenizer = make_tokenizer(params.policy, template, prompts, continued(params, template, rows, prompts), plain)
     data = encode(tokenizer, [""] * len(plain), plain, params.policy.shape.max_positions, [f"(text {n})" for n in range(len(plain))])
     model = make_model(params.policy, tokenizer, params.seed)
     optimizer, checkpoint = make_optimizer(model, options), scratch / "checkpoint.pt"

@@ -14,10 +14,10 @@ import pyarrow as pa
 
 from assay.engines import PLAIN_TEMPLATE, Renderer, Request, given_template
 from assay.params import Params
-from assay.training.demonstrations import Demonstrations, WarmStartError, batches, encode, rendered
+from assay.params.tools import TOOL_USE
+from assay.training.demonstrations import Demonstrations, WarmStartError, batches, continued, encode_rows, rendered
 from assay.training.model import load_policy, make_model, make_tokenizer, save_policy
 from assay.training.supervised import Parts, load_checkpoint, make_optimizer, one_step, parts_of, rate_at, save_checkpoint
-from assay.training.tokenizer import MESSAGE_END
 from assay.trajectories import publish_folder, seed_from
 
 IsCorrect = Callable[[Mapping[str, Any], str], bool]
@@ -88,25 +88,24 @@ class WarmStartRun:
         self.params, self.is_correct = params, is_correct
         self.checkpoint = scratch / "checkpoint.pt"
         held_back = check_tasks(tasks, params.warm_start.check_tasks, params.seed)
-        self.held_back = held_back
+        self.held_back = [task for task in held_back if task["verifier"] != TOOL_USE]
+        self.to_play = [task for task in held_back if task["verifier"] == TOOL_USE]
         ids = {task["task_id"] for task in held_back}
         rows = [row for row in demonstrations.to_pylist() if row["task_id"] not in ids]
         if not rows:
             raise WarmStartError("every demonstration belongs to a task that is held back for checks: raise tasks.demonstrations")
         template = given_template(params.policy) or PLAIN_TEMPLATE
-        prompts, completions = rendered(params, template, rows), [f"{row['completion']}{MESSAGE_END}" for row in rows]
+        prompts = rendered(params, template, rows)
         if pretrained is None:
-            self.tokenizer = make_tokenizer(params.policy, template, prompts, completions)
+            self.tokenizer = make_tokenizer(params.policy, template, prompts, continued(params, template, rows, prompts))
             self.model = make_model(params.policy, self.tokenizer, params.seed)
         else:
             self.tokenizer, self.model = load_policy(pretrained)
-        self.rows: Demonstrations = encode(
-            self.tokenizer, prompts, completions, params.policy.shape.max_positions, [row["task_id"] for row in rows]
-        )
+        check_renderer = renderer_of(self.tokenizer, params)
+        self.rows: Demonstrations = encode_rows(check_renderer, rows, prompts, params.policy.shape.max_positions)
         self.tokens_per_row = float(self.rows.lengths.mean())
         self.parameters = sum(p.numel() for p in self.model.parameters())
         self.optimizer = make_optimizer(self.model, params.warm_start)
-        check_renderer = renderer_of(self.tokenizer, params)
         check_renderer.check_prompts(tasks.select(["task_id", "prompt"]).to_pylist())  # better now than after the training
         self.requests = [
             Request(
@@ -116,7 +115,7 @@ class WarmStartRun:
                 top_p=params.sampling.top_p,
                 max_tokens=params.sampling.max_tokens,
             )
-            for task in held_back
+            for task in self.held_back
         ]
         self.renderer = check_renderer
 
@@ -157,7 +156,7 @@ class WarmStartRun:
         return one_step(self.model, self.optimizer, rate_at(step, self.params.warm_start), parts)
 
     def pass_at_1(self) -> float:
-        """Share of held-back tasks that one sample each solves."""
+        """Share of held-back tasks that one sample each solves: one completion, or one episode where there are tools."""
         from assay.engines.transformers_engine import TransformersSampler
 
         self.model.eval()
@@ -165,11 +164,15 @@ class WarmStartRun:
             self.model, stop_ids=self.renderer.stop_ids, max_model_tokens=self.params.policy.shape.max_positions
         )
         completions = engine.generate(self.requests)
-        self.model.train()
         right = [
             completion.finish_reason == "stop" and self.is_correct(task, self.renderer.text(completion.ids))
             for task, completion in zip(self.held_back, completions, strict=True)
         ]
+        if self.to_play:
+            from assay.training.warm_start_episodes import answered
+
+            right += answered(self.to_play, engine, self.renderer, self.params)
+        self.model.train()
         return sum(right) / len(right)
 
 

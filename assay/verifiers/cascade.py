@@ -17,7 +17,7 @@ from assay.isolation import Outcome, Pool
 from assay.isolation.pool import Progress
 from assay.params.functions import top_level_imports
 from assay.params.verification import VerificationParams
-from assay.verifiers import protocol_score
+from assay.verifiers import protocol_score, tool_use
 from assay.verifiers.functions import address
 from assay.verifiers.spec import spec_of
 from assay.verifiers.verdicts import Finding, VerifierError, abstain, wrong
@@ -38,10 +38,12 @@ class Question(NamedTuple):
 
 
 def resolve(name: str, params: VerificationParams) -> str:
-    """A verifier's name as everything here takes it: that of a reward function of the user, or of SCORE with options, becomes its
-    address."""
+    """A verifier's name as everything here takes it: that of a reward function of the user, of SCORE or of tool use
+    with options, becomes its address."""
     if name == protocol_score.NAME:
         return protocol_score.address(params.protocol.model_dump(mode="json", exclude_defaults=True))
+    if name == tool_use.NAME:
+        return tool_use.address(params.tool_use.model_dump(mode="json", exclude_defaults=True))
     function = params.functions.get(name)
     if function is None:
         return name
@@ -65,9 +67,11 @@ def meta_for(verifier: str, task: Task) -> str:
     return json.dumps(meta, sort_keys=True) if spec.needs else "{}"
 
 
-def subject(verifier: str, text: str, answer: str) -> str:
-    """What `ask` takes as answer: the completion for verifiers of whole texts, the answer in it for all others."""
-    return text if spec_of(verifier).whole_text else answer
+def subject(verifier: str, text: str, answer: str, transcript: str = "") -> str:
+    """What `ask` takes as answer: the completion for verifiers of whole texts, the transcript for those of what was played in turns, the
+    answer in the completion for all others."""
+    spec = spec_of(verifier)
+    return transcript if spec.transcript else text if spec.whole_text else answer
 
 
 def ask(verifier: str, answer: str, gold: str, meta: str) -> Question:
@@ -99,7 +103,7 @@ def settle(
 
 def _quickly(question: Question, limit: int) -> Finding | None:
     spec = spec_of(question.verifier)
-    if len(question.answer) > limit and not spec.whole_text:
+    if len(question.answer) > limit and not (spec.whole_text or spec.transcript):
         return wrong("too_long")
     return spec.quick(question.answer, question.gold)
 

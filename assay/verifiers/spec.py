@@ -10,7 +10,7 @@ from functools import lru_cache, partial
 from importlib import metadata
 from typing import Any, Literal
 
-from assay.verifiers import functions, math_verify, numeric, protocol_score, sql_execution, string_match
+from assay.verifiers import functions, math_verify, numeric, protocol_score, sql_execution, string_match, tool_use
 from assay.verifiers.verdicts import Finding, VerifierError, abstain, correct, wrong
 
 Meta = dict[str, Any]
@@ -38,6 +38,8 @@ class VerifierSpec:
     """What workers need to know of this machine, as meta: called in the process that asks, never stored."""
     whole_text: bool = False
     """It reads the completion instead of the answer in it, of any length, and needs the task's prompt."""
+    transcript: bool = False
+    """It reads what was played in turns (`transcripts`) instead of a text, of any length."""
     accepts_golds: bool = True
     """A bare gold must be right by it. Otherwise it only has to give a verdict on one."""
     reward: Literal["verdict", "score"] = "verdict"
@@ -96,6 +98,14 @@ def protocol_spec(name: str) -> VerifierSpec:
     )  # fmt: skip
 
 
+def tool_use_spec(name: str) -> VerifierSpec:
+    """The reward of tool use with the options that a name holds. It executes nothing, and so needs no worker."""
+    options = tool_use.options_of(name)
+    return VerifierSpec(
+        tool_use.NAME, tool_use.version_of(options), partial(tool_use.judge, options), transcript=True, accepts_golds=False, reward="score"
+    )
+
+
 VERIFIERS: dict[str, VerifierSpec] = {
     spec.name: spec
     for spec in (
@@ -128,13 +138,14 @@ VERIFIERS: dict[str, VerifierSpec] = {
             prepare=sql_execution.on_this_machine,
         ),
         protocol_spec(protocol_score.NAME),
+        tool_use_spec(tool_use.NAME),
     )
 }
 """By the names that params.yaml and tasks use. A user's reward function becomes one too: `function_spec`."""
 
 FORMULAS = frozenset({"numeric", "math_verify"})
 """Verifiers that compare numbers and formulas."""
-STRUCTURED = frozenset({"sql_execution", "protocol_score"})
+STRUCTURED = frozenset({"sql_execution", "protocol_score", "tool_use"})
 """Verifiers of answers that are more than that: of two queries or protocols those above would compare some number, so for tasks that name
 one of these they are no reference."""
 
@@ -183,6 +194,8 @@ def spec_of(name: str) -> VerifierSpec:
         return function_spec(name)
     if name.startswith(protocol_score.ADDRESS):
         return protocol_spec(name)
+    if name.startswith(tool_use.ADDRESS):
+        return tool_use_spec(name)
     if name not in VERIFIERS:
         raise VerifierError(f"there is no verifier {name!r}; there are {', '.join(sorted(VERIFIERS))}")
     return VERIFIERS[name]

@@ -15,6 +15,7 @@ from assay.trajectories import to_table
 from assay.verifiers.cascade import Question, as_not_applicable, ask, meta_for, open_pool, resolve, settle, subject
 from assay.verifiers.extract import answer_format, extract_answer
 from assay.verifiers.spec import FORMULAS, STRUCTURED, spec_of
+from assay.verifiers.transcripts import Transcripts
 from assay.verifiers.verdicts import Finding, Role, VerdictName, VerifierError, abstain
 
 NOT_APPLICABLE = abstain("not_applicable")
@@ -30,26 +31,30 @@ def verify_trajectories(
     workers: int,
     progress: Progress | None = None,
     pool: Pool | None = None,
+    played: Transcripts | None = None,
 ) -> pa.Table:
     """The `verdicts` of all trajectories: one row per (trajectory, role), all of the rule, then reference, then oracle.
 
     Only trajectory_id, iteration, round, task_id and text are read, so any stored trajectories can be verified again
-    with other parameters. Rows depend on the parameters, never on `workers` (verdicts at the very edge of the time
+    with other parameters. `played`: what was played in turns, without which the verifier of tasks with tools abstains.
+    Rows depend on the parameters, never on `workers` (verdicts at the very edge of the time
     limit aside). `pool`: one that `pool_for` made, where many tables are verified one after the other; it stays open.
     `progress` is called with (settled, all) slow questions. Raises VerifierError for trajectories of
     unknown tasks or verifiers that do not fit, IsolationError where workers cannot be had.
     """
     texts = trajectories.column("text").to_pylist()
-    answers = _answers(texts)
+    played, ids = played or Transcripts(), trajectories.column("trajectory_id").to_pylist()
+    answers = _answers([played.ends.get(name, text) for name, text in zip(ids, texts, strict=True)])
     task_ids = trajectories.column("task_id").to_pylist()
     _check_tasks(task_ids, tasks, trajectories)
     questions: dict[Role, list[Question | None]] = {}
     for role in roles(params):
         asked = {task_id: _verifier(role, tasks[task_id], params) for task_id in dict.fromkeys(task_ids)}
         questions[role] = [
-            None if (who := asked[task_id]) is None else ask(who[0], subject(who[0], text, answer), tasks[task_id].gold, who[1])
-            for task_id, text, answer in zip(task_ids, texts, answers, strict=True)
-        ]
+            None if (who := asked[task_id]) is None
+            else ask(who[0], subject(who[0], text, answer, played.whole.get(name, "")), tasks[task_id].gold, who[1])
+            for name, task_id, text, answer in zip(ids, task_ids, texts, answers, strict=True)
+        ]  # fmt: skip
     distinct = list(dict.fromkeys(one for of_role in questions.values() for one in of_role if one is not None))
     asked_verifiers = sorted({question.verifier for question in distinct})
     with nullcontext(pool) if pool is not None else open_pool(params, workers, asked_verifiers) as open_one:

@@ -22,6 +22,9 @@ shards, warehouse and processes carry results and do not make them."""
 LEFT_OUT: dict[tuple[str, str], str] = {
     ("generate", "assay/verifiers"): "a corrected verifier is for verify; golds are checked again by `assay validate`",
     ("warm_start", "assay/verifiers"): "a corrected verifier must not make every policy anew",
+    ("generate", "assay/engines"): "only the client of a language model that builds environments; its replies are remembered",
+    ("warm_start", "assay/rollouts"): "only the episodes that the warm start's pass@1 plays",
+    ("presample", "assay/environments/tools"): "presamples are answered in one turn",
     ("generate", "assay/rewards/boxes.py"): "how a verifier finds an answer",
     ("generate", "assay/rewards/voting.py"): "a name that critiques pass on",
     ("warm_start", "assay/rewards"): "how a verifier finds an answer",

@@ -3,8 +3,10 @@ the same shape for a model of some hundred thousand parameters."""
 
 from dataclasses import dataclass, field, replace
 from random import Random
+from typing import Any
 
 from assay.environments.tools.record import SCENARIOS, Scenario
+from assay.params.tools import Combination, EndpointTools, Tools
 
 
 @dataclass(frozen=True)
@@ -56,9 +58,15 @@ class ToolConfig:
     """Taken in turn."""
     world: str = "train"
     """train, or ood: relations, types and tool names that train does not have."""
+    brief: bool = False
+    """Whether names are of simple syllables."""
     split: str = "train"
     instruction: bool = True
     """Whether the instruction stands before the question."""
+    combinations: tuple[Combination, ...] = ("sum", "difference", "largest", "order")
+    """What the policy makes of parallel sub-answers."""
+    quoted: bool = False
+    """Whether the question's names stand in quotation marks."""
     topics: tuple[str, ...] = field(default=())
     """For a language model's questions; empty: its own choice."""
 
@@ -94,5 +102,29 @@ TINY = ToolConfig(
     retype=0.0,
     facts=1,
     calculator=0.0,
+    brief=True,
     instruction=False,
 )
+
+
+def config_of(section: Tools) -> ToolConfig:
+    """What the parameters of an environment ask for: the preset of its size, and what they set otherwise."""
+    preset, scaling = {"full": FULL, "tiny": TINY}[section.size], section.scaling
+    asked: dict[str, Any] = {"merge": scaling.merge, "distractors": _spread(scaling.distractors)}
+    own = {name: value for name, value in asked.items() if value is not None}
+    shapes = {name: replace(shape, **own) for name, shape in preset.shapes.items()}
+    if scaling.hops is not None:
+        shapes["multi_hop"] = replace(shapes["multi_hop"], sub_answers=_spread(scaling.hops))
+    asked = {
+        "generalise": scaling.generalise, "parameters": _spread(scaling.parameters), "retype": scaling.retype,
+        "calculator": scaling.calculator,
+    }  # fmt: skip
+    return replace(
+        preset, shapes=shapes, scenarios=section.scenarios, combinations=section.combinations, quoted=section.quoted,
+        topics=section.backend.topics if isinstance(section.backend, EndpointTools) else (),
+        **{name: value for name, value in asked.items() if value is not None},
+    )  # fmt: skip
+
+
+def _spread(span: tuple[int, int] | None) -> Spread | None:
+    return None if span is None else Spread(span[0], sum(span) / 2, span[1])

@@ -25,17 +25,17 @@ Chain = list[tuple[str, str]]
 
 def from_template(config: ToolConfig, scenario: Scenario, seed: int) -> Decomposition:
     """Seeded. Raises ToolError where the draw makes no sound question; the caller draws again."""
-    random, world = Random(seed_from(seed, "decompose")), World(config.world, seed)
+    random, world = Random(seed_from(seed, "decompose")), World(config.world, seed, config.brief)
     count = config.shapes[scenario].sub_answers.draw(random)
     if scenario in ("single_hop", "multi_hop"):
         chains, combine = [_walk(world, count, random, set(), None)], ""
     elif scenario == "parallel_single_hop":
         same = random.random() < config.shapes[scenario].merge
-        chains, combine = _roots(world, count, same, random)
+        chains, combine = _roots(world, count, same, config, random)
     else:
-        chains, combine = _chains(world, count, config.calculator, random)
+        chains, combine = _chains(world, count, config, random)
     nodes: list[SubQuestion] = []
-    ends = [_ask(world, chain, index, nodes) for index, chain in enumerate(chains)]
+    ends = [_ask(world, chain, index, nodes, config.quoted) for index, chain in enumerate(chains)]
     if not combine:
         phrase, answer = ends[0]
         asked = f"Name {phrase}." if ", " in answer else f"What is {phrase}?"
@@ -94,37 +94,41 @@ def _walk(world: World, length: int, random: Random, used: set[tuple[str, str]],
     raise ToolError(f"the world has no chain of {length} relations left")
 
 
-def _roots(world: World, count: int, same: bool, random: Random) -> tuple[list[Chain], str]:
-    numbers = random.random() < 0.6
+def _roots(world: World, count: int, same: bool, config: ToolConfig, random: Random) -> tuple[list[Chain], str]:
+    numbers = random.random() < 0.6 and config.combinations != ("order",)
     used: set[tuple[str, str]] = set()
     first = _walk(world, 1, random, used, numbers)
     chains = [first] * count if same else [first, *(_walk(world, 1, random, used, numbers) for _ in range(count - 1))]
-    return chains, _combine(numbers, count, random)
+    return chains, _combine(numbers, count, config, random)
 
 
-def _chains(world: World, count: int, calculator: float, random: Random) -> tuple[list[Chain], str]:
-    numbers = random.random() < 0.7
-    by_tool = numbers and count > LEAST["parallel_multi_hop"] and random.random() < calculator
+def _chains(world: World, count: int, config: ToolConfig, random: Random) -> tuple[list[Chain], str]:
+    numbers = random.random() < 0.7 and config.combinations != ("order",)
+    by_tool = numbers and count > LEAST["parallel_multi_hop"] and random.random() < config.calculator
     left = count - by_tool
     parts = 3 if left >= 6 and random.random() < 0.4 else 2
     lengths = [2] * parts
     for _ in range(left - 2 * parts):
         lengths[random.randrange(parts)] += 1
     used: set[tuple[str, str]] = set()
-    return [_walk(world, length, random, used, numbers) for length in lengths], _combine(numbers, parts, random, by_tool)
+    return [_walk(world, length, random, used, numbers) for length in lengths], _combine(numbers, parts, config, random, by_tool)
 
 
-def _combine(numbers: bool, parts: int, random: Random, by_tool: bool = False) -> str:
+def _combine(numbers: bool, parts: int, config: ToolConfig, random: Random, by_tool: bool = False) -> str:
     """A tool's result must differ from what it is made of."""
     if not numbers:
         return "order"
-    return random.choice(["sum", *(["difference"] if parts == 2 else []), *([] if by_tool else ["largest"])])
+    fitting = ["sum", *(["difference"] if parts == 2 else []), *([] if by_tool else ["largest"])]
+    wanted = [how for how in fitting if how in config.combinations]
+    if not wanted:
+        raise ToolError(f"none of the combinations {', '.join(config.combinations)} fits {parts} numbers")
+    return random.choice(wanted)
 
 
-def _ask(world: World, chain: Chain, index: int, nodes: list[SubQuestion]) -> tuple[str, str]:
+def _ask(world: World, chain: Chain, index: int, nodes: list[SubQuestion], quoted: bool) -> tuple[str, str]:
     """Adds the chain's nodes; returns its phrase for the whole question and its answer."""
     subject = world.thing(chain[0][0], index)
-    phrase, before = subject, ""
+    phrase, before = f'"{subject}"' if quoted else subject, ""
     for domain, relation in chain:
         answer = as_answer(world.value(domain, relation, subject))
         asked = f"the answer to {before}" if before else subject

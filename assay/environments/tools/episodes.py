@@ -11,7 +11,7 @@ from typing import Any, Literal
 from assay.environments.tools.execution import Feedback, Request, ToolExecutor
 from assay.environments.tools.parser import ParsedTurn, parse_turn
 from assay.environments.tools.record import ToolEnvironment, ToolError
-from assay.rewards.tool_use import Call, EpisodeMetrics, State, TurnReward, Variant, episode_metrics, normalise, solve, turn_reward
+from assay.rewards.tool_use import TAGS, Call, EpisodeMetrics, State, TurnReward, Variant, episode_metrics, normalise, solve, turn_reward
 
 MAX_TURNS = 20
 StopReason = Literal["answered", "max_turns", "overlong"]
@@ -80,8 +80,12 @@ class Episode:
     @property
     def is_answered(self) -> bool:
         """Whether the last turn is a text that holds the final answer."""
-        gold = normalise(self.environment.answer or "")
-        return bool(gold and self.stop == "answered" and gold in normalise(self.turns[-1].parsed.content))
+        return self.stop == "answered" and self.holds_answer(self.turns[-1])
+
+    def holds_answer(self, turn: Turn) -> bool:
+        """Whether a turn is a text, without calls or what was to be one, that holds the final answer."""
+        gold, said = normalise(self.environment.answer or ""), turn.parsed.content
+        return bool(gold and not turn.parsed.calls and not any(tag in said for tag in TAGS) and gold in normalise(said))
 
     def _keep(self) -> None:
         self.states.append(Snapshot(tuple(self.messages), dict(self.unsolved), self.solve_rate))

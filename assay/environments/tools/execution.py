@@ -95,7 +95,7 @@ class ToolExecutor:
         self.calls += len(requests)
         self.waited += time.monotonic() - began
         return [
-            Feedback("unknown_tool", f"Error: there is no tool named {request.name[:SHOWN]}.")
+            Feedback("unknown_tool", clean(f"Error: there is no tool named {request.name[:SHOWN]}."))
             if key is None
             else self._read(request.name, outcomes[key])
             for request, key in zip(requests, keys, strict=True)
@@ -127,8 +127,8 @@ def run(source: str, name: str, arguments: str, characters: int) -> tuple[Status
     except _BadArguments as error:
         return "bad_args", str(error)
     except BaseException as error:  # SystemExit too
-        return "exception", _clean(f"Error: {name} failed with {type(error).__name__}{_message(error)}", characters)
-    return "ok", _clean(text, characters)
+        return "exception", clean(f"Error: {name} failed with {type(error).__name__}{_message(error)}", characters)
+    return "ok", clean(text, characters)
 
 
 class _BadArguments(Exception):
@@ -159,6 +159,6 @@ def _message(error: BaseException) -> str:
         return ""
 
 
-def _clean(text: str, characters: int) -> str:
-    """Cut, and without what UTF-8 cannot hold."""
+def clean(text: str, characters: int | None = None) -> str:
+    """Cut, and without what UTF-8 cannot hold (JSON can spell out halves of characters)."""
     return text[:characters].encode("utf-8", "replace").decode("utf-8")

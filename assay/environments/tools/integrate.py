@@ -18,7 +18,7 @@ SELECTOR = "attribute"
 def from_template(config: ToolConfig, decomposition: Decomposition, documents: list[Document], seed: int) -> list[Document]:
     """Tools of one relation always become one; others that share the type of what they ask about, or of what they give, do so with the
     scenario's probability."""
-    random, world = Random(seed_from(seed, "integrate")), World(config.world, seed)
+    random, world = Random(seed_from(seed, "integrate")), World(config.world, seed, config.brief)
     suffix = random.choice(SUFFIXES[config.world])
     kept: list[Document] = []
     for document in documents:

@@ -4,11 +4,11 @@ import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
-from typing import Any, Literal, get_args
+from typing import Any, get_args
 
+from assay.params.tools import Scenario
 from assay.trajectories import content_hash
 
-Scenario = Literal["single_hop", "parallel_single_hop", "multi_hop", "parallel_multi_hop"]
 SCENARIOS: tuple[Scenario, ...] = get_args(Scenario)
 
 

@@ -22,14 +22,14 @@ from assay.trajectories import seed_from
 
 def from_template(config: ToolConfig, decomposition: Decomposition, documents: list[Document], seed: int) -> list[Document]:
     """Strategies (a) to (c) on the tools of the question."""
-    random, world = Random(seed_from(seed, "scale")), World(config.world, seed)
+    random, world = Random(seed_from(seed, "scale")), World(config.world, seed, config.brief)
     taken = {pair for document in documents if document.plan for pair in document.plan.relations}
     return [_scaled(config, decomposition, document, world, taken, random) for document in documents]
 
 
 def extend_template(config: ToolConfig, decomposition: Decomposition, documents: list[Document], seed: int) -> list[Document]:
     """Strategy (d): the distractors alone, made of relations that the question does not use."""
-    random, world = Random(seed_from(seed, "extend")), World(config.world, seed)
+    random, world = Random(seed_from(seed, "extend")), World(config.world, seed, config.brief)
     taken = {pair for document in documents if document.plan for pair in document.plan.relations}
     free = [
         (domain, relation) for domain, of in sorted(world.relations.items()) for relation in sorted(of) if (domain, relation) not in taken

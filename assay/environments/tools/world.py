@@ -50,15 +50,17 @@ _WORDS = {
 _SURNAMED = ("person", "sailor")
 _ONSETS = ("b", "br", "d", "dr", "f", "g", "gl", "h", "k", "kr", "l", "m", "n", "p", "pl", "r", "s", "sk", "st", "t", "tr", "v", "z")
 _VOWELS = ("a", "e", "i", "o", "u", "ae", "ei", "ou")
+_PLAIN_ONSETS, _PLAIN_VOWELS = "bdfghklmnprstvz", "aeiou"
 _CODAS = ("", "l", "n", "r", "s", "m", "th", "rk", "nd", "x")
 
 
 class World:
     """The facts of one seed."""
 
-    def __init__(self, name: str, seed: int) -> None:
-        """name: train or ood."""
-        self.name, self.seed = name, seed
+    def __init__(self, name: str, seed: int, brief: bool = False) -> None:
+        """name: train or ood. brief: names are of simple syllables, of which a small tokenizer has one token
+        each."""
+        self.name, self.seed, self.brief = name, seed, brief
         self.relations = RELATIONS[name]
 
     def leads_to(self, domain: str, relation: str) -> str:
@@ -72,12 +74,12 @@ class World:
         if kind == NUMBER:
             return random.randint(10_000, 99_999)
         if kind.startswith("list:"):
-            return [_name(kind[5:], random) for _ in range(2)]
-        return _name(kind, random)
+            return [_name(kind[5:], random, self.brief) for _ in range(2)]
+        return _name(kind, random, self.brief)
 
     def thing(self, domain: str, *key: str | int) -> str:
         """Some thing of a type."""
-        return _name(domain, Random(seed_from(self.seed, "thing", domain, *key)))
+        return _name(domain, Random(seed_from(self.seed, "thing", domain, *key)), self.brief)
 
 
 def as_answer(value: str | list[str] | int) -> str:
@@ -98,12 +100,14 @@ def subject_parameter(domain: str) -> str:
     return PARAMETERS.get(domain, domain)
 
 
-def _word(random: Random, syllables: int) -> str:
+def _word(random: Random, syllables: int, brief: bool) -> str:
+    if brief:
+        return "".join(random.choice(_PLAIN_ONSETS) + random.choice(_PLAIN_VOWELS) for _ in range(syllables)).capitalize()
     return "".join(random.choice(_ONSETS) + random.choice(_VOWELS) + random.choice(_CODAS) for _ in range(syllables)).capitalize()
 
 
-def _name(domain: str, random: Random) -> str:
+def _name(domain: str, random: Random, brief: bool) -> str:
     if domain in _SURNAMED:
-        return f"{_word(random, 2)} {_word(random, 3)}"
+        return f"{_word(random, 2, brief)} {_word(random, 2 if brief else 3, brief)}"
     words = _WORDS.get(domain)
-    return f"{_word(random, 3)} {random.choice(words)}" if words else _word(random, 3)
+    return f"{_word(random, 3, brief)} {random.choice(words)}" if words else _word(random, 3, brief)

@@ -11,10 +11,10 @@ import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import PurePath
-from typing import Any, NamedTuple
-from urllib.parse import urlsplit
+from typing import NamedTuple
 
 from assay.engines import EngineError
+from assay.engines.chat import EXPECTED, content, is_address, served_model, tokens
 from assay.engines.http import Endpoints
 from assay.params.execution import JudgeAccess
 from assay.params.noise import EndpointJudge
@@ -28,6 +28,7 @@ PATIENCE = 4
 """Failures in a row, each after its retries, before the endpoint is left alone. So many are asked at first, to see if it answers."""
 FIRST_REST, LONGEST_REST = 60.0, 3600.0
 """Seconds until it is asked again (one question first); doubled each time it fails again."""
+KEY = "execution.judge.urls"
 UNREACHABLE = abstain("judge_unreachable")
 """Without the error: it names an address, which has no place in the record."""
 
@@ -94,7 +95,7 @@ class EndpointAppeals:
             concurrency=access.concurrency,
             pause=pause,
             largest=4 * 2**20,  # a word or a few; many come at once
-            key="execution.judge.urls",
+            key=KEY,
         )
         self._breaker = Breaker(clock)
         self._stop = threading.Event()
@@ -153,8 +154,8 @@ class EndpointAppeals:
         }
         try:
             answer = self._endpoints.ask("POST", "/chat/completions", body)
-            reply = Reply(prompt.read(_content(answer)), 1, _tokens(answer))
-        except (EngineError, _Nonsense, RecursionError) as error:  # RecursionError: JSON nested beyond reason
+            reply = Reply(prompt.read(content(answer, KEY)), 1, tokens(answer))
+        except (EngineError, RecursionError) as error:  # RecursionError: JSON nested beyond reason
             self._breaker.failed()
             if self._breaker.is_open:
                 self._stop.set()
@@ -167,9 +168,8 @@ class EndpointAppeals:
         names, problem = set(), ""
         for url in self._endpoints.urls:
             try:
-                answer = self._endpoints.ask("GET", "/models", url=url)
-                names.add(str(answer["data"][0]["id"]))
-            except (EngineError, RecursionError, KeyError, IndexError, TypeError) as error:
+                names.add(served_model(self._endpoints, url))
+            except (EngineError, RecursionError) as error:
                 problem = str(error) if isinstance(error, EngineError) else f"{url}/models names no model"
         if len(names) > 1:
             raise VerifierError(
@@ -186,36 +186,10 @@ class EndpointAppeals:
         return False
 
 
-class _Nonsense(Exception):
-    """An answer that is no chat completion."""
-
-
 def check_urls(urls: Sequence[str]) -> None:
     """Raises VerifierError where there is no address, or one that is none."""
-    expected = "base addresses of OpenAI-compatible servers, e.g. [http://127.0.0.1:8000/v1]"
     if not urls:
-        raise VerifierError(f"verification.appeals.judge is an endpoint, but execution.judge.urls is empty: list there the {expected}")
+        raise VerifierError(f"verification.appeals.judge is an endpoint, but {KEY} is empty: list there the {EXPECTED}")
     for url in urls:
-        try:
-            parts = urlsplit(url)
-            usable = parts.scheme in ("http", "https") and bool(parts.hostname) and (parts.port or 1) > 0
-        except ValueError:
-            usable = False
-        if not usable:
-            raise VerifierError(f"execution.judge.urls holds {url!r}, which is no address: expected {expected}")
-
-
-def _content(answer: Any) -> str:
-    """The words of the first choice; empty where it has none (a thinking model that was cut). Raises _Nonsense."""
-    try:
-        content = answer["choices"][0]["message"].get("content")
-    except (KeyError, IndexError, TypeError, AttributeError):
-        raise _Nonsense(f"execution.judge.urls: an answer is no chat completion: {str(answer)[:200]}") from None
-    return content if isinstance(content, str) else ""
-
-
-def _tokens(answer: Any) -> int:
-    """Read and written, as the server reports; 0 where it does not."""
-    usage = answer.get("usage")
-    counts = [usage.get(key) for key in ("prompt_tokens", "completion_tokens")] if isinstance(usage, dict) else []
-    return sum(count for count in counts if type(count) is int and count > 0)
+        if not is_address(url):
+            raise VerifierError(f"{KEY} holds {url!r}, which is no address: expected {EXPECTED}")

@@ -1,0 +1,68 @@
+"""A file of published records as a task family: environments that others have built, with neither graph nor intended calls."""
+
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+from random import Random
+
+from assay.environments.base import Candidate, Message
+from assay.environments.task import Task, TaskError
+from assay.environments.tools.interchange import read
+from assay.environments.tools.record import ToolEnvironment, ToolError
+from assay.environments.tools.tasks import to_task
+from assay.params.tools import Tools
+from assay.trajectories import seed_from
+
+
+class PublishedToolsEnvironment:
+    """Each record is offered once. Those of split test are held out; where there are none, a share of the others is, by a hash."""
+
+    forms = 1
+
+    def __init__(self, name: str, params: Tools, seed: int, root: Path, eval_share: float) -> None:
+        self.name, self.params, self.seed, self.eval_share = name, params, seed, eval_share
+        self.notes: list[str] = []
+        self._file = root / (params.path or "")
+        self._by_split: dict[str, list[Candidate]] | None = None
+
+    def has(self, split: str) -> bool:
+        return split in ("train", "eval")
+
+    def check(self) -> None:
+        """Read the file. Raises TaskError naming file, line or row, and column."""
+        self._read()
+
+    def candidates(self, split: str) -> Iterator[Candidate]:
+        yield from self._read().get(split, [])
+
+    def demonstration(self, task: Task, random: Random) -> list[Message]:
+        raise TaskError(
+            f"environments.{self.name}: published records do not say which calls are meant, so there is no episode to show: name a trained "
+            "model in policy.base, or set tasks.demonstrations to 0"
+        )
+
+    def _read(self) -> dict[str, list[Candidate]]:
+        if self._by_split is None:
+            try:
+                environments = read(self._file)
+            except ToolError as error:
+                raise TaskError(f"environments.{self.name}: {error}") from error
+            if not environments:
+                raise TaskError(f"environments.{self.name}: {self._file} has no records")
+            tested = any(environment.split == "test" for environment in environments)
+            candidates = [self._candidate(one, number, tested) for number, one in enumerate(environments, 1)]
+            found: dict[str, list[Candidate]] = {}
+            for candidate in sorted(candidates, key=lambda one: seed_from(self.seed, "order", one.task.task_id)):
+                found.setdefault(candidate.task.split, []).append(candidate)
+            self._by_split = found
+        return self._by_split
+
+    def _candidate(self, environment: ToolEnvironment, number: int, tested: bool) -> Candidate:
+        where = f"{self._file.name}, record {number}"
+        if environment.answer is None:
+            raise TaskError(f"environments.{self.name}: {where} has no answer, so that no text of the policy could be right: leave it out")
+        if len(environment.messages) > 1 or environment.solve_rate:
+            raise TaskError(f"environments.{self.name}: {where} is a state in the middle of an episode: give environments, not states")
+        task = to_task(environment, self.name, "eval" if environment.split == "test" else "train", self.params.shown)
+        held_out = not tested and seed_from(self.seed, "eval", task.contamination_key) / 2**31 <= self.eval_share
+        return Candidate(replace(task, split="eval") if held_out else task, where)
