@@ -17,6 +17,7 @@ from typing import Any
 
 import numpy as np
 
+from benchmarks.arms import Metrics, metrics, place_of, sample, train_arm, value
 from benchmarks.study import Results, Study, claims, load, table
 
 TASKS_PER_ROUND, GROUP, ROUNDS = 64, 8, 30
@@ -60,33 +61,13 @@ def parameters(arm: str, seed: int, rounds: int) -> dict[str, Any]:
     }  # fmt: skip
 
 
-def measured(params: Any, model: Path, tasks: Path, out: Path) -> dict[str, dict[str, float | None]]:
-    """Split -> metric -> value: those of evaluation, and correlations of both rewards with reaching the goal, over samples."""
-    from assay.environments import tasks_from_table
-    from assay.evaluation import evaluate
+def measured(params: Any, model: Path, tasks: Path, out: Path) -> Metrics:
+    """Those of evaluation, and correlations of both rewards with reaching the goal, over samples."""
     from assay.evaluation.protocols import ORACLE, RULE, components
-    from assay.params import load_execution
-    from assay.rounds import open_bench, open_sampler, plan_samples, sample_into, verify
-    from assay.trajectories import read_table
-    from assay.verifiers import NoiseState
 
-    plan, execution = plan_samples(tasks, params, 0, ("evaluation",)), load_execution()
-    rows = read_table("tasks", tasks)
-    known = tasks_from_table(rows)
-    with open_sampler(params, model, execution, plan) as sampler:
-        sample_into(sampler, plan, params, out)
-    trajectories = read_table("trajectories", out)
-    with open_bench(known, params, execution, appeals=False) as bench:
-        verdicts = verify(known, trajectories, params, execution, bench, NoiseState()).verdicts
-    found: dict[str, dict[str, float | None]] = {}
-    for row in evaluate(rows, trajectories, verdicts, params.evaluation).to_pylist():
-        if row["environment"] == "all":
-            found.setdefault(row["split"], {})[row["metric"]] = row["value"]
+    sampled = sample(params, model, tasks, out)
+    found, verdicts, split_of = metrics(sampled, params), sampled.verdicts, sampled.splits()
     said, done = components(verdicts, "rule", RULE), components(verdicts, "oracle", ORACLE)
-    split_of = {
-        name: known[task].split
-        for name, task in zip(trajectories["trajectory_id"].to_pylist(), trajectories["task_id"].to_pylist(), strict=True)
-    }
     for split in found:
         own = [name for name in said if name in done and split_of[name] == split]
         reached = [float(not done[name]["why"]) for name in own]
@@ -114,11 +95,7 @@ def first_policy_of(arm: str, seed: int, workspace: Path) -> Path:
 
 
 def run_arm(arm: str, seed: int, rounds: int, workspace: Path) -> dict[str, Any]:
-    from assay.params import load_execution
-    from assay.rounds.train import Places, train
-
-    name = "".join(letter if letter.isalnum() else "-" for letter in arm)
-    root, tasks = workspace / "arms" / name, workspace / "data/tasks/tasks.parquet"
+    root, _, tasks = place_of(arm, workspace)
     began = time.perf_counter()
     model = first_policy_of(arm, seed, workspace)
     judge = load(parameters(FULL, seed, rounds), workspace / "arms/judge")
@@ -127,21 +104,12 @@ def run_arm(arm: str, seed: int, rounds: int, workspace: Path) -> dict[str, Any]
         found, rewards = measured(judge, model / "policy", tasks, root / "samples"), []
     else:
         rewards = []
-        places = Places(tasks, model, model / "policy", root / "tables", root / "model", root / "scratch", None)
-        train(params, 0, places, load_execution(root), lambda report: rewards.append(report.reward))
-        found = measured(judge, root / "model/policy", tasks, root / "samples")
+        policy = train_arm(params, root, model, tasks, lambda report: rewards.append(report.reward))
+        found = measured(judge, policy, tasks, root / "samples")
     shutil.rmtree(root)
     return {
         "arm": arm, "seed": seed, "rounds": rounds, "measured": found, "reward": rewards, "seconds": time.perf_counter() - began,
     }  # fmt: skip
-
-
-def value(metric: str, split: str = "eval") -> Any:
-    def of(row: dict[str, Any]) -> float:
-        found = row["measured"][split].get(metric)
-        return float("nan") if found is None else float(found)
-
-    return of
 
 
 def tables(found: Results, rounds: int) -> dict[str, str]:

@@ -15,6 +15,7 @@ from typing import Any
 
 import numpy as np
 
+from benchmarks.arms import keep_model, metrics, place_of, sample, train_arm, value
 from benchmarks.study import Results, Study, claims, load, table
 
 TASKS_PER_ROUND, ROUNDS = 128, 50
@@ -47,89 +48,40 @@ def parameters(arm: str, seed: int, rounds: int) -> dict[str, Any]:
     }  # fmt: skip
 
 
-def measured(params: Any, model: Path, tasks: Path, out: Path) -> dict[str, dict[str, float | None]]:
-    """Split -> metric -> value, of evaluation samples and their critiques."""
-    from assay.environments import tasks_from_table
-    from assay.evaluation import evaluate
-    from assay.params import load_execution
-    from assay.rounds import open_bench, open_sampler, plan_samples, sample_into, verify
-    from assay.trajectories import read_table
-    from assay.verifiers import NoiseState
-
-    plan, execution = plan_samples(tasks, params, 0, ("evaluation",)), load_execution()
-    rows = read_table("tasks", tasks)
-    known = tasks_from_table(rows)
-    with open_sampler(params, model, execution, plan) as sampler:
-        sample_into(sampler, plan, params, out, known)
-    trajectories = read_table("trajectories", out)
-    with open_bench(known, params, execution, appeals=False) as bench:
-        verdicts = verify(known, trajectories, params, execution, bench, NoiseState()).verdicts
-    found: dict[str, dict[str, float | None]] = {}
-    for row in evaluate(rows, trajectories, verdicts, params.evaluation, params.self_verification.levels).to_pylist():
-        if row["environment"] == "all":
-            found.setdefault(row["split"], {})[row["metric"]] = row["value"]
-    return found
-
-
 def offline_solutions(seed: int, rounds: int, workspace: Path) -> Path:
     """Solutions of the last Zero-RL policy to train tasks, verified: the material of the offline arm. Made once."""
-    from assay.environments import tasks_from_table
-    from assay.params import load_execution
-    from assay.rounds import open_bench, open_sampler, plan_samples, sample_into, verify
-    from assay.trajectories import read_table, write_shard
-    from assay.verifiers import NoiseState
-
     folder, model = workspace / "offline", workspace / "zero-rl/policy"
     if (folder / "verdicts.parquet").is_file():
         return folder
     if not model.is_dir():
         raise SystemExit("the arm RISE, offline needs the last policy of the arm Zero-RL of its seed: run that first")
     params = load(parameters("Zero-RL", seed, rounds) | {"sampling": {"tasks_per_iteration": 2048}}, workspace / "offline-params")
-    tasks = workspace / "data/tasks/tasks.parquet"
-    plan, execution = plan_samples(tasks, params, 0, ("solution",)), load_execution()
-    with open_sampler(params, model, execution, plan) as sampler:
-        sample_into(sampler, plan, params, folder)
-    known, trajectories = tasks_from_table(read_table("tasks", tasks)), read_table("trajectories", folder)
-    with open_bench(known, params, execution, appeals=False) as bench:
-        verdicts = verify(known, trajectories, params, execution, bench, NoiseState()).verdicts
-    write_shard(folder / "verdicts.parquet", "verdicts", verdicts)
+    sample(params, model, workspace / "data/tasks/tasks.parquet", folder, "solution")
     return folder
 
 
 def run_arm(arm: str, seed: int, rounds: int, workspace: Path) -> dict[str, Any]:
-    from assay.params import load_execution
-    from assay.rounds.train import Places, train
     from assay.trajectories import read_table
 
-    name = "".join(letter if letter.isalnum() else "-" for letter in arm)
-    root, model, tasks = workspace / "arms" / name, workspace / "models/0", workspace / "data/tasks/tasks.parquet"
+    root, model, tasks = place_of(arm, workspace)
     began = time.perf_counter()
     params = load(parameters(arm, seed, rounds), root)
+    own: dict[str, Any] = {"arm": arm, "seed": seed, "rounds": rounds}
     if arm == "policy 0":
-        return {"arm": arm, "seed": seed, "rounds": rounds, "measured": measured(params, model / "policy", tasks, root / "samples")}
+        return own | {"measured": metrics(sample(params, model / "policy", tasks, root / "samples"), params)}
     offline = offline_solutions(seed, rounds, workspace) if ARMS[arm].get("offline") else None
-    places = Places(tasks, model, model / "policy", root / "tables", root / "model", root / "scratch", None, offline=offline)
-    train(params, 0, places, load_execution(root))
-    found = measured(params, root / "model/policy", tasks, root / "samples")
+    policy = train_arm(params, root, model, tasks, offline=offline)
+    found = metrics(sample(params, policy, tasks, root / "samples"), params)
     if arm == "Zero-RL":
-        shutil.rmtree(workspace / "zero-rl", ignore_errors=True)
-        shutil.copytree(root / "model", workspace / "zero-rl")
+        keep_model(root, workspace / "zero-rl")
     batches = read_table("batches", root / "tables").select(["trajectory_id", "round", "reward"]).to_pandas()
     kinds = read_table("trajectories", root / "tables").select(["trajectory_id", "kind"]).to_pandas()
     rewards = batches.merge(kinds, on="trajectory_id").groupby(["kind", "round"])["reward"].mean()
     shutil.rmtree(root)
-    return {
-        "arm": arm, "seed": seed, "rounds": rounds, "measured": found, "seconds": time.perf_counter() - began,
+    return own | {
+        "measured": found, "seconds": time.perf_counter() - began,
         "rewards": {kind: [float(value) for value in rewards[kind]] for kind in rewards.index.levels[0]},
     }  # fmt: skip
-
-
-def value(metric: str, split: str = "eval") -> Any:
-    def of(row: dict[str, Any]) -> float:
-        found = row["measured"][split].get(metric)
-        return float("nan") if found is None else float(found)
-
-    return of
 
 
 def faster(row: dict[str, Any]) -> float:

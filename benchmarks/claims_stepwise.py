@@ -16,6 +16,7 @@ from typing import Any
 
 import numpy as np
 
+from benchmarks.arms import Metrics, metrics, place_of, sample, train_arm, value
 from benchmarks.study import Results, Study, claims, load, table
 
 TASKS_PER_ROUND, GROUP, ROUNDS, PENALTY = 64, 4, 40, 0.5
@@ -45,28 +46,12 @@ def parameters(arm: str, seed: int, rounds: int) -> dict[str, Any]:
     }  # fmt: skip
 
 
-def measured(params: Any, model: Path, tasks: Path, out: Path) -> dict[str, dict[str, float | None]]:
-    """Split -> metric -> value: those of evaluation, and what the oracle reads of the traces."""
-    from assay.environments import tasks_from_table
+def measured(params: Any, model: Path, tasks: Path, out: Path) -> Metrics:
+    """Those of evaluation, and what the oracle reads of the traces."""
     from assay.environments.chain_arithmetic.effects import read_trace
-    from assay.evaluation import evaluate
-    from assay.params import load_execution
-    from assay.rounds import open_bench, open_sampler, plan_samples, sample_into, verify
-    from assay.trajectories import read_table
-    from assay.verifiers import NoiseState
 
-    plan, execution = plan_samples(tasks, params, 0, ("evaluation",)), load_execution()
-    rows = read_table("tasks", tasks)
-    known = tasks_from_table(rows)
-    with open_sampler(params, model, execution, plan) as sampler:
-        sample_into(sampler, plan, params, out)
-    trajectories = read_table("trajectories", out)
-    with open_bench(known, params, execution, appeals=False) as bench:
-        verdicts = verify(known, trajectories, params, execution, bench, NoiseState()).verdicts
-    found: dict[str, dict[str, float | None]] = {}
-    for row in evaluate(rows, trajectories, verdicts, params.evaluation).to_pylist():
-        if row["environment"] == "all":
-            found.setdefault(row["split"], {})[row["metric"]] = row["value"]
+    sampled = sample(params, model, tasks, out)
+    found, known, trajectories = metrics(sampled, params), sampled.tasks, sampled.trajectories
     readings: dict[str, list[Any]] = {}
     for task, text in zip(trajectories["task_id"].to_pylist(), trajectories["text"].to_pylist(), strict=True):
         readings.setdefault(known[task].split, []).append(read_trace(text, known[task].meta))
@@ -81,20 +66,16 @@ def measured(params: Any, model: Path, tasks: Path, out: Path) -> dict[str, dict
 
 
 def run_arm(arm: str, seed: int, rounds: int, workspace: Path) -> dict[str, Any]:
-    from assay.params import load_execution
-    from assay.rounds.train import Places, train
     from assay.trajectories import read_table
 
-    name = "".join(letter if letter.isalnum() else "-" for letter in arm)
-    root, model, tasks = workspace / "arms" / name, workspace / "models/0", workspace / "data/tasks/tasks.parquet"
+    root, model, tasks = place_of(arm, workspace)
     began = time.perf_counter()
     params = load(parameters(arm, seed, rounds), root)
     if arm == "policy 0":
         return {"arm": arm, "seed": seed, "rounds": rounds, "measured": measured(params, model / "policy", tasks, root / "samples")}
     seconds: list[dict[str, float]] = []
-    places = Places(tasks, model, model / "policy", root / "tables", root / "model", root / "scratch", None)
-    train(params, 0, places, load_execution(root), lambda report: seconds.append(dict(report.seconds)))
-    found = measured(params, root / "model/policy", tasks, root / "samples")
+    policy = train_arm(params, root, model, tasks, lambda report: seconds.append(dict(report.seconds)))
+    found = measured(params, policy, tasks, root / "samples")
     steps = read_table("steps", root / "tables").to_pandas()
     traces = {
         effect: [float(np.mean(own["effect"] == effect)) for _, own in steps.groupby("round")] for effect in EFFECTS
@@ -105,14 +86,6 @@ def run_arm(arm: str, seed: int, rounds: int, workspace: Path) -> dict[str, Any]
         "arm": arm, "seed": seed, "rounds": rounds, "measured": found, "steps": traces, "parts": parts,
         "seconds": time.perf_counter() - began,
     }  # fmt: skip
-
-
-def value(metric: str, split: str = "eval") -> Any:
-    def of(row: dict[str, Any]) -> float:
-        found = row["measured"][split].get(metric)
-        return float("nan") if found is None else float(found)
-
-    return of
 
 
 def further(row: dict[str, Any]) -> float:

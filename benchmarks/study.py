@@ -17,6 +17,7 @@ import numpy as np
 import yaml
 
 from assay.trajectories import content_hash
+from benchmarks.arms import slug
 from benchmarks.claims_noise import interval
 from benchmarks.workspace import ROOT, Workspace, copy_project
 
@@ -58,8 +59,7 @@ class Study:
         presets = [
             yaml.safe_load((ROOT / f"conf/{kind}/{values[kind]}.yaml").read_text(encoding="utf-8")) for kind in ("method", "environment")
         ]
-        name = "".join(letter if letter.isalnum() else "-" for letter in arm)
-        return folder / self.name / f"{seed}-{name}-{content_hash(yaml.safe_dump([values, *presets]), length=8)}.json"
+        return folder / self.name / f"{seed}-{slug(arm)}-{content_hash(yaml.safe_dump([values, *presets]), length=8)}.json"
 
     def results(self, folder: Path, rounds: int) -> Results:
         found: Results = {}

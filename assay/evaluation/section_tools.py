@@ -21,7 +21,8 @@ COLORS = (1, 4, 2, 6)
 LONGEST = 1_500
 """Characters of a message that are shown."""
 COLUMNS = (
-    ("answered", "solve_answered"), ("Solve-F1", "solve_f1"), ("Solve-P", "solve_p"), ("strict P", "solve_p_strict"), ("Solve-R", "solve_r"),
+    ("answered", "solve_answered"), ("Solve-F1", "solve_f1"), ("Solve-P", "solve_p"), ("strict P", "solve_p_strict"),
+    ("Solve-R", "solve_r"),
 )  # fmt: skip
 
 
@@ -130,7 +131,8 @@ def _episode(
     mine = [row for row in played if int(samples.policy[row]) == last]
     if not mine:
         return "", ()
-    best = [row for row in mine if played[row]["right"] and played[row]["turns"] > 2] or [row for row in mine if played[row]["right"]] or mine
+    right = [row for row in mine if played[row]["right"]]
+    best = [row for row in right if played[row]["turns"] > 2] or right or mine
     row = min(best, key=lambda row: content_hash("episode", ids[row]))
     parts, name = played[row], pa.scalar(ids[row])
     task = samples.tasks.slice(int(samples.task[row]), 1).to_pylist()[0]

@@ -36,8 +36,7 @@ def version_of(options: Mapping[str, Any]) -> str:
 
 
 def judge(options: Mapping[str, Any], transcript: str, gold: str) -> Finding:
-    """Verdict on a transcript as `Transcripts` holds it. Abstains where there is none: the text of an episode does not say which part a tool
-    has said."""
+    """Verdict on a transcript as `Transcripts` holds it. Abstains where there is none: an episode's text does not tell what tools said."""
     if not transcript:
         return abstain("no_transcript")
     played = json.loads(transcript)

@@ -3,6 +3,7 @@ tools say."""
 
 import json
 from collections import Counter
+from itertools import pairwise
 
 import numpy as np
 import pytest
@@ -122,7 +123,7 @@ def test_solved_sub_answers_carry_over_and_stops_mean_what_they_say(by_turn, pla
     for name, turns in by_trajectory.items():
         row, last = rows[name], turns[-1]
         gold = normalise(played_tasks[row["task_id"]].gold)
-        for before, after in zip(turns, turns[1:], strict=False):
+        for before, after in pairwise(turns):
             assert before["unsolved_after"] == after["unsolved_before"] == sum(map(len, json.loads(after["unsolved"]).values()))
             assert before["calls"] > 0 and before["stop"] is None
             assert after["solve_rate"] == pytest.approx(1 - after["unsolved_before"] / after["sub_answers"])
@@ -172,14 +173,18 @@ def test_an_interrupted_run_resumes_to_equal_bytes_and_memory_gives_the_same_row
     assert len([name for name in shards if "-singles-" in name]) >= 3
 
     class Failing(Recorded):
+        limit = 0
+
         def generate(self, requests, progress=None):
-            if len(self.batches) == limit:
+            if len(self.batches) == self.limit:
                 raise EngineError("the machine went down")
             return super().generate(requests, progress)
 
     for limit in (6, 8):
+        failing = Failing(caller_engine)
+        failing.limit = limit
         with pytest.raises(EngineError):
-            write_episodes(Stage(Failing(caller_engine), caller_renderer, executor, params), played_tasks, plan, cut)
+            write_episodes(Stage(failing, caller_renderer, executor, params), played_tasks, plan, cut)
     kept = len(contents(cut))
     assert 0 < kept < len(contents(whole))
     (cut / ".turns-episodes-0002.parquet.partial").write_bytes(b"half")

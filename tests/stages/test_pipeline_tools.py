@@ -1,4 +1,4 @@
-"""Tasks with tools through the real DVC at scale micro: episodes, states, single turns, rewards; staged, and the same as one fused round."""
+"""Tasks with tools through the real DVC at scale micro: episodes, states, single turns, rewards; staged, and as one fused round."""
 
 import json
 from collections import Counter
