@@ -1,6 +1,6 @@
 """Time and memory of an update under each exploration method, beside plain GRPO on the same rows, in one run.
 
-    python -m benchmarks.method_overhead [--rows 256] [--repeats 3]
+    python -m benchmarks.method_overhead [--rows 256] [--repeats 3] [--steps 1 4]
 
 A random model with a vocabulary of 8,192, completions of 32 to 64 tokens, one optimizer step a batch (on-policy) and four. Every
 measurement is a process of its own, so that its peak of resident memory is its own; methods alternate, and the table has medians
@@ -26,8 +26,10 @@ import yaml
 from benchmarks.training import make_policy
 from benchmarks.workspace import ROOT
 
+FULL = "lp_reg, full KL"
+"""On-policy only: off-policy it needs the proxy's tokens stored, and of a random model, near uniform, these are the vocabulary."""
 METHODS = (
-    "clip_higher", "entropy_bonus", "gspo", "kl_cov", "reverse_kl", "top_entropy", "lp_reg", "lp_reg, full KL", "dph_forward", "dph_js",
+    "clip_higher", "entropy_bonus", "gspo", "kl_cov", "reverse_kl", "top_entropy", "lp_reg", FULL, "dph_forward", "dph_js",
 )  # fmt: skip
 """clip_higher is the plain loss: GRPO with a mean over tokens and no penalty."""
 PLAIN = METHODS[0]
@@ -111,29 +113,30 @@ def main() -> None:
     parser.add_argument("--rows", type=int, default=256)
     parser.add_argument("--repeats", type=int, default=3)
     parser.add_argument("--worker", choices=METHODS, help=argparse.SUPPRESS)
-    parser.add_argument("--steps", type=int, default=1, help=argparse.SUPPRESS)
+    parser.add_argument("--steps", type=int, nargs="+", default=[1, 4], help="optimizer steps a batch")
     parser.add_argument("--policy", type=Path, help=argparse.SUPPRESS)
     arguments = parser.parse_args()
     if arguments.worker:
-        print("RESULT " + json.dumps(measure(arguments.worker, arguments.rows, arguments.steps, arguments.policy)))
+        print("RESULT " + json.dumps(measure(arguments.worker, arguments.rows, arguments.steps[0], arguments.policy)))
         return
     with tempfile.TemporaryDirectory() as folder:
         policy = Path(folder) / "policy"
         make_policy(policy, load(PLAIN, arguments.rows, 1).policy.shape)
-        for steps in (1, 4):
-            found: dict[str, list[dict[str, float]]] = {name: [] for name in METHODS}
+        for steps in arguments.steps:
+            methods = [name for name in METHODS if steps == 1 or name != FULL]
+            found: dict[str, list[dict[str, float]]] = {name: [] for name in methods}
             for _ in range(arguments.repeats):
-                for name in METHODS:
+                for name in methods:
                     command = [
                         sys.executable, "-m", "benchmarks.method_overhead", "--worker", name, "--rows", str(arguments.rows),
                         "--steps", str(steps), "--policy", str(policy),
                     ]  # fmt: skip
-                    out = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True).stdout
+                    out = subprocess.run(command, cwd=ROOT, stdout=subprocess.PIPE, text=True, check=True).stdout
                     found[name].append(json.loads(out.split("RESULT ")[1]))
             base = {key: statistics.median(row[key] for row in found[PLAIN]) for key in ("seconds", "mib")}
             print(f"\n{arguments.rows} rows, {steps} optimizer step{'s' if steps > 1 else ''} a batch, {arguments.repeats} repeats")
             print(f"{'method':<18}{'s':>8}{'times plain':>13}{'(of each repeat)':>24}{'peak MiB':>10}{'more':>8}", flush=True)
-            for name in METHODS:
+            for name in methods:
                 seconds, mib = (statistics.median(row[key] for row in found[name]) for key in ("seconds", "mib"))
                 each = ", ".join(f"{a['seconds'] / b['seconds']:.2f}" for a, b in zip(found[name], found[PLAIN], strict=True))
                 label = "plain" if name == PLAIN else name
