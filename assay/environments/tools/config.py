@@ -113,8 +113,8 @@ def config_of(section: Tools) -> ToolConfig:
     asked: dict[str, Any] = {"merge": scaling.merge, "distractors": _spread(scaling.distractors)}
     own = {name: value for name, value in asked.items() if value is not None}
     shapes = {name: replace(shape, **own) for name, shape in preset.shapes.items()}
-    if scaling.hops is not None:
-        shapes["multi_hop"] = replace(shapes["multi_hop"], sub_answers=_spread(scaling.hops))
+    if (hops := _spread(scaling.hops)) is not None:
+        shapes["multi_hop"] = replace(shapes["multi_hop"], sub_answers=hops)
     asked = {
         "generalise": scaling.generalise, "parameters": _spread(scaling.parameters), "retype": scaling.retype,
         "calculator": scaling.calculator,
