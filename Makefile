@@ -5,11 +5,12 @@ export PATH := $(BIN):$(PATH)
 export DVC_NO_ANALYTICS := 1
 export DO_NOT_TRACK := 1
 
-.PHONY: help setup repro test lint types contracts tests lock clean
+.PHONY: help setup repro test test-long lint types contracts tests lock clean
 
 help:
 	@echo "make repro   set up what is missing, run the pipeline (dvc repro), print the result"
 	@echo "make test    set up what is missing, then lint, types, import contracts and tests"
+	@echo "make test-long   further pipelines that continuous integration has no time for"
 	@echo "make setup   only set up $(VENV)"
 	@echo "make lock    resolve requirements/*.in again (needs uv)"
 
@@ -33,6 +34,9 @@ contracts: setup
 
 tests: setup
 	pytest -n 2 --dist loadscope --no-loadscope-reorder
+
+test-long: setup
+	pytest -n 2 --dist loadscope --no-loadscope-reorder -m long
 
 lock:
 	cd requirements && uv pip compile cpu.in --override overrides-cpu.txt --python-version 3.11 --no-header --no-emit-index-url --no-emit-find-links -o cpu.txt

@@ -52,6 +52,7 @@ def test_a_policy_reads_imitates_and_is_reinforced_and_the_first_two_can_be_left
     assert not (run.root / "data/pretrained/policy").exists()
 
 
+@pytest.mark.long
 def test_families_are_mixed_by_weight_judged_each_by_its_own_verifier_and_evaluated_apart(tmp_path):
     run = copy_project(tmp_path / "mixed", MICRO)
     (run.root / "data/raw/words.csv").write_text("prompt,gold\n" + "".join(f"word {n},{'ab'[n % 2]}{n}\n" for n in range(60)))

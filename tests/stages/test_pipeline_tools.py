@@ -15,19 +15,25 @@ TABLES = (
     ("trajectories", "rollout"), ("turns", "rollout"), ("tool_calls", "rollout"), ("verdicts", "verify"), ("batches", "filter"),
     ("updates", "update"),
 )  # fmt: skip
+SAMPLING = {
+    "engine": {"type": "transformers"}, "tasks_per_iteration": 6, "max_tokens": 40, "shard_rows": 32,
+    "episodes": {"max_turns": 3, "max_tokens": 320},
+}  # fmt: skip
 
 
-def test_turns_train_staged_and_fused_alike_and_whole_episodes_by_one_parameter(tmp_path):
-    run = copy_project(tmp_path / "tools", MICRO)
-    sampling = {
-        "engine": {"type": "transformers"}, "tasks_per_iteration": 6, "max_tokens": 40, "shard_rows": 32,
-        "episodes": {"max_turns": 3, "max_tokens": 320},
-    }  # fmt: skip
+def small(folder):
+    """A copy of the project with few tasks with tools."""
+    run = copy_project(folder, MICRO)
     run.set_params(
-        environment="tools", sampling=sampling, tasks={"train": 24, "eval": 6, "ood": 4, "demonstrations": 160},
+        environment="tools", sampling=SAMPLING, tasks={"train": 24, "eval": 6, "ood": 4, "demonstrations": 160},
         warm_start={"max_steps": 120, "check_every": 60, "batch_size": 16, "check_tasks": 8, "target": 0.9},
         policy={"shape": {"hidden_size": 48}}, evaluation={"samples": 2, "pass_at": [1, 2]}, fused={"rounds": 1},
     )  # fmt: skip
+    return run
+
+
+def test_turns_train_staged_and_fused_alike(tmp_path):
+    run = small(tmp_path / "tools")
     ran = run.repro()
     assert ran == [
         "configure", "generate", "pretrain", "warm_start", "presample", "rollout@0", "verify@0", "filter@0", "update@0", "finish",
@@ -66,10 +72,15 @@ def test_turns_train_staged_and_fused_alike_and_whole_episodes_by_one_parameter(
     replayed = run.run("assay", "verify", "--replay", "data/rollout/0").stdout
     assert f"rule: {len(rows)} of {len(rows)} verdicts are identical" in replayed
 
+
+@pytest.mark.long
+def test_another_reward_verifies_again_and_whole_episodes_are_one_parameter(tmp_path):
+    run = small(tmp_path / "tools")
+    run.repro("filter@0")
     run.set_params(verification={"tool_use": {"variant": "recall"}})  # another reward is another verdict; nothing is played again
     assert run.repro("filter@0") == ["configure", "verify@0", "filter@0"]
     assert {version.partition("+")[0] for version in run.table("verdicts", "data/verify/0")["verifier_version"].to_pylist()} >= {"1"}
-    run.set_params(sampling={**sampling, "episodes": {"unit": "episode", "max_turns": 3, "max_tokens": 320}})
+    run.set_params(sampling={**SAMPLING, "episodes": {"unit": "episode", "max_turns": 3, "max_tokens": 320}})
     assert "rollout@0" in run.repro("update@0")
     whole = run.table("batches", "data/filter/0").to_pylist()
     assert len(whole) == 6 * 4 and any(not all(row["loss_mask"]) for row in whole)
