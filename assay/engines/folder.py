@@ -77,7 +77,7 @@ def check_length(config: dict[str, Any], folder: Path, max_model_tokens: int) ->
     positions = config.get("max_position_embeddings")
     if isinstance(positions, int) and positions < max_model_tokens and not config.get("rope_scaling"):
         raise EngineMistake(
-            f"{folder}: the model has {positions} positions, but policy.max_prompt_tokens and sampling.max_tokens "
-            "together are "
-            f"{max_model_tokens}; lower one of them"
+            f"{folder}: the model has {positions} positions, but what is sampled needs up to {max_model_tokens}: lower "
+            "policy.max_prompt_tokens and sampling.max_tokens, and, where they are on, the lengths of self_verification, stepwise and "
+            "sampling.episodes"
         )

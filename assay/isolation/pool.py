@@ -189,6 +189,9 @@ class _Run:
             if kind == BYE:
                 worker.leaving = True
                 continue
+            if not worker.chunk:  # an answer that nobody asked for: whoever wrote it, this worker is not to be believed
+                self.fleet.kill(worker)
+                break
             number = worker.chunk.popleft()
             count += 1
             if kind == DONE:

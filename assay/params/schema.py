@@ -7,6 +7,7 @@ from assay.params.data import EnvironmentParams, TasksParams
 from assay.params.execution import ExecutionParams
 from assay.params.exploration import PresampleParams
 from assay.params.fused import FusedParams
+from assay.params.lengths import check_lengths
 from assay.params.noise import EndpointJudge, NoNoise, SimulatedJudge, SymbolicJudge, turns_verdicts
 from assay.params.policy import PolicyParams, WarmStartParams
 from assay.params.protocols import SCORED
@@ -79,6 +80,7 @@ class Params(Section):
         _check_texts(self)
         _check_exploration(self)
         check_token_rewards(self)
+        check_lengths(self)
         if training.advantage.type in ("group_zscore", "leave_one_out", "backward_zscored", "forward_zscored") and sampling.group_size < 2:
             raise ValueError(
                 f"sampling.group_size is {sampling.group_size}, but training.advantage.type {training.advantage.type} compares "
@@ -170,6 +172,9 @@ def _check_scores(params: "Params") -> None:
         "verification.appeals.enabled": params.verification.appeals.enabled,
         f"training.advantage.type {params.training.advantage.type}": isinstance(params.training.advantage, Corrected),
         "rewards.levels": params.rewards.levels is not None,
+        "self_verification.share": params.self_verification.share > 0,
+        "self_verification.evaluation": params.self_verification.evaluation > 0,
+        "stepwise.continuations": params.stepwise.continuations > 0,
     }
     for key, on in taken.items():
         if on:

@@ -46,6 +46,8 @@ class SelfVerification(Section):
         right, wrong, unanswered = self.levels
         if not right > wrong >= unanswered:
             raise ValueError(f"levels are {list(self.levels)}, expected the first above the second, and the second not below the third")
+        if not all(abs(level) < 1e6 and round(level, 6) == level for level in self.levels):
+            raise ValueError(f"levels are {list(self.levels)}: critiques write them, so they have at most six decimals, below 1e6")
         return self
 
     @property

@@ -39,6 +39,19 @@ def check_token_rewards(params: "Params") -> None:
             f"training.advantage.type {advantage.type} corrects rewards of 1 and 0, but rewards.levels or rewards.length_penalty makes "
             "others of them: leave those out"
         )
+    if critic is not None and params.iterations:
+        steps = len(params.iterations) * max(params.training.steps_per_iteration, params.fused.rounds * (params.fused.steps_per_round or 1))
+        if critic.warmup_steps >= steps:
+            raise ValueError(
+                f"training.critic.warmup_steps is {critic.warmup_steps}, but the whole run has {steps} optimizer steps: the policy would never "
+                "learn"
+            )
+    further = {"stepwise.continuations": params.stepwise.continuations, "self_verification.share": params.self_verification.share}
+    for key, on in further.items():
+        if on and params.fused.max_staleness:
+            raise ValueError(
+                f"fused.max_staleness is {params.fused.max_staleness}, but {key} measures the policy that is trained: set max_staleness to 0"
+            )
     _check_critiques(params)
 
 
@@ -51,6 +64,16 @@ def _check_critiques(params: "Params") -> None:
         )
     if not own.share:
         return
+    earned = params.rewards.levels
+    if earned is not None:
+        given = {"levels": list(own.levels), "boxed": own.boxed}
+        wanted = {"levels": [earned.correct, earned.wrong, earned.no_answer], "boxed": earned.boxed}
+        for key, value in given.items():
+            if value != wanted[key]:
+                raise ValueError(
+                    f"self_verification.{key} is {value}, but by rewards.levels solutions earn {wanted[key]}: a critique must give what its "
+                    "solution earns; make them equal"
+                )
     if isinstance(advantage, Backward) and advantage.scale == "ema":
         raise ValueError(
             "training.advantage.scale is ema, the deviation of the rule's rewards, which those of critiques do not share: give a number, "

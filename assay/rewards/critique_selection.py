@@ -50,6 +50,7 @@ def choose_for_critique(
         indices.sort(key=lambda index: content_hash("critique", seed, rows[index]))
     order = list(members)
     if how != "first_groups":
-        order.sort(key=lambda stratum: content_hash("critique group", seed, str(stratum)))
+        # Also by what is in it: of levels, which are few, always the same one would get the remainder of each batch.
+        order.sort(key=lambda stratum: content_hash("critique group", seed, str(stratum), min(str(rows[i]) for i in members[stratum])))
     turns = ((turn, place, index) for place, stratum in enumerate(order) for turn, index in enumerate(members[stratum]))
     return sorted(index for _, _, index in sorted(turns)[:count])

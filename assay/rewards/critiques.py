@@ -8,6 +8,7 @@ Source: RISE (arXiv 2505.13445, Fig. 8): rubric of the scores, quoted question a
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from decimal import Decimal
 from typing import Literal
 
 QUOTE = "> "
@@ -62,7 +63,7 @@ _CLOSING: dict[Template, str] = {
 
 def score_text(value: float) -> str:
     """A score as rubrics and targets write it: 1, -0.5, -1."""
-    return f"{value:g}"
+    return format(Decimal(repr(value)).normalize(), "f")
 
 
 def critique_prompt(

@@ -83,13 +83,13 @@ def outcome_level(verdict: str, *, answered: bool, levels: Levels = THREE_LEVEL)
     """A solution's reward, which is the target of its critiques: right, wrong, or without an answer. None: the verifier abstained.
 
     verdict: correct, wrong or abstain. answered: whether the solution gives an answer in the asked form; an unparseable or truncated one
-    does not. Raises SelfVerificationError for another verdict.
+    does not, nor one without a box where only a box counts, even if what it says is right. Raises SelfVerificationError for another verdict.
     """
     if verdict == "abstain":
         return None
     if verdict not in ("correct", "wrong"):
         raise SelfVerificationError(f"verdict is {verdict!r}, expected correct, wrong or abstain")
-    return levels.right if verdict == "correct" else levels.wrong if answered else levels.unanswered
+    return levels.unanswered if not answered else levels.right if verdict == "correct" else levels.wrong
 
 
 def boxed_level(text: str, is_right: Callable[[str], bool], levels: Levels = THREE_LEVEL) -> float:

@@ -10,14 +10,16 @@ def learning_rate_factor(step: int, training: TrainingParams) -> float:
     schedule.
 
     linear and cosine fall from 1 at the end of the warm-up to 0 at total_steps, and stay there. While the critic alone learns
-    (training.critic.warmup_steps) it is 0.
+    (training.critic.warmup_steps) it is 0; the policy's warm-up follows.
     """
-    if training.critic is not None and step < training.critic.warmup_steps:
+    alone = 0 if training.critic is None else training.critic.warmup_steps
+    if step < alone:
         return 0.0
-    if step < training.warmup_steps:
-        return (step + 1) / (training.warmup_steps + 1)
+    begun = alone + training.warmup_steps
+    if step < begun:
+        return (step - alone + 1) / (training.warmup_steps + 1)
     if training.schedule == "constant" or training.total_steps is None:
         return 1.0
-    whole = max(training.total_steps - training.warmup_steps, 1)
-    progress = min((step - training.warmup_steps) / whole, 1.0)
+    whole = max(training.total_steps - begun, 1)
+    progress = min((step - begun) / whole, 1.0)
     return 1 - progress if training.schedule == "linear" else (1 + math.cos(math.pi * progress)) / 2

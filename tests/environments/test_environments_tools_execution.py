@@ -177,6 +177,48 @@ def test_the_way_to_the_parent_is_closed(executor):
     assert found[-1].text == "honest" and not any("forged" in one.text or one.text == "sent" for one in found)
 
 
+def test_the_stream_of_the_worker_cannot_be_found_in_its_frames(executor):
+    found = said(executor, """import sys, pickle, struct
+frame = sys._getframe()
+while frame and "stream" not in frame.f_locals:
+    frame = frame.f_back
+data = pickle.dumps(("done", ("ok", "forged")))
+if frame:
+    frame.f_locals["stream"].sendall(struct.pack("<Q", len(data)) + data)
+return "sent\"""")
+    assert found.status == "exception"
+    bodies = ["import sys\nf = sys._getframe()\nwhile f and 'stream' not in f.f_locals: f = f.f_back\nf.f_locals['stream'].sendall(b'x' * 64)"]
+    requests = [Request({"tool": function("tool", body)}, "tool", {}) for body in [*bodies, *(f"return {n}" for n in range(20))]]
+    assert [one.text for one in executor.execute(requests)[1:]] == [str(n) for n in range(20)]
+
+
+def test_a_string_with_methods_of_its_own_brings_no_object_into_this_process(executor, tmp_path):
+    mark = tmp_path / "mark"
+    body = f"""class Evil:
+    def __reduce__(self): return (eval, ("open({str(mark)!r}, 'w').close()",))
+class Sly(str):
+    def __str__(self): return self
+    def __getitem__(self, _): return self
+    def encode(self, *_): return self
+    def decode(self, *_): return Evil()
+return Sly('x')"""
+    found = said(executor, body)
+    assert type(found.text) is str and found.text in ("x", "") and not mark.exists()
+
+
+def test_what_a_call_does_to_its_interpreter_ends_with_it(executor):
+    poison = [
+        "import json\njson.dumps = lambda *a, **k: 'poisoned'\nreturn {}", "import decimal\ndecimal.getcontext().prec = 2\nreturn 1",
+        "import signal\ndef h(*a): raise ValueError('boo')\nsignal.signal(signal.SIGALRM, h)\nsignal.setitimer(signal.ITIMER_REAL, 0.2)\nreturn 1",
+        "import builtins\nbuiltins.len = lambda x: 7\nreturn 1",
+    ]
+    honest = ["return {'value': 1}", "import decimal\nreturn str(decimal.Decimal(1) / 7)", "import time\ntime.sleep(0.4)\nreturn len('abc')"]
+    with ToolExecutor(1, 5.0) as one:
+        requests = [Request({"tool": function("tool", body)}, "tool", {}) for body in [*poison, *honest]]
+        found = [feedback.text for feedback in one.execute(requests)]
+    assert found[len(poison):] == ['{"value": 1}', "0.1428571428571428571428571429", "3"]
+
+
 def test_no_connection_is_made(executor):
     body = "import socket\nwith socket.create_connection(('127.0.0.1', port), timeout=1) as s:\n    s.sendall(b'x')\nreturn 'connected'"
     with socket.create_server(("127.0.0.1", 0)) as server:
