@@ -1,4 +1,4 @@
-"""Whether a policy that is made from scratch has room for all that a run samples of it. Part of the check of the whole parameters."""
+"""Whether a policy that is made from scratch has room for all that a run samples of it. Checked where params.yaml is read."""
 
 from typing import TYPE_CHECKING
 
@@ -28,5 +28,6 @@ def check_lengths(params: "Params") -> None:
         if length > positions:
             together = "together are" if " and " in what else "is"
             raise ValueError(
-                f"{what} {together} {length}, but policy.shape.max_positions is {positions}: lower what is sampled, or raise the positions"
+                f"{what} {together} {length}, but policy.shape.max_positions is {positions}: lower what is sampled, raise the positions, or set "
+                "policy.base to a model that has them"
             )

@@ -76,6 +76,10 @@ def load_params(root: Path = Path()) -> Params:
     if params.last_policy is None:
         expected = len(params.iterations)
         raise ParameterError(f"{file}: last_policy is missing; set it to {expected}, the `next` of the last of the iterations")
+    try:
+        check_lengths(params)
+    except ValueError as error:
+        raise ParameterError(f"{file}: {error}") from None
     return with_functions(with_template(params, root, file), root, file)
 
 

@@ -7,7 +7,6 @@ from assay.params.data import EnvironmentParams, TasksParams
 from assay.params.execution import ExecutionParams
 from assay.params.exploration import PresampleParams
 from assay.params.fused import FusedParams
-from assay.params.lengths import check_lengths
 from assay.params.noise import EndpointJudge, NoNoise, SimulatedJudge, SymbolicJudge, turns_verdicts
 from assay.params.policy import PolicyParams, WarmStartParams
 from assay.params.protocols import SCORED
@@ -16,6 +15,7 @@ from assay.params.sampling import EvaluationParams, SamplingParams, ServerEngine
 from assay.params.self_verification import SelfVerification
 from assay.params.stepwise import Stepwise
 from assay.params.token_rewards import check_token_rewards
+from assay.params.tools import check_tools
 from assay.params.training import Corrected, TrainingParams
 from assay.params.verification import FilterParams, VerificationParams
 
@@ -79,8 +79,8 @@ class Params(Section):
         _check_scores(self)
         _check_texts(self)
         _check_exploration(self)
+        check_tools(self)
         check_token_rewards(self)
-        check_lengths(self)
         if training.advantage.type in ("group_zscore", "leave_one_out", "backward_zscored", "forward_zscored") and sampling.group_size < 2:
             raise ValueError(
                 f"sampling.group_size is {sampling.group_size}, but training.advantage.type {training.advantage.type} compares "
@@ -230,7 +230,7 @@ STAGE_SECTIONS: dict[str, tuple[str, ...]] = {
     "warm_start": ("seed", "policy", "warm_start", "sampling"),
     "presample": ("seed", "policy", "presample", "sampling", "verification", "training"),
     "rollout": ("seed", "policy", "sampling", "evaluation", "self_verification", "stepwise"),
-    "verify": ("seed", "self_verification", "stepwise", "verification"),
+    "verify": ("seed", "self_verification", "stepwise", "verification", "rewards"),
     "filter": ("seed", "presample", "sampling", "self_verification", "stepwise", "verification", "rewards", "filter", "training"),
     "update": ("seed", "sampling", "training"),
     "train": (

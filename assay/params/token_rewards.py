@@ -43,14 +43,15 @@ def check_token_rewards(params: "Params") -> None:
         steps = len(params.iterations) * max(params.training.steps_per_iteration, params.fused.rounds * (params.fused.steps_per_round or 1))
         if critic.warmup_steps >= steps:
             raise ValueError(
-                f"training.critic.warmup_steps is {critic.warmup_steps}, but the whole run has {steps} optimizer steps: the policy would never "
-                "learn"
+                f"training.critic.warmup_steps is {critic.warmup_steps}, but the whole run has {steps} optimizer steps: the policy "
+                "would never learn"
             )
     further = {"stepwise.continuations": params.stepwise.continuations, "self_verification.share": params.self_verification.share}
     for key, on in further.items():
         if on and params.fused.max_staleness:
             raise ValueError(
-                f"fused.max_staleness is {params.fused.max_staleness}, but {key} measures the policy that is trained: set max_staleness to 0"
+                f"fused.max_staleness is {params.fused.max_staleness}, but {key} measures the policy that is trained: set max_staleness "
+                "to 0"
             )
     _check_critiques(params)
 
@@ -71,8 +72,8 @@ def _check_critiques(params: "Params") -> None:
         for key, value in given.items():
             if value != wanted[key]:
                 raise ValueError(
-                    f"self_verification.{key} is {value}, but by rewards.levels solutions earn {wanted[key]}: a critique must give what its "
-                    "solution earns; make them equal"
+                    f"self_verification.{key} is {value}, but by rewards.levels solutions earn {wanted[key]}: a critique must give what "
+                    "its solution earns; make them equal"
                 )
     if isinstance(advantage, Backward) and advantage.scale == "ema":
         raise ValueError(

@@ -1,10 +1,13 @@
 """Sections about tasks with tools (FTRL, arXiv 2508.08791): how environments are built, how they are played, how turns are rewarded."""
 
-from typing import Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
 from pydantic import Field, field_validator, model_validator
 
 from assay.params.base import Section
+
+if TYPE_CHECKING:
+    from assay.params.schema import Params
 
 TOOL_USE = "tool_use"
 """Verifier that tasks with tools name; by it they are known."""
@@ -126,3 +129,28 @@ class ToolUseReward(Section):
     """The paper's, and its ablations q / p, q, q * q / p."""
     done_bonus: float = Field(0.5, ge=0, le=1)
     """Of a text that does not hold the answer where all is solved. (In the paper's code, not in its text.)"""
+
+
+def check_tools(params: "Params") -> None:
+    """Raises ValueError where tasks with tools, whose turns are rewarded by how many calls solve how much, meet a method for answers that
+    are right or wrong, or one that works on single answers."""
+    from assay.params.noise import NoNoise
+    from assay.params.training import Corrected
+
+    names = [name for name, section in params.environments.items() if section.type == "tools"]
+    if not names:
+        return
+    rewards = "rewards of turns are no 0 or 1"
+    taken = {
+        f"verification.noise.type {params.verification.noise.type}": (not isinstance(params.verification.noise, NoNoise), rewards),
+        "verification.appeals.enabled": (params.verification.appeals.enabled, rewards),
+        f"training.advantage.type {params.training.advantage.type}": (isinstance(params.training.advantage, Corrected), rewards),
+        "rewards.levels": (params.rewards.levels is not None, rewards),
+        "presample.enabled": (params.presample.enabled, "episodes cannot be rehearsed"),
+        "self_verification.share": (params.self_verification.share > 0, "episodes are not criticised"),
+        "self_verification.evaluation": (params.self_verification.evaluation > 0, "episodes are not criticised"),
+        "stepwise.continuations": (params.stepwise.continuations > 0, "episodes have no steps of that kind"),
+    }
+    for key, (on, why) in taken.items():
+        if on:
+            raise ValueError(f"environments.{names[0]} is played with tools, but {key} is set, and {why}: leave one of them out")

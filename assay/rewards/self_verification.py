@@ -83,7 +83,9 @@ def outcome_level(verdict: str, *, answered: bool, levels: Levels = THREE_LEVEL)
     """A solution's reward, which is the target of its critiques: right, wrong, or without an answer. None: the verifier abstained.
 
     verdict: correct, wrong or abstain. answered: whether the solution gives an answer in the asked form; an unparseable or truncated one
-    does not, nor one without a box where only a box counts, even if what it says is right. Raises SelfVerificationError for another verdict.
+    does not, nor one without a box where only a box counts, even if what it says is right.
+
+    Raises SelfVerificationError for another verdict.
     """
     if verdict == "abstain":
         return None

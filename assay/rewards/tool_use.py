@@ -6,7 +6,7 @@ Pure: tools are executed elsewhere; what they said arrives as `Call.feedback`.
 """
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -104,11 +104,25 @@ def verifies(said: Any, gold: str) -> bool:
     return all(normalise(piece) in text for piece in gold.split(", "))
 
 
+def _strings(value: Any) -> Iterator[str]:
+    """All that stand in arguments, keys too."""
+    if isinstance(value, str):
+        yield value
+    elif isinstance(value, Mapping):
+        for key, one in value.items():
+            yield str(key)
+            yield from _strings(one)
+    elif isinstance(value, list | tuple):
+        for one in value:
+            yield from _strings(one)
+
+
 def solve(call: Call, unsolved: Unsolved, echo_guard: bool = False) -> tuple[Match, dict[str, tuple[str, ...]]]:
     """What a call solves, and what is left after it: the first sub-answer of the called tool that its feedback verifies, at most one.
     The order of sub-questions is not enforced. echo_guard: sub-answers that stand in the call's own arguments are passed over."""
     left = {name: tuple(answers) for name, answers in unsolved.items()}
-    given = json.dumps(dict(call.arguments), ensure_ascii=False)
+    # JSON alone would hide an answer with quotation marks.
+    given = "\n".join((json.dumps(dict(call.arguments), ensure_ascii=False), *_strings(call.arguments)))
     echo = False
     for index, answer in enumerate(left.get(call.name, ())):
         if not verifies(call.feedback, answer):

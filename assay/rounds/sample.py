@@ -35,11 +35,11 @@ def plan_samples(
     return make_plan(read_table("tasks", tasks), params, iteration, kinds, explore=explore)
 
 
-def engine_params(params: Params) -> EngineParams:
-    """sampling.engine; vLLM with its prefix cache where continuations are sampled, which share nearly all of their prompts, unless the
-    engine's own arguments say otherwise."""
+def engine_params(params: Params, plays: bool = False) -> EngineParams:
+    """sampling.engine; vLLM with its prefix cache where continuations are sampled, or single turns of played episodes, which share nearly
+    all of their prompts, unless the engine's own arguments say otherwise."""
     engine = params.sampling.engine
-    if isinstance(engine, VllmEngine) and params.stepwise.continuations:
+    if isinstance(engine, VllmEngine) and (params.stepwise.continuations or plays):
         return engine.model_copy(update={"arguments": {"enable_prefix_caching": True, **engine.arguments}})
     return engine
 
@@ -68,12 +68,13 @@ def open_sampler(
     are none in this plan."""
     renderer = load_renderer(policy, params.policy)
     render_prompts(plan, renderer)
+    plays = plays or any(row.played for row in plan)
     engine = open_engine(
-        engine_params(params),
+        engine_params(params, plays),
         policy,
         stop_ids=renderer.stop_ids,
         dtype=params.policy.dtype,
-        max_model_tokens=longest_sequence(params, renderer, plays or any(row.played for row in plan)),
+        max_model_tokens=longest_sequence(params, renderer, plays),
         execution=execution,
         shares_device=shares_device,
     )

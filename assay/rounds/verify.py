@@ -77,7 +77,8 @@ def verify(
     estimates, after = estimate_appeals(verdicts, tasks, answers, options.appeals, state, asked)
     steps = to_table("steps", [])
     if states is not None and len(states):
-        steps = step_table(states, answers, verdicts, params.stepwise)
+        boxed = params.rewards.levels is not None and params.rewards.levels.boxed
+        steps = step_table(states, answers, verdicts, params.stepwise, boxed=boxed)
     if len(critiques):
         known = outcomes(answers, verdicts, params.self_verification) | dict(offline or {})
         judged = critique_verdicts(critiques, known, params.self_verification, online=offline is None)

@@ -53,18 +53,23 @@ def load_critic(folder: Path, policy: Path, params: Params) -> Any:
         config = AutoConfig.from_pretrained(source, local_files_only=True, trust_remote_code=trust, num_labels=1)
         config.classifier_dropout = 0.0
         options = {"dtype": torch.float32, **params.training.grpo.get("model_init_kwargs", {})}
-        model = AutoModelForTokenClassification.from_pretrained(
-            source, config=config, local_files_only=True, trust_remote_code=trust, **options
+        model, loading = AutoModelForTokenClassification.from_pretrained(
+            source, config=config, local_files_only=True, trust_remote_code=trust, output_loading_info=True, **options
         )
     except ValueError as error:
         raise CriticModelError(
             f"{policy}: transformers knows no token-classification model of this architecture, which a critic is ({error}); choose "
             "training.advantage.type reinforce_plus_plus"
         ) from error
-    except (SafetensorError, OSError) as error:
+    except (SafetensorError, OSError, RuntimeError) as error:
         raise CriticModelError(f"{folder}: the critic's weights cannot be read ({error}); run the update before it again") from error
     finally:
         logging.set_verbosity(verbosity)
+    odd = sorted({*map(str, loading["missing_keys"]), *map(str, loading["mismatched_keys"])})
+    if odd and not new:
+        raise CriticModelError(
+            f"{folder}: no critic: it has no weights for {', '.join(odd[:3])}, which would be random; run the update that made it again"
+        )
     with torch.no_grad():
         for parameter in head_of(model).parameters() if new else ():
             parameter.zero_()
@@ -75,9 +80,9 @@ def load_critic(folder: Path, policy: Path, params: Params) -> Any:
 
 
 def check_critic(folder: Path, policy: Path) -> None:
-    """Raises CriticModelError for a critic whose architecture, vocabulary or tokenizer is not that of the policy."""
-    own, other = (json.loads((path / "config.json").read_text(encoding="utf-8")) for path in (folder, policy))
-    for name in ("model_type", "vocab_size"):
+    """Raises CriticModelError for a critic whose architecture, size, vocabulary or tokenizer is not that of the policy."""
+    own, other = _config(folder), _config(policy)
+    for name in ("model_type", "vocab_size", "hidden_size", "num_hidden_layers", "max_position_embeddings"):
         if own.get(name) != other.get(name):
             raise CriticModelError(
                 f"{folder}: the critic's {name} is {own.get(name)!r}, the policy's {other.get(name)!r}: a critic starts as a copy of its "
@@ -89,6 +94,16 @@ def check_critic(folder: Path, policy: Path) -> None:
             all(file.is_file() for file in files) and files[0].read_bytes() == files[1].read_bytes()
         ):
             raise CriticModelError(f"{folder}: the critic has another tokenizer than the policy ({name}): token ids would mean other texts")
+
+
+def _config(folder: Path) -> dict[str, Any]:
+    try:
+        found = json.loads((folder / "config.json").read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise CriticModelError(f"{folder}: config.json cannot be read ({error}); run the update that made the folder again") from None
+    if not isinstance(found, dict):
+        raise CriticModelError(f"{folder}: config.json is no object; run the update that made the folder again")
+    return found
 
 
 def head_of(model: Any) -> torch.nn.Module:

@@ -7,22 +7,25 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from assay.params.stepwise import Stepwise
+from assay.rewards.boxes import closed_boxes
 from assay.rewards.stepwise import StepwiseError, step_accuracies, step_rewards
 from assay.trajectories import to_table
 
 
-def step_table(states: pa.Table, trajectories: pa.Table, verdicts: pa.Table, option: Stepwise) -> pa.Table:
+def step_table(states: pa.Table, trajectories: pa.Table, verdicts: pa.Table, option: Stepwise, *, boxed: bool = False) -> pa.Table:
     """One row per step, trajectory by trajectory in the order of `states`.
 
     states: as the rollout wrote them. trajectories: continuations among others. verdicts: of the continuations; the rule's are read, as it
-    gave them: noise is injected into outcomes alone. Raises StepwiseError for a state without its continuations, and for continuations of
+    gave them: noise is injected into outcomes alone. boxed: an answer counts only in a closed box (rewards.levels.boxed), here as for
+    solutions. Raises StepwiseError for a state without its continuations, and for continuations of
     another policy than the solution's: accuracies hold for the policy that wrote the steps.
     """
     if len(states) == 0:
         return to_table("steps", [])
     rule = verdicts.filter(pc.equal(verdicts["role"], "rule"))
+    texts = dict(zip(trajectories["trajectory_id"].to_pylist(), trajectories["text"].to_pylist(), strict=True)) if boxed else {}
     said = {
-        name: None if verdict == "abstain" else verdict == "correct"
+        name: None if verdict == "abstain" else verdict == "correct" and (not boxed or bool(closed_boxes(texts.get(name, ""))))
         for name, verdict in zip(rule["trajectory_id"].to_pylist(), rule["verdict"].to_pylist(), strict=True)
     }
     columns = ("trajectory_id", "kind", "parent_id", "policy", "sample_index")

@@ -187,8 +187,8 @@ if frame:
     frame.f_locals["stream"].sendall(struct.pack("<Q", len(data)) + data)
 return "sent\"""")
     assert found.status == "exception"
-    bodies = ["import sys\nf = sys._getframe()\nwhile f and 'stream' not in f.f_locals: f = f.f_back\nf.f_locals['stream'].sendall(b'x' * 64)"]
-    requests = [Request({"tool": function("tool", body)}, "tool", {}) for body in [*bodies, *(f"return {n}" for n in range(20))]]
+    body = "import sys\nf = sys._getframe()\nwhile f and 'stream' not in f.f_locals: f = f.f_back\nf.f_locals['stream'].sendall(b'x' * 64)"
+    requests = [Request({"tool": function("tool", one)}, "tool", {}) for one in [body, *(f"return {n}" for n in range(20))]]
     assert [one.text for one in executor.execute(requests)[1:]] == [str(n) for n in range(20)]
 
 
@@ -209,14 +209,17 @@ return Sly('x')"""
 def test_what_a_call_does_to_its_interpreter_ends_with_it(executor):
     poison = [
         "import json\njson.dumps = lambda *a, **k: 'poisoned'\nreturn {}", "import decimal\ndecimal.getcontext().prec = 2\nreturn 1",
-        "import signal\ndef h(*a): raise ValueError('boo')\nsignal.signal(signal.SIGALRM, h)\nsignal.setitimer(signal.ITIMER_REAL, 0.2)\nreturn 1",
+        "import signal\ndef h(*a): raise ValueError('boo')\nsignal.signal(signal.SIGALRM, h)\nsignal.setitimer(0, 0.2)\nreturn 1",
         "import builtins\nbuiltins.len = lambda x: 7\nreturn 1",
     ]
-    honest = ["return {'value': 1}", "import decimal\nreturn str(decimal.Decimal(1) / 7)", "import time\ntime.sleep(0.4)\nreturn len('abc')"]
+    honest = [
+        "return {'value': 1}", "import decimal\nreturn str(decimal.Decimal(1) / 7)",
+        "import time\ntime.sleep(0.4)\nreturn len('abc')",
+    ]
     with ToolExecutor(1, 5.0) as one:
         requests = [Request({"tool": function("tool", body)}, "tool", {}) for body in [*poison, *honest]]
         found = [feedback.text for feedback in one.execute(requests)]
-    assert found[len(poison):] == ['{"value": 1}', "0.1428571428571428571428571429", "3"]
+    assert found[len(poison) :] == ['{"value": 1}', "0.1428571428571428571428571429", "3"]
 
 
 def test_no_connection_is_made(executor):

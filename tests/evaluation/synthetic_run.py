@@ -355,6 +355,6 @@ def make_run(folder: Path, shape: Shape | None = None) -> RunRecord:
     """The run, read back from its shards."""
     shape = shape or Shape()
     write_run(folder, shape)
-    absent = ("splits",) if shape.reasoning else ("splits", "states", "steps")
+    absent = ("splits", "turns", "tool_calls", *(() if shape.reasoning else ("states", "steps")))
     names = [name for name in TABLES if name in RunRecord.__dataclass_fields__ and name not in absent]
     return RunRecord(**{name: read_table(name, folder) for name in names})

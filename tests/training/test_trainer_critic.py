@@ -6,6 +6,7 @@ import numpy as np
 import pyarrow as pa
 import pytest
 import torch
+from safetensors.torch import load_file, save_file
 from trainer_fixtures import files_of, make_params, make_policy, make_trajectories, make_verdicts, weights_of
 
 from assay.training.assemble import assemble_batch
@@ -142,6 +143,17 @@ def test_a_critic_of_another_kind_is_refused(start, tmp_path):
     with pytest.raises(CriticModelError, match="another tokenizer than the policy"):
         load_critic(folder / "critic", folder / "policy", params)
     tokenizer.write_bytes(whole)
+    weights = folder / "critic/model.safetensors"
+    whole, headless = weights.read_bytes(), load_file(weights)
+    del headless["score.weight"]
+    save_file(headless, weights, {"format": "pt"})
+    with pytest.raises(CriticModelError, match=r"no critic: it has no weights for score.weight, which would be random"):
+        load_critic(folder / "critic", folder / "policy", params)
+    weights.write_bytes(whole)
+    config.write_text(json.dumps(content)[:-9])
+    with pytest.raises(CriticModelError, match=r"config.json cannot be read"):
+        load_critic(folder / "critic", folder / "policy", params)
+    config.write_text(json.dumps(content))
     (folder / "critic/model.safetensors").write_bytes(b"damaged")
     with pytest.raises(CriticModelError, match="weights cannot be read"):
         load_critic(folder / "critic", folder / "policy", params)

@@ -109,7 +109,7 @@ def test_an_answer_may_have_to_stand_in_a_box():
     assert is_answered("equal", r"\boxed{4}", boxed=True) and not is_answered("unparseable", r"\boxed{4}", boxed=False)
 
 
-def steps_of(counts, each=5, silent=(), **option):
+def steps_of(counts, each=5, silent=(), boxed=False, text="", **option):
     """counts: right continuations of each state."""
     spans = [(f"w{j}", 3 * j, 3 * j + 3, j, j) for j in range(len(counts) - 1)] + [(None,) * 5]
     states = to_table("states", [
@@ -120,11 +120,12 @@ def steps_of(counts, each=5, silent=(), **option):
         for j in range(len(counts))
     ])  # fmt: skip
     index = [(j, n) for j in range(len(counts)) for n in range(each)]
-    trajectories = rows(("s", "solution", None, "", "0", 0), *((f"{j}-{n}", "continuation", "s", "", "0", j * each + n) for j, n in index))
+    answers = ((f"{j}-{n}", "continuation", "s", text, "0", j * each + n) for j, n in index)
+    trajectories = rows(("s", "solution", None, "", "0", 0), *answers)
     said = verdicts(*(
         (f"{j}-{n}", "rule", "abstain" if j in silent else "correct" if n < counts[j] else "wrong", "equal", None) for j, n in index
     ))  # fmt: skip
-    return step_table(states, trajectories, said, Stepwise(continuations=each, **option)).to_pylist()
+    return step_table(states, trajectories, said, Stepwise(continuations=each, **option), boxed=boxed).to_pylist()
 
 
 def test_the_worked_trajectory():
@@ -138,6 +139,17 @@ def test_the_worked_trajectory():
     assert [row["reward"] for row in steps_of([1, 3, 3, 5], gamma=0.0)] == pytest.approx([0.4, 0, 0.4])
     assert [row["reward"] for row in steps_of([1, 3, 3, 5], window=0)] == pytest.approx([0.4, 0, 0.4])
     assert steps_of([4]) == []
+
+
+def test_a_continuation_without_a_box_is_right_only_where_none_is_asked_for():
+    bare = steps_of([1, 3, 5], boxed=True)
+    assert [row["accuracy_after"] for row in bare] == [0, 0] and {row["decided_after"] for row in bare} == {5}
+    assert steps_of([1, 3, 5], boxed=True, text=r"\boxed{4}") == steps_of([1, 3, 5])
+
+
+def test_a_right_answer_without_a_box_is_the_target_none_where_a_box_is_asked_for():
+    own, said = rows(("s", "solution", None, "the result is 4", "0", 0)), verdicts(("s", "rule", "correct", "equal", 1.0))
+    assert outcomes(own, said, BOXED)["s"].level == -1.0 and outcomes(own, said, SelfVerification())["s"].level == 1.0
 
 
 def test_a_state_on_which_nothing_was_decided_moves_no_reward():

@@ -261,9 +261,9 @@ def test_the_example_of_the_project_loads_and_scores(tmp_path):
     ("score = 1", {"functions": {"mine": {"path": "my_rewards.py", "source": "x"}}}, "functions.mine.source is filled in by `configure`"),
     ("score = 1", {"functions": {"mine": {"path": "my_rewards.py", "at": 1}}}, "unknown parameter verification.functions.mine.at"),
     ("score = 1", MINE | {"rule": "guess"}, "verification.rule is 'guess': expected one of task, string_match, numeric, math_verify, "
-     "reasoning_gym, sql_execution, protocol_score, mine"),
+     "reasoning_gym, sql_execution, protocol_score, tool_use, mine"),
     ("score = 1", MINE | {"reference": "guess"}, "verification.reference is 'guess': expected one of task, string_match, numeric, "
-     "math_verify, reasoning_gym, sql_execution, protocol_score, none, mine"),
+     "math_verify, reasoning_gym, sql_execution, protocol_score, tool_use, none, mine"),
 ])  # fmt: skip
 def test_mistakes_are_one_sentence_that_names_file_and_key(tmp_path, source, verification, said):
     root = project(tmp_path, source, verification)

@@ -4,6 +4,7 @@ from random import Random
 
 from assay.environments.tools.backends import Backend
 from assay.environments.tools.config import ToolConfig
+from assay.environments.tools.decompose import check as check_decomposition
 from assay.environments.tools.documents import check_schema
 from assay.environments.tools.integrate import check as check_map
 from assay.environments.tools.record import (
@@ -24,6 +25,8 @@ from assay.trajectories import seed_from
 def construct(backend: Backend, config: ToolConfig, scenario: Scenario, seed: int) -> ToolEnvironment:
     """Raises ToolError or StageDropped where a stage gives nothing sound."""
     decomposition = backend.decompose(scenario, seed)
+    if problems := check_decomposition(decomposition):
+        raise ToolError("; ".join(problems))
     found = [backend.document(decomposition, node, seed) for node in decomposition.nodes]
     integrated = backend.integrate(decomposition, found, seed)
     if problems := check_map(integrated, decomposition):

@@ -211,6 +211,8 @@ def _check_answers(found: Decomposition) -> list[str]:
                 problems.append(f"answer {node.answer!r} occurs in the question")
             if any(normalise(piece) in normalise(other.answer) for other in found.nodes if other.id != node.id):
                 problems.append(f"answer {node.answer!r} occurs in another answer")
+    if any(len(normalise(piece)) < SHORTEST for piece in found.answer.split(", ")):
+        problems.append(f"the final answer {found.answer!r} is too short to be found by no accident")
     if not normalise(found.answer) or verifies(found.question, found.answer):
         problems.append("the final answer is blank, or occurs in the question")
     return problems

@@ -84,7 +84,7 @@ def check_schema(tool: dict[str, Any]) -> list[str]:
     properties, required = schema.get("properties"), schema.get("required", [])
     if schema.get("type") != "object" or not isinstance(properties, dict) or not isinstance(required, list):
         return [f"the parameters of {name} are no JSON schema of an object"]
-    problems = [f"{name} requires {key}, which is no parameter" for key in required if key not in properties]
+    problems = [f"{name} requires {key}, which is no parameter" for key in required if not isinstance(key, str) or key not in properties]
     for key, property_ in properties.items():
         if not _NAME.fullmatch(key) or not isinstance(property_, dict) or property_.get("type") not in TYPES:
             problems.append(f"parameter {key!r} of {name} has no type out of {', '.join(TYPES)}")

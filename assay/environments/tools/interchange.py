@@ -74,15 +74,26 @@ def read(path: Path) -> list[ToolEnvironment]:
 def write(path: Path, environments: Iterable[ToolEnvironment] | Iterable[Mapping[str, Any]]) -> None:
     """Environments, or rows of `to_record`, into a .jsonl or .parquet file."""
     rows = [to_record(one) if isinstance(one, ToolEnvironment) else dict(one) for one in environments]
+    draft = path.with_name(f".{path.name}.partial")
     if path.suffix == ".jsonl":
-        path.write_text("".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows), encoding="utf-8")
+        lines = [json.dumps(row, ensure_ascii=False).encode("utf-8", "replace") + b"\n" for row in rows]
+        draft.write_bytes(b"".join(lines))
+        draft.replace(path)
     elif path.suffix == ".parquet":
         import pyarrow as pa
         import pyarrow.parquet as pq
 
-        pq.write_table(pa.Table.from_pylist(rows), path)
+        pq.write_table(pa.Table.from_pylist(rows), draft)
+        draft.replace(path)
     else:
         raise ToolError(f"{path}: tool environments are kept in .jsonl or .parquet files")
+
+
+def _text(path: Path) -> str:
+    try:
+        return path.read_text(encoding="utf-8")
+    except UnicodeDecodeError as error:
+        raise ToolError(f"{path}: no UTF-8 text at byte {error.start}; save it as UTF-8") from None
 
 
 def _rows(path: Path) -> Iterator[tuple[str, Mapping[str, Any]]]:
@@ -94,11 +105,11 @@ def _rows(path: Path) -> Iterator[tuple[str, Mapping[str, Any]]]:
 
         try:
             rows = pq.read_table(path).to_pylist()
-        except pa.ArrowInvalid as error:
+        except (pa.ArrowInvalid, OSError) as error:
             raise ToolError(f"{path}: no Parquet file ({error})") from None
         yield from ((f"{path}, row {number}", row) for number, row in enumerate(rows, 1))
     elif path.suffix == ".jsonl":
-        for number, line in enumerate(path.read_text(encoding="utf-8").splitlines(), 1):
+        for number, line in enumerate(_text(path).split("\n"), 1):
             if line.strip():
                 row = _parsed(line, f"{path}, line {number}")
                 if not isinstance(row, dict):
