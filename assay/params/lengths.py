@@ -28,6 +28,6 @@ def check_lengths(params: "Params") -> None:
         if length > positions:
             together = "together are" if " and " in what else "is"
             raise ValueError(
-                f"{what} {together} {length}, but policy.shape.max_positions is {positions}: lower what is sampled, raise the positions, or set "
-                "policy.base to a model that has them"
+                f"{what} {together} {length}, but policy.shape.max_positions is {positions}: lower what is sampled, raise the "
+                "positions, or set policy.base to a model that has them"
             )

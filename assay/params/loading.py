@@ -11,6 +11,7 @@ from pydantic import ValidationError
 from assay.params.base import ParameterError
 from assay.params.execution import ExecutionParams
 from assay.params.functions import with_source
+from assay.params.lengths import check_lengths
 from assay.params.policy import WarmStartParams
 from assay.params.schema import PARTIAL, STAGE_SECTIONS, Params
 from assay.params.training import TrainingParams

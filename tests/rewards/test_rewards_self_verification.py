@@ -54,7 +54,10 @@ def test_nested_braces_belong_to_the_answer():
 
 @pytest.mark.parametrize(
     ("verdict", "answered", "level"),
-    [("correct", True, 1.0), ("correct", False, -1.0), ("wrong", True, -0.5), ("wrong", False, -1.0), ("abstain", True, None), ("abstain", False, None)],
+    [
+        ("correct", True, 1.0), ("correct", False, -1.0), ("wrong", True, -0.5), ("wrong", False, -1.0), ("abstain", True, None),
+        ("abstain", False, None),
+    ],
 )
 def test_levels_of_verdicts(verdict, answered, level):
     assert outcome_level(verdict, answered=answered) == level
