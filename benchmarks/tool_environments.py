@@ -39,7 +39,7 @@ def main() -> None:
     print(f"{'preset':<10}{'environments':>14}{'refused':>9}{'constructed/s':>15}{'and gated/s':>13}{'calls':>9}{'calls/s':>9}  hashes")
     for name, config in PRESETS.items():
         constructed = construction_rate(config, min(200, arguments.count), arguments.seed)
-        with ToolExecutor(arguments.workers) as executor:
+        with ToolExecutor(arguments.workers, apart=False) as executor:
             began = time.perf_counter()
             built = build(config, TemplateBackend(config), executor, range(arguments.count), arguments.seed)
             seconds = time.perf_counter() - began
@@ -81,7 +81,7 @@ def check(built: Built, name: str, arguments: argparse.Namespace) -> None:
 def again(config: ToolConfig, count: int, workers: int, seed: int) -> list[str]:
     """Hashes, the last places built first."""
     half = count // 3
-    with ToolExecutor(workers) as executor:
+    with ToolExecutor(workers, apart=False) as executor:
         parts = [build(config, TemplateBackend(config), executor, places, seed) for places in (range(half, count), range(half))]
     return [environment.env_id for part in reversed(parts) for environment in part.environments]
 

@@ -22,7 +22,7 @@ from assay.environments.tools.model import Asker, Complete, FolderCache
 from assay.environments.tools.parser import parse_turn
 from assay.environments.tools.record import ToolEnvironment, ToolError
 from assay.environments.tools.tasks import from_task, to_task
-from assay.params.tools import EndpointTools, Tools
+from assay.params.tools import EndpointTools, TemplateTools, Tools
 from assay.trajectories import content_hash, seed_from
 
 TOGETHER = 128
@@ -46,7 +46,7 @@ class ToolsEnvironment:
         self.notes: list[str] = []
         self.forms = FORMS if params.noise else 1
         self._config, self._root, self._teacher = config_of(params), root, teacher
-        self._executor = ToolExecutor(workers)
+        self._executor = ToolExecutor(workers, apart=not isinstance(params.backend, TemplateTools))
         self._refused: Counter[str] = Counter()
 
     def has(self, split: str) -> bool:

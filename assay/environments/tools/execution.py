@@ -65,12 +65,15 @@ class Feedback:
 class ToolExecutor:
     """Runs batches of calls in a pool of workers: no network, no file system (stricter than a scratch folder), no other processes.
 
-    seconds: wall clock per call; memory_mib: beyond what a worker has at its start; characters: longer feedback is cut. A context
-    manager; raises IsolationError where the pool itself fails, never for what a tool does.
+    seconds: wall clock per call; memory_mib: beyond what a worker has at its start; characters: longer feedback is cut. apart: each call in
+    a process of its own (some milliseconds), without which code of others could touch later calls; False for code that this library has
+    written itself. A context manager; raises IsolationError where the pool itself fails, never for what a tool does.
     """
 
-    def __init__(self, workers: int = 2, seconds: float = 10.0, memory_mib: int = 256, characters: int = 4096) -> None:
-        self.seconds, self.memory_mib, self.characters = seconds, memory_mib, characters
+    def __init__(
+        self, workers: int = 2, seconds: float = 10.0, memory_mib: int = 256, characters: int = 4096, *, apart: bool = True
+    ) -> None:
+        self.seconds, self.memory_mib, self.characters, self.apart = seconds, memory_mib, characters, apart
         self.calls, self.waited = 0, 0.0
         """Calls so far, and seconds that their callers waited."""
         self._pool = Pool(f"{__name__}:run", workers, seconds, memory_mib, MODULES)
@@ -88,11 +91,11 @@ class ToolExecutor:
     def execute(self, requests: Sequence[Request]) -> list[Feedback]:
         """One feedback per call, in order. Equal calls are executed once."""
         began = time.monotonic()
-        items: dict[tuple[str, str, str, int], None] = {}
+        items: dict[tuple[str, str, str, int, bool], None] = {}
         keys = []
         for request in requests:
             source = request.codes.get(request.name)
-            key = None if source is None else (source, request.name, json.dumps(dict(request.arguments)), self.characters)
+            key = None if source is None else (source, request.name, json.dumps(dict(request.arguments)), self.characters, self.apart)
             keys.append(key)
             if key is not None:
                 items[key] = None
@@ -116,9 +119,13 @@ class ToolExecutor:
         return Feedback("crash", f"Error: {name} crashed.")
 
 
-def run(source: str, name: str, arguments: str, characters: int) -> tuple[Status, str]:
+def run(source: str, name: str, arguments: str, characters: int, apart: bool = True) -> tuple[Status, str]:
     """One call, in a worker, which hands it to a child of its own: what a call does to its interpreter (a module's function replaced, a
-    signal handler, the decimal context) ends with it, and all that the worker reads of it is text. Equal calls, equal answers."""
+    signal handler, the decimal context) ends with it, and all that the worker reads of it is text. Equal calls, equal answers. apart: False
+    runs it here."""
+    if not apart:
+        close_doors()
+        return _executed(source, name, arguments, characters)
     ours, theirs = os.pipe()
     child = os.fork()
     if child == 0:
