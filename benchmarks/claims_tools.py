@@ -19,10 +19,9 @@ from benchmarks.study import Results, Study, claims, load, table
 
 TASKS_PER_ROUND, GROUP, ROUNDS = 48, 8, 30
 LEARNING_RATE = 5.0e-4
-PLUS = {"type": "reinforce_plus_plus", "gamma": 1.0}
 ARMS: dict[str, dict[str, Any]] = {
     "GRPO": {},
-    "REINFORCE++": {"advantage": PLUS},
+    "REINFORCE++": {"method": "ftrl_reinforce"},
     "Solve-P as reward": {"variant": "precision"},
     "Solve-R as reward": {"variant": "recall"},
     "Solve-P x Solve-R": {"variant": "precision_times_recall"},
@@ -33,13 +32,11 @@ SCENARIOS = ("single_hop", "parallel_single_hop", "multi_hop")
 
 def parameters(arm: str, seed: int, rounds: int) -> dict[str, Any]:
     options = ARMS.get(arm, {})
-    training: dict[str, Any] = {"learning_rate": LEARNING_RATE, "grpo": {"report_to": "none"}}
-    if "advantage" in options:
-        training["advantage"] = options["advantage"]
     return {
-        "method": "grpo", "scale": "tiny", "environment": "tools", "seed": seed,
+        "method": options.get("method", "ftrl"), "scale": "tiny", "environment": "tools", "seed": seed,
         "iterations": [{"k": 0, "next": 1}], "last_policy": 1,
-        "sampling": {"group_size": GROUP}, "training": training,
+        "sampling": {"group_size": GROUP},
+        "training": {"learning_rate": LEARNING_RATE, "grpo": {"report_to": "none"}},
         "verification": {"tool_use": {"variant": options.get("variant", "f1")}},
         "fused": {"rounds": rounds, "tasks_per_round": TASKS_PER_ROUND, "steps_per_round": 1},
     }  # fmt: skip
