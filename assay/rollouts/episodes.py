@@ -18,7 +18,7 @@ from assay.environments.tools.tasks import from_task
 from assay.params import Params
 from assay.params.tools import EpisodeParams
 from assay.rollouts.plan import PlanRow, split_shards
-from assay.rollouts.play import EpisodeTables, Start, play, tables
+from assay.rollouts.play import EpisodeTables, Start, check_room, play, tables
 from assay.rollouts.progress import Reporter
 from assay.rollouts.sample import read_finished
 from assay.trajectories import ShardError, content_hash, read_table, seed_from, to_table, write_shard
@@ -73,9 +73,12 @@ def play_episodes(stage: Stage, tasks: Mapping[str, Task], rows: Sequence[PlanRo
 
 def first_starts(stage: Stage, tasks: Mapping[str, Task], rows: Sequence[PlanRow]) -> list[Start]:
     """Each row at its task's first state."""
-    environments = {row.task_id: from_task(tasks[row.task_id]) for row in rows}
+    environments = {task_id: from_task(tasks[task_id]) for task_id in dict.fromkeys(row.task_id for row in rows)}
     prompts = {row.task_id: stage.renderer.prompt_ids(row.messages, row.task_id) for row in {row.task_id: row for row in rows}.values()}
-    return [Start(row, environments[row.task_id], prompts[row.task_id]) for row in rows]
+    starts = [Start(row, environments[row.task_id], prompts[row.task_id]) for row in rows]
+    for start in starts:
+        check_room(start, stage.episodes)  # of all of them, before the first shard
+    return starts
 
 
 def later_starts(stage: Stage, tasks: Mapping[str, Task], rows: Sequence[PlanRow], played: EpisodeTables) -> list[Start]:

@@ -83,7 +83,7 @@ def play(
 ) -> list[Played]:  # fmt: skip
     """Play all to their ends. Raises PlanError for a prompt that leaves no room for a turn, EngineError, IsolationError."""
     for start in starts:
-        _check_room(start, params)
+        check_room(start, params)
     everyone = [Played(start, _episode(start)) for start in starts]
     living, number = everyone, 0
     while living:
@@ -107,7 +107,8 @@ def play(
     return everyone
 
 
-def _check_room(start: Start, params: EpisodeParams) -> None:
+def check_room(start: Start, params: EpisodeParams) -> None:
+    """Raises PlanError for a prompt after which no turn has room."""
     needed = len(start.prompt_ids) + start.row.max_tokens
     if needed > params.max_tokens:
         raise PlanError(

@@ -8,6 +8,7 @@ import pyarrow.parquet as pq
 import pytest
 from tools_written import ENVIRONMENT, call_text
 
+from assay.environments.task import TaskError
 from assay.environments.tools.backends import TemplateBackend
 from assay.environments.tools.config import FULL
 from assay.environments.tools.construct import construct
@@ -15,8 +16,10 @@ from assay.environments.tools.episodes import Episode, step
 from assay.environments.tools.execution import ToolExecutor
 from assay.environments.tools.export import to_openai, to_trl
 from assay.environments.tools.interchange import COLUMNS, from_record, read, to_record, write
+from assay.environments.tools.published import PublishedToolsEnvironment
 from assay.environments.tools.record import ToolError
 from assay.environments.tools.tasks import from_task, to_task
+from assay.params.tools import Tools
 
 ROW = to_record(ENVIRONMENT)
 
@@ -141,6 +144,27 @@ def test_files_that_cannot_be_read_are_named_with_line_and_row(tmp_path):
     for call in (lambda: read(tmp_path / "c.csv"), lambda: write(tmp_path / "c.txt", [ENVIRONMENT])):
         with pytest.raises(ToolError, match=r"\.jsonl or \.parquet"):
             call()
+
+
+def test_a_file_of_records_is_a_task_family_and_what_has_no_answer_is_left_out_with_a_note(tmp_path):
+    write(tmp_path / "tools.jsonl", [*drawn(6), replace(ENVIRONMENT, answer=None)])
+    made = PublishedToolsEnvironment("bench", Tools(path="tools.jsonl"), 0, tmp_path, 0.5)
+    made.check()
+    tasks = [candidate.task for split in ("train", "eval") for candidate in made.candidates(split)]
+    assert len(tasks) == 6 and {task.verifier for task in tasks} == {"tool_use"} and all(task.gold for task in tasks)
+    assert len(made.notes) == 1 and "1 of 7 records are left out: no answer" in made.notes[0]
+    write(tmp_path / "tools.jsonl", [replace(ENVIRONMENT, answer=None)])
+    with pytest.raises(TaskError, match=r"environments\.bench: .*tools\.jsonl has no record that can be used"):
+        PublishedToolsEnvironment("bench", Tools(path="tools.jsonl"), 0, tmp_path, 0.5).check()
+
+
+def test_unusual_characters_and_unreadable_files_do_no_harm(tmp_path):
+    path = tmp_path / "tools.jsonl"
+    write(path, [replace(ENVIRONMENT, answer="brelite\u2028x")])
+    assert [one.answer for one in read(path)] == ["brelite\u2028x"]
+    path.write_bytes(b"{\xff}")
+    with pytest.raises(ToolError, match=r"tools\.jsonl: no UTF-8 text at byte 1"):
+        read(path)
 
 
 def test_code_that_is_no_python_is_a_tool_that_fails_not_a_record_that_is_refused():

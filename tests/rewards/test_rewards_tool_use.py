@@ -143,3 +143,9 @@ def test_the_reward_stands_on_the_last_generated_token():
     assert terminal(0.7, [True, True, False, True, False, False]) == [0, 0, 0, 0.7, 0, 0]
     with pytest.raises(ValueError, match="no place"):
         terminal(0.7, [False, False])
+
+
+def test_an_answer_with_quotation_marks_is_an_echo_too():
+    call = Call("t", {"x": ['the "Velka" suite']}, 'no record for the "Velka" suite')
+    match, left = solve(call, {"t": ('the "Velka" suite',)}, echo_guard=True)
+    assert (match.answer, match.echo) == (None, True) and left == {"t": ('the "Velka" suite',)}

@@ -1,5 +1,6 @@
 """A file of published records as a task family: environments that others have built, with neither graph nor intended calls."""
 
+from collections import Counter
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -49,20 +50,29 @@ class PublishedToolsEnvironment:
                 raise TaskError(f"environments.{self.name}: {error}") from error
             if not environments:
                 raise TaskError(f"environments.{self.name}: {self._file} has no records")
-            tested = any(environment.split == "test" for environment in environments)
-            candidates = [self._candidate(one, number, tested) for number, one in enumerate(environments, 1)]
+            usable = [(number, one) for number, one in enumerate(environments, 1) if self._why_not(one) is None]
+            for why, count in Counter(why for one in environments if (why := self._why_not(one))).items():
+                self.notes.append(f"{self.name}: {count:,} of {len(environments):,} records are left out: {why}")
+            if not usable:
+                raise TaskError(f"environments.{self.name}: {self._file} has no record that can be used: {self.notes[-1]}")
+            tested = any(environment.split == "test" for _, environment in usable)
+            candidates = [self._candidate(one, number, tested) for number, one in usable]
             found: dict[str, list[Candidate]] = {}
             for candidate in sorted(candidates, key=lambda one: seed_from(self.seed, "order", one.task.task_id)):
                 found.setdefault(candidate.task.split, []).append(candidate)
             self._by_split = found
         return self._by_split
 
+    @staticmethod
+    def _why_not(environment: ToolEnvironment) -> str | None:
+        if environment.answer is None:
+            return "no answer, so that no text of the policy could be right"
+        if len(environment.messages) > 1 or environment.solve_rate:
+            return "a state in the middle of an episode, where environments are asked for"
+        return None
+
     def _candidate(self, environment: ToolEnvironment, number: int, tested: bool) -> Candidate:
         where = f"{self._file.name}, record {number}"
-        if environment.answer is None:
-            raise TaskError(f"environments.{self.name}: {where} has no answer, so that no text of the policy could be right: leave it out")
-        if len(environment.messages) > 1 or environment.solve_rate:
-            raise TaskError(f"environments.{self.name}: {where} is a state in the middle of an episode: give environments, not states")
         task = to_task(environment, self.name, "eval" if environment.split == "test" else "train", self.params.shown)
         held_out = not tested and seed_from(self.seed, "eval", task.contamination_key) / 2**31 <= self.eval_share
         return Candidate(replace(task, split="eval") if held_out else task, where)
