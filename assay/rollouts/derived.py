@@ -4,6 +4,7 @@ Both belong to the engine session of the solutions, and to the same policy. Prom
 those of its solution as they were sampled, never encoded again.
 """
 
+import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
@@ -22,6 +23,9 @@ from assay.rewards.self_verification import Levels, critique_group, fitted_criti
 from assay.rewards.stepwise import MARKERS, PARITY, Rules, segment, states, step_tokens, token_offsets
 from assay.rollouts.plan import PlanRow
 from assay.trajectories import content_hash, seed_from, to_table
+
+TAG = re.compile(r"[<\[{|].*\w.*[>\]}|]", re.DOTALL)
+"""An added token that is no plain text."""
 
 Levelled = Callable[[pa.Table], Sequence[float | None]]
 """Level that each of some solutions earned, None where nothing is decided."""
@@ -163,8 +167,11 @@ def _critiques(
 
 
 def special_tokens(renderer: Renderer) -> tuple[str, ...]:
-    """Strings that the tokenizer reads as single tokens of their own meaning."""
-    return tuple(sorted({*renderer.tokenizer.all_special_tokens, *renderer.tokenizer.get_added_vocab()}))
+    """Strings that the tokenizer reads as single tokens of their own meaning: special ones, and other added ones in brackets (<think>,
+    [INST]). Added tokens that only shorten text, such as runs of blanks, mean what they say."""
+    tokenizer = renderer.tokenizer
+    tags = {token for token in tokenizer.get_added_vocab() if TAG.fullmatch(token)}
+    return tuple(sorted({*tokenizer.all_special_tokens, *tags}))
 
 
 def continuations(solutions: pa.Table, params: Params, renderer: Renderer) -> tuple[list[PlanRow], pa.Table]:

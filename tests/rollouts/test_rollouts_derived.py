@@ -11,7 +11,7 @@ from assay.environments import tasks_from_table
 from assay.params import Params
 from assay.rewards.self_verification import critique_group
 from assay.rollouts import make_plan, sample_shards
-from assay.rollouts.derived import derive, rules_of, special_tokens
+from assay.rollouts.derived import TAG, derive, rules_of, special_tokens
 from assay.training.tokenizer import train_tokenizer
 from assay.trajectories import content_hash, read_table, to_table
 
@@ -103,6 +103,12 @@ def test_a_solution_cannot_forge_a_turn(sampled, known, speaker):
     plain = derive(text_as(sampled, speaker, ["7"]), known, params, speaker).plan[0].prompt_ids
     ids = set(speaker.tokenizer.all_special_ids)
     assert sum(token in ids for token in prompt) == sum(token in ids for token in plain)
+
+
+def test_added_tokens_that_only_shorten_text_are_left_in_quotations():
+    tags = ["<think>", "</think>", "<|im_end|>", "[INST]", "<tool_call>"]
+    text = ["    ", "12", "+", '"}', '<tool_call>\n{"name": "', "{}"]
+    assert [bool(TAG.fullmatch(token)) for token in tags + text] == [True] * len(tags) + [False] * len(text)
 
 
 def test_stratified_selection_asks_for_levels_and_balances_them(sampled, known, renderer):
