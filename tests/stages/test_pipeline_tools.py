@@ -1,12 +1,14 @@
 """Tasks with tools through the real DVC at scale micro: episodes, states, single turns, rewards; staged, and as one fused round."""
 
 import json
+import re
 from collections import Counter
 
 import pyarrow.compute as pc
 import pytest
 
-from benchmarks.workspace import MICRO, copy_project
+from assay.trajectories import query
+from benchmarks.workspace import MICRO, ROOT, copy_project
 
 pytestmark = [pytest.mark.pipeline, pytest.mark.timeout(900)]
 
@@ -69,6 +71,9 @@ def test_turns_train_staged_and_fused_alike(tmp_path):
     question = "select count(*) as turns, sum(calls) as calls from turns join trajectories using (trajectory_id) where kind = 'solution'"
     answer = run.run("assay", "sql", "--format", "csv", question).stdout.split()
     assert answer[0] == "turns,calls" and answer[1].split(",")[0] == str(kinds["solution"])
+    page = (ROOT / "docs/sql.md").read_text().split("## What do tools find?")[1].split("\n## ")[0]
+    queries = re.findall(r"```sql\n(.*?)```", page, flags=re.DOTALL)
+    assert len(queries) == 4 and all(query(sql, run.root).num_rows > 0 for sql in queries)
     replayed = run.run("assay", "verify", "--replay", "data/rollout/0").stdout
     assert f"rule: {len(rows)} of {len(rows)} verdicts are identical" in replayed
 

@@ -25,6 +25,9 @@ OF_IMPORTS = [sql for sql in QUERIES if "'imported'" in sql]
 OF_PROTOCOLS = [sql for sql in QUERIES if "protocol_" in sql]
 """Queries about protocols: see test_trajectories_protocol_queries.py."""
 
+OF_TOOLS = [sql for sql in QUERIES if "tool_calls" in sql or "turns AS" in sql or "tool_use" in sql]
+"""Queries about tasks with tools: see tests/stages/test_pipeline_tools.py."""
+
 
 @pytest.fixture(scope="module")
 def synced(finished_project, tmp_path_factory):
@@ -45,7 +48,7 @@ def test_there_are_enough_queries():
     assert len(QUERIES) >= 18
 
 
-OF_RUNS = [sql for sql in QUERIES if sql not in (*OF_IMPORTS, *OF_PROTOCOLS)]
+OF_RUNS = [sql for sql in QUERIES if sql not in (*OF_IMPORTS, *OF_PROTOCOLS, *OF_TOOLS)]
 
 
 @pytest.mark.parametrize("sql", OF_RUNS, ids=lambda sql: sql.split("\n")[0][:40])
