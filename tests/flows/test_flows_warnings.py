@@ -45,9 +45,14 @@ def read(state: Any, what: str) -> list[Any]:
 
 
 def noise_lines(state: Any) -> list[tuple[int, str]]:
-    """(level, message) of what the server's log says about verifier noise. The log is sent with a delay: waited for is its last line."""
-    wait_until(lambda: any("Finished in state" in log.message for log in read(state, "logs")))
-    return [(log.level, log.message) for log in read(state, "logs") if "verifier noise" in log.message]
+    """(level, message) of what the server's log says about verifier noise. The log is sent with a delay, in batches that need not come
+    in order: waited for are its last line and the first of these."""
+
+    def found() -> list[tuple[int, str]]:
+        return [(log.level, log.message) for log in read(state, "logs") if "verifier noise" in log.message]
+
+    wait_until(lambda: any("Finished in state" in log.message for log in read(state, "logs")) and found())
+    return found()
 
 
 def test_a_drifting_verifier_is_a_warning_of_the_run_which_succeeds(project: Project) -> None:
