@@ -18,7 +18,7 @@ import numpy as np
 from benchmarks.arms import keep_model, metrics, place_of, sample, train_arm, value
 from benchmarks.study import Results, Study, claims, load, table
 
-TASKS_PER_ROUND, ROUNDS = 128, 50
+TASKS_PER_ROUND, ROUNDS = 128, 40
 SOLVING = {
     "self_verification": {"share": 0.0, "demonstrations": 0.15, "evaluation": 1},
 }

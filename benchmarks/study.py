@@ -1,6 +1,7 @@
 """Arms of a study over seeds: each (arm, seed) is run once, in a process of its own, and kept as a file; tables are written after each.
 
 All arms of a seed start from the same policy 0 and meet the same tasks. What a study measures and how its tables read is its own module's.
+What was measured is committed with the tables (docs/claims/results), so a study goes on from any clone; policies and tasks are not.
 """
 
 import argparse
@@ -53,27 +54,26 @@ class Study:
             workspace.run("dvc", "repro", "warm_start", timeout=3600)
         return Workspace(target)
 
-    def file(self, folder: Path, arm: str, seed: int, rounds: int) -> Path:
+    def file(self, results: Path, arm: str, seed: int, rounds: int) -> Path:
         """Named by all parameters of the arm, its preset's included: other ones are another result."""
         values = self.parameters(arm, seed, rounds)
         presets = [
             yaml.safe_load((ROOT / f"conf/{kind}/{values[kind]}.yaml").read_text(encoding="utf-8")) for kind in ("method", "environment")
         ]
-        return folder / self.name / f"{seed}-{slug(arm)}-{content_hash(yaml.safe_dump([values, *presets]), length=8)}.json"
+        return results / self.name / f"{seed}-{slug(arm)}-{content_hash(yaml.safe_dump([values, *presets]), length=8)}.json"
 
-    def results(self, folder: Path, rounds: int) -> Results:
+    def results(self, results: Path, rounds: int) -> Results:
         found: Results = {}
-        for file in sorted((folder / self.name).glob("*.json")):
+        for file in sorted((results / self.name).glob("*.json")):
             row = json.loads(file.read_text())
-            if row["rounds"] == rounds and row["arm"] in self.arms and self.file(folder, row["arm"], row["seed"], rounds) == file:
+            if row["rounds"] == rounds and row["arm"] in self.arms and self.file(results, row["arm"], row["seed"], rounds) == file:
                 found[row["arm"], row["seed"]] = row
         return found
 
-    def write(self, folder: Path, rounds: int) -> Mapping[str, str]:
-        CLAIMS.mkdir(parents=True, exist_ok=True)
-        texts = self.tables(self.results(folder, rounds), rounds)
+    def write(self, results: Path, rounds: int) -> Mapping[str, str]:
+        texts = self.tables(self.results(results, rounds), rounds)
         for name, text in texts.items():
-            (CLAIMS / f"{name}.md").write_text(text, encoding="utf-8")
+            (results.parent / f"{name}.md").write_text(text, encoding="utf-8")
         return texts
 
     def main(self, description: str | None) -> None:
@@ -81,32 +81,33 @@ class Study:
         parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
         parser.add_argument("--arms", nargs="+", choices=self.arms, default=list(self.arms))
         parser.add_argument("--rounds", type=int, default=self.rounds)
-        parser.add_argument("--folder", type=Path, default=ROOT / ".assay/claims")
+        parser.add_argument("--folder", type=Path, default=ROOT / ".assay/claims", help="for tasks and policies")
+        parser.add_argument("--results", type=Path, default=CLAIMS / "results", help="a file for each arm and seed; tables lie beside it")
         parser.add_argument("--tables", action="store_true")
         parser.add_argument("--worker", choices=self.arms, help=argparse.SUPPRESS)
         parser.add_argument("--workspace", type=Path, help=argparse.SUPPRESS)
         arguments = parser.parse_args()
-        folder, rounds = arguments.folder.resolve(), arguments.rounds
+        folder, results, rounds = arguments.folder.resolve(), arguments.results.resolve(), arguments.rounds
         if arguments.worker:
-            file = self.file(folder, arguments.worker, arguments.seeds[0], rounds)
+            file = self.file(results, arguments.worker, arguments.seeds[0], rounds)
             found = self.run(arguments.worker, arguments.seeds[0], rounds, arguments.workspace)
             file.parent.mkdir(parents=True, exist_ok=True)
-            file.with_suffix(".partial").write_text(json.dumps(found))
+            file.with_suffix(".partial").write_text(json.dumps(found) + "\n")
             file.with_suffix(".partial").replace(file)
             return
         for seed in [] if arguments.tables else arguments.seeds:
             for arm in arguments.arms:
-                file = self.file(folder, arm, seed, rounds)
+                file = self.file(results, arm, seed, rounds)
                 if not file.is_file():
                     workspace = self.prepare(folder, seed)
                     command = [
                         sys.executable, "-m", f"benchmarks.{self.name}", "--worker", arm, "--seeds", str(seed), "--rounds", str(rounds),
-                        "--folder", str(folder), "--workspace", str(workspace.root),
+                        "--folder", str(folder), "--results", str(results), "--workspace", str(workspace.root),
                     ]  # fmt: skip
                     subprocess.run(command, cwd=ROOT, env=workspace.environment(), check=True, stdout=subprocess.DEVNULL)
                 print(f"seed {seed}  {arm:<28} {self.line(json.loads(file.read_text()))}", flush=True)
-                self.write(folder, rounds)
-        print("\n".join(self.write(folder, rounds).values()))
+                self.write(results, rounds)
+        print("\n".join(self.write(results, rounds).values()))
 
 
 def load(parameters: Mapping[str, Any], root: Path) -> Any:
