@@ -20,10 +20,13 @@ class Chain:
             found.append(value)
         return found
 
+    def expression(self) -> str:
+        """`7 + 6 * 2`, from left to right."""
+        return " ".join([str(self.start), *(f"{sign} {operand}" for sign, operand in self.operations)])
+
     def question(self) -> str:
         """`from left to right, modulo 10: 7 + 6 * 2 = ?`, which is ((7 + 6) * 2) mod 10."""
-        written = " ".join([str(self.start), *(f"{sign} {operand}" for sign, operand in self.operations)])
-        return f"from left to right, modulo {self.modulus}: {written} = ?"
+        return f"from left to right, modulo {self.modulus}: {self.expression()} = ?"
 
     def meta(self) -> dict[str, Any]:
         return {"start": self.start, "operations": [list(operation) for operation in self.operations], "modulus": self.modulus}

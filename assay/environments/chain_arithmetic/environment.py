@@ -6,7 +6,7 @@ from random import Random
 
 from assay.environments.base import Candidate
 from assay.environments.chain_arithmetic.chains import Chain, draw_chain
-from assay.environments.chain_arithmetic.traces import draw_trace
+from assay.environments.chain_arithmetic.traces import draw_trace, written
 from assay.environments.task import Task
 from assay.params.data import ChainArithmetic
 from assay.trajectories import seed_from
@@ -46,3 +46,8 @@ class ChainArithmeticEnvironment:
     def demonstration(self, task: Task, random: Random) -> str:
         """Thinking with re-checks, and an answer that is not always right."""
         return draw_trace(Chain.from_meta(task.meta), self.params, random).text
+
+    def pretraining_text(self, task: Task) -> str:
+        """The operations and their results, without a mistake and without a re-check."""
+        chain = Chain.from_meta(task.meta)
+        return f"{chain.expression()} = ? {written(chain, chain.results(chain.start))}"

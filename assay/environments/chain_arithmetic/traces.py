@@ -30,7 +30,7 @@ def draw_trace(chain: Chain, params: ChainArithmetic, random: Random) -> Trace:
     and closed there, the policy sees what it has learned."""
     truth = chain.results(chain.start)
     stated = _spoiled(chain, truth, 0, random) if random.random() < params.mistakes else truth
-    text = _written(chain, stated, 0)
+    text = written(chain, stated)
     effects: list[Effect] = []
     while len(effects) < params.max_checks and random.random() < params.redundancy:
         first = random.randrange(len(truth))
@@ -42,11 +42,11 @@ def draw_trace(chain: Chain, params: ChainArithmetic, random: Random) -> Trace:
             first = random.randint(0, next(step for step, (a, b) in enumerate(zip(stated, truth, strict=True)) if a != b))
             stated = truth
         effects.append("ineffective" if not changes else "harmful" if right else "helpful")
-        text += f"{random.choice(MARKERS)} {_written(chain, stated, first)}"
+        text += f"{random.choice(MARKERS)} {written(chain, stated, first)}"
     return Trace(f"<think>{text}</think>\\boxed{{{stated[-1]}}}", tuple(effects), stated[-1])
 
 
-def _written(chain: Chain, stated: list[int], first: int) -> str:
+def written(chain: Chain, stated: list[int], first: int = 0) -> str:
     """Steps `first` to the last as sentences, a blank behind each."""
     before = [chain.start, *stated]
     steps = list(enumerate(chain.operations))[first:]
