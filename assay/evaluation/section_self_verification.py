@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 
 from assay.evaluation.breakdown import Grid
+from assay.evaluation.critique_prompts import prompt_grid
 from assay.evaluation.critiques import judged_samples
 from assay.evaluation.figures import Figure
 from assay.evaluation.figures_self_verification import (
@@ -19,6 +20,7 @@ from assay.evaluation.figures_steps import ReasoningSteps
 from assay.evaluation.figures_training import critic_figures
 from assay.evaluation.metrics import Lookup
 from assay.evaluation.record import RunRecord
+from assay.evaluation.selection import Renderer
 from assay.evaluation.step_traces import MARKS, UNKNOWN, Trace, step_traces
 from assay.params import Params
 
@@ -37,11 +39,13 @@ class SelfVerificationSection:
     """(effect, mark, words) of steps."""
 
 
-def self_verification_section(record: RunRecord, table: Lookup, split: str, params: Params) -> SelfVerificationSection | None:
+def self_verification_section(
+    record: RunRecord, table: Lookup, split: str, params: Params, renderer: Renderer | None = None
+) -> SelfVerificationSection | None:
     """Pictures and tables; None where no sample was judged by its policy, no step rewarded, no trace read by an oracle, and no critic
     trained.
 
-    Raises EvaluationError where a step lies outside its trace.
+    renderer: reads the prompts of critiques. Raises EvaluationError where a step lies outside its trace.
     """
     judging = verification_figures(table, split)
     critic = critic_figures(record.updates)
@@ -57,7 +61,7 @@ def self_verification_section(record: RunRecord, table: Lookup, split: str, para
     tokens = token_figure(table, split)
     figures = [*judging, *([tokens] if tokens else []), *(steps.figures() if steps else []), *critic]
     statements = (verification_sentence(table, split), *((steps.sentence(), steps.agreement_sentence()) if steps else ()))
-    grids = [*(_grids(record, table, split, params) if judging else ())]
+    grids = [*(_grids(record, table, split, params, renderer) if judging else ())]
     agreement = None if steps is None else steps.agreement()
     further = (("What re-checks do", _RECHECKS, checks), ("Steps by their accuracies and by the oracle", _AGREEMENT, agreement))
     grids += [(title, note, grid) for title, note, grid in further if grid is not None]
@@ -67,7 +71,9 @@ def self_verification_section(record: RunRecord, table: Lookup, split: str, para
     )  # fmt: skip
 
 
-def _grids(record: RunRecord, table: Lookup, split: str, params: Params) -> tuple[tuple[str, str, Grid], ...]:
+def _grids(
+    record: RunRecord, table: Lookup, split: str, params: Params, renderer: Renderer | None
+) -> tuple[tuple[str, str, Grid], ...]:
     last = table.iterations[-1]
     ids, splits = record.tasks["task_id"].to_pylist(), record.tasks["split"].to_pylist()
     mine = {name for name, own in zip(ids, splits, strict=True) if own == split}
@@ -78,6 +84,7 @@ def _grids(record: RunRecord, table: Lookup, split: str, params: Params) -> tupl
     found = (
         (f"Votes of policy {last}", _VOTES, vote_grid(table)),
         ("What critiques say, and what their samples earned", _CONFUSION, confusion),
+        ("Solutions that were judged", _PROMPTS, prompt_grid(record.trajectories, params.self_verification, renderer)),
         ("How policies judge, and how they speak of checking", _BEHAVIOUR, metric_grid(table, split, BEHAVIOUR)),
     )
     return tuple((title, note, grid) for title, note, grid in found if grid is not None)
@@ -89,6 +96,10 @@ def _joined(parts: list[str]) -> str:
 
 _VOTES = "Share of tasks whose winning answer is right. What critiques say weighs the votes in two readings of the paper's formula."
 _CONFUSION = "Numbers of critiques, by the level that the sample earned (by the oracle where there is one, else by the rule)."
+_PROMPTS = (
+    "A solution is not judged where even without it its prompt exceeds self_verification.max_prompt_tokens, or where a stratified "
+    "selection found too few that the rule decided. A longer one loses its beginning."
+)
 _BEHAVIOUR = (
     "Rates as a judge of appeals are of critiques with a score. Words of checking (verify, recheck …) and of reflecting (wait, however …) "
     "are counted in the samples themselves, as in the paper; they say nothing of what a check is worth."

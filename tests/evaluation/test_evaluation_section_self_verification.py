@@ -11,6 +11,7 @@ from synthetic_run import ByteRenderer, Shape, make_run
 
 from assay.evaluation import EvaluationError, evaluate
 from assay.evaluation.charts import Stop, path_chart
+from assay.evaluation.critique_prompts import prompt_grid
 from assay.evaluation.critiques import judged_samples
 from assay.evaluation.figures_self_verification import confusion_grid, token_figure, verification_figures, verification_sentence, vote_grid
 from assay.evaluation.figures_steps import ReasoningSteps
@@ -20,6 +21,7 @@ from assay.evaluation.report import report_html
 from assay.evaluation.section_self_verification import self_verification_section
 from assay.evaluation.step_traces import LONGEST_STEP, MARKS, MOST_STEPS, step_traces
 from assay.params.self_verification import SelfVerification
+from assay.rewards.critiques import OMISSION
 from assay.trajectories import schema, to_table
 
 LEVELS = (1.0, -0.5, -1.0)
@@ -158,6 +160,23 @@ def test_confusion_counts_every_critique_once(reasoning_record):
     assert binary is not None and binary.rows == (("0", "right (1)", "1", "1", "0", "50.0%"),)
     assert binary.header[3] == "said wrong or no answer (0)"
     assert confusion_grid([], LEVELS, (0,)) is None
+
+
+def test_solutions_that_were_not_judged_and_those_without_their_beginning_are_counted():
+    text = f"Solution:\n> {OMISSION}\n> 4"
+    solutions = traces("", "", "", task="a").to_pylist()
+    base = {"kind": "critique", "parent_id": "t0", "prompt_ids": list(text.encode())}
+    critiques = [solutions[0] | base | {"trajectory_id": f"c{n}"} for n in range(2)]
+    held = [solutions[0] | {"kind": "evaluation", "trajectory_id": f"e{n}"} for n in range(2)]
+    critiques += [held[0] | {"kind": "evaluation_critique", "parent_id": "e0", "trajectory_id": "d"}]
+    for row, group in zip(solutions, "abc", strict=True):
+        row["group_id"] = group
+    table = to_table("trajectories", [*solutions, *held, *critiques])
+    grid = prompt_grid(table, SelfVerification(share=1.0, evaluation=1), ByteRenderer())
+    assert grid is not None and grid.rows == (("that train", "3", "1", "2", "1"), ("of held-out samples", "2", "1", "1", "0"))
+    without = prompt_grid(table.drop_columns(["prompt_ids"]), SelfVerification(share=1.0), ByteRenderer())
+    assert without is not None and without.rows == (("that train", "3", "1", "2", "–"),)
+    assert prompt_grid(table, SelfVerification(), ByteRenderer()) is None
 
 
 def test_tokens_against_accuracy_is_a_path_through_the_policies(table):
