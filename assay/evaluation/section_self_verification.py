@@ -105,5 +105,8 @@ _BEHAVIOUR = (
     "are counted in the samples themselves, as in the paper; they say nothing of what a check is worth."
 )
 _RECHECKS = "Of held-out answers to chain arithmetic, by the oracle that reads traces."
-_AGREEMENT = "Numbers of steps of training solutions: what accuracies of continuations say, and what the step does to the stated result."
+_AGREEMENT = (
+    "Numbers of steps of training solutions: what accuracies of continuations say, and what the step does to the stated result. Of a few "
+    "continuations the accuracy also changes by chance."
+)
 _LEGEND = {"helpful": "more are right after it", "ineffective": "as many", "harmful": "fewer", UNKNOWN: "none was decided"}
