@@ -42,7 +42,7 @@ class SelfVerificationSection:
 def self_verification_section(
     record: RunRecord, table: Lookup, split: str, params: Params, renderer: Renderer | None = None
 ) -> SelfVerificationSection | None:
-    """Pictures and tables; None where no sample was judged by its policy, no step rewarded, no trace read by an oracle, and no critic
+    """Pictures and tables; None where nothing was judged by its policy, no step rewarded, no trace read by an oracle, and no critic
     trained.
 
     renderer: reads the prompts of critiques. Raises EvaluationError where a step lies outside its trace.
@@ -54,16 +54,20 @@ def self_verification_section(
         steps = ReasoningSteps(record.steps, record.states, record.trajectories, params.evaluation.confidence)
         traces = step_traces(record.steps, record.trajectories, record.tasks, record.verdicts)
     checks = metric_grid(table, split, OVERTHINKING)
-    present = (("self-verification", judging), ("steps", steps), ("overthinking", checks), ("critic", critic))
+    prompts = prompt_grid(record.trajectories, params.self_verification, renderer)
+    present = (("self-verification", judging or prompts), ("steps", steps), ("overthinking", checks), ("critic", critic))
     parts = [name for name, there in present if there]
     if not parts:
         return None
     tokens = token_figure(table, split)
     figures = [*judging, *([tokens] if tokens else []), *(steps.figures() if steps else []), *critic]
     statements = (verification_sentence(table, split), *((steps.sentence(), steps.agreement_sentence()) if steps else ()))
-    grids = [*(_grids(record, table, split, params, renderer) if judging else ())]
+    grids = [*(_grids(record, table, split, params) if judging else ())]
     agreement = None if steps is None else steps.agreement()
-    further = (("What re-checks do", _RECHECKS, checks), ("Steps by their accuracies and by the oracle", _AGREEMENT, agreement))
+    further = (
+        ("Solutions that were judged", _PROMPTS, prompts), ("What re-checks do", _RECHECKS, checks),
+        ("Steps by their accuracies and by the oracle", _AGREEMENT, agreement),
+    )  # fmt: skip
     grids += [(title, note, grid) for title, note, grid in further if grid is not None]
     return SelfVerificationSection(
         _joined(parts).capitalize(), tuple(filter(None, statements)), tuple(figures), tuple(grids), tuple(traces),
@@ -71,9 +75,7 @@ def self_verification_section(
     )  # fmt: skip
 
 
-def _grids(
-    record: RunRecord, table: Lookup, split: str, params: Params, renderer: Renderer | None
-) -> tuple[tuple[str, str, Grid], ...]:
+def _grids(record: RunRecord, table: Lookup, split: str, params: Params) -> tuple[tuple[str, str, Grid], ...]:
     last = table.iterations[-1]
     ids, splits = record.tasks["task_id"].to_pylist(), record.tasks["split"].to_pylist()
     mine = {name for name, own in zip(ids, splits, strict=True) if own == split}
@@ -84,7 +86,6 @@ def _grids(
     found = (
         (f"Votes of policy {last}", _VOTES, vote_grid(table)),
         ("What critiques say, and what their samples earned", _CONFUSION, confusion),
-        ("Solutions that were judged", _PROMPTS, prompt_grid(record.trajectories, params.self_verification, renderer)),
         ("How policies judge, and how they speak of checking", _BEHAVIOUR, metric_grid(table, split, BEHAVIOUR)),
     )
     return tuple((title, note, grid) for title, note, grid in found if grid is not None)
