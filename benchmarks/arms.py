@@ -58,8 +58,8 @@ def metrics(sampled: Sampled, params: Any) -> Metrics:
     from assay.evaluation import evaluate
 
     found: Metrics = {}
-    levels = params.self_verification.levels
-    for row in evaluate(sampled.rows, sampled.trajectories, sampled.verdicts, params.evaluation, levels).to_pylist():
+    own = params.self_verification
+    for row in evaluate(sampled.rows, sampled.trajectories, sampled.verdicts, params.evaluation, own).to_pylist():
         if row["environment"] == "all":
             found.setdefault(row["split"], {})[row["metric"]] = row["value"]
     return found

@@ -46,22 +46,18 @@ def parameters(arm: str, seed: int, rounds: int) -> dict[str, Any]:
     }  # fmt: skip
 
 
-def measured(params: Any, model: Path, tasks: Path, out: Path) -> Metrics:
-    """Those of evaluation, and what the oracle reads of the traces."""
-    from assay.environments.chain_arithmetic.effects import read_trace
+ORACLE = {
+    "helpful re-checks": "rechecks_helpful", "harmful re-checks": "rechecks_harmful", "re-checks": "rechecks",
+    "complete": "think_block_share", "overthinking": "overthinking_rate",
+}  # fmt: skip
+"""Name in the results -> metric of `evaluations`."""
 
-    sampled = sample(params, model, tasks, out)
-    found, known, trajectories = metrics(sampled, params), sampled.tasks, sampled.trajectories
-    readings: dict[str, list[Any]] = {}
-    for task, text in zip(trajectories["task_id"].to_pylist(), trajectories["text"].to_pylist(), strict=True):
-        readings.setdefault(known[task].split, []).append(read_trace(text, known[task].meta))
-    for split, own in readings.items():
-        checks = [check.effect for reading in own for check in reading.rechecks]
-        found[split] |= {f"{effect} re-checks": checks.count(effect) / len(own) for effect in EFFECTS}
-        found[split] |= {
-            "re-checks": len(checks) / len(own), "complete": float(np.mean([reading.complete for reading in own])),
-            "overthinking": 1 - checks.count("helpful") / len(checks) if checks else None,
-        }  # fmt: skip
+
+def measured(params: Any, model: Path, tasks: Path, out: Path) -> Metrics:
+    """Those of evaluation, what the oracle reads of the traces among them."""
+    found = metrics(sample(params, model, tasks, out), params)
+    for own in found.values():
+        own |= {name: own.get(metric) for name, metric in ORACLE.items()}
     return found
 
 

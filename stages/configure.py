@@ -1,11 +1,15 @@
 """Resolve params.yaml with its presets, check it, and give every stage its own part."""
 
 from assay.params import load_params, write_stage_views
+from assay.params.doubts import parameter_doubts
 from stages import CONFIG, stage
 
 
 def main() -> None:
-    write_stage_views(load_params(), CONFIG)
+    params = load_params()
+    for doubt in parameter_doubts(params):
+        print(f"warning: {doubt}", flush=True)
+    write_stage_views(params, CONFIG)
 
 
 if __name__ == "__main__":

@@ -5,6 +5,7 @@ import json
 from pathlib import Path
 
 from assay.params import ParameterError, load_params
+from assay.params.doubts import parameter_doubts
 
 HELP = "check params.yaml, its presets, the judge of appeals, the tasks that they describe and every gold; writes nothing"
 
@@ -20,6 +21,8 @@ def run(arguments: argparse.Namespace) -> int:
         f"parameters: valid ({arguments.root / 'params.yaml'}, method {params.method}, scale {params.scale}, "
         f"environment {params.environment})"
     )
+    for sentence in parameter_doubts(params):
+        print(f"warning: {sentence}")
     from assay.rounds.judge_check import check_judge, doubts
 
     if judge := check_judge(params, arguments.root):

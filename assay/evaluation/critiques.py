@@ -6,7 +6,7 @@ majority class: a critic that calls everything wrong is accurate where most is w
 
 import json
 from collections import defaultdict
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -16,9 +16,13 @@ import pyarrow.compute as pc
 
 from assay.evaluation.estimators import NOTHING, Estimate, mean_with_interval
 from assay.evaluation.self_verification import verification_estimates
+from assay.params.self_verification import SelfVerification
 from assay.rewards.critiques import Levels
+from assay.rewards.self_verification import outcome_level
 from assay.rewards.self_verification_metrics import verification_metrics
 from assay.rewards.voting import Vote, majority_vote, weighted_vote
+from assay.verifiers.answer_classes import answer_class
+from assay.verifiers.critiques import is_answered
 
 KIND = "evaluation_critique"
 VOTES = ("majority", "weighted", "weighted_constant")
@@ -27,7 +31,7 @@ VOTES = ("majority", "weighted", "weighted_constant")
 
 @dataclass(frozen=True)
 class Judged:
-    """The critiques of one evaluation sample."""
+    """An evaluation sample of a policy that judges its samples, and the critiques of it."""
 
     iteration: int
     task_id: str
@@ -35,15 +39,15 @@ class Judged:
     truth: float
     """Level of the sample."""
     says: tuple[float | None, ...]
-    """Level that each critique gives."""
+    """Level that each critique gives; empty where there is none, as for a sample that is too long to be judged."""
     says_right: float
-    """Share of critiques that call the sample right."""
+    """Share of critiques that call the sample right; 0 without critiques."""
     answer: str | None
-    """As the rule read it; None: there is none."""
+    """Class of the answer that the rule read: equal for answers that it takes for equal. None: there is none."""
 
 
-def judged_samples(trajectories: pa.Table, verdicts: pa.Table) -> list[Judged]:
-    """Evaluation samples with critiques whose truth is known, in the order of the record. Empty where nothing was judged."""
+def judged_samples(trajectories: pa.Table, verdicts: pa.Table, option: SelfVerification) -> list[Judged]:
+    """Evaluation samples whose truth is known, in the order of the record, of the policies that judged any. Empty where none did."""
     critiques = trajectories.filter(pc.equal(trajectories["kind"], KIND))
     if len(critiques) == 0:
         return []
@@ -57,25 +61,50 @@ def judged_samples(trajectories: pa.Table, verdicts: pa.Table) -> list[Judged]:
     for name, parent in zip(critiques["trajectory_id"].to_pylist(), critiques["parent_id"].to_pylist(), strict=True):
         if name in best:
             of_parent[parent].append(best[name])
+    asked = set(critiques["iteration"].to_pylist())
     samples = trajectories.filter(pc.equal(trajectories["kind"], "evaluation"))
-    rule = verdicts.filter(pc.equal(verdicts["role"], "rule"))
-    answers = dict(zip(rule["trajectory_id"].to_pylist(), rule["answer"].to_pylist(), strict=True))
+    answers, truths = _answers(samples, verdicts, option)
     found = []
     columns = ("trajectory_id", "iteration", "task_id", "sample_index")
     for name, iteration, task, index in zip(*(samples[c].to_pylist() for c in columns), strict=True):
-        if given := of_parent.get(name):
+        given = of_parent.get(name, [])
+        truth = given[0]["target"] if given else truths.get(name)
+        if iteration in asked and truth is not None:
             says = tuple(one["says"] for one in given)
-            share = float(np.mean([one["says_right"] for one in given]))
-            found.append(Judged(iteration, task, index, given[0]["target"], says, share, answers.get(name) or None))
+            share = float(np.mean([one["says_right"] for one in given])) if given else 0.0
+            found.append(Judged(iteration, task, index, truth, says, share, answers.get(name)))
     return found
+
+
+def _answers(samples: pa.Table, verdicts: pa.Table, option: SelfVerification) -> tuple[dict[str, str], dict[str, float | None]]:
+    """By trajectory id: class of the answer where there is one, and the level by the verdict that is believed."""
+    texts = dict(zip(samples["trajectory_id"].to_pylist(), samples["text"].to_pylist(), strict=True))
+    mine = verdicts.filter(pc.is_in(verdicts["trajectory_id"], samples["trajectory_id"].combine_chunks()))
+    columns = ("trajectory_id", "role", "verifier", "verdict", "reason", "answer")
+    answers: dict[str, str] = {}
+    rule: dict[str, tuple[str, str]] = {}
+    oracle: dict[str, str] = {}
+    for name, role, verifier, verdict, reason, answer in zip(*(mine[c].to_pylist() for c in columns), strict=True):
+        if role == "rule":
+            rule[name] = verdict, reason
+            if answer:
+                answers[name] = answer_class(verifier, answer)
+        elif role == "oracle" and verdict != "abstain":
+            oracle[name] = verdict
+    levels = Levels(*option.levels)
+    truths = {
+        name: outcome_level(oracle.get(name, verdict), answered=is_answered(reason, texts[name], boxed=option.boxed), levels=levels)
+        for name, (verdict, reason) in rule.items()
+    }
+    return answers, truths
 
 
 def critique_metrics(samples: list[Judged], levels: tuple[float, float, float], confidence: float) -> Iterator[tuple[str, Estimate]]:
     """Metrics of the samples of one policy. levels: self_verification.levels."""
-    if not samples:
-        return
     scale = Levels(*levels)
     pairs = [(said, one.truth, one.task_id) for one in samples for said in one.says]
+    if not pairs:
+        return
     predicted, truth, tasks = ([pair[i] for pair in pairs] for i in range(3))
     estimates = verification_estimates(predicted, truth, tasks, scale, confidence)  # type: ignore[arg-type]
     plain = verification_metrics(predicted, truth, scale)  # type: ignore[arg-type]
@@ -90,23 +119,46 @@ def critique_metrics(samples: list[Judged], levels: tuple[float, float, float], 
         ("verification_majority_accuracy", plain.majority_accuracy), ("verification_unscored_share", plain.unscored),
     ):  # fmt: skip
         yield name, NOTHING if value is None else Estimate(value, float("nan"), float("nan"), count)
+    yield from _judge_rates(pairs, scale, confidence)
+    silent: dict[str, list[bool]] = defaultdict(list)
+    for one in samples:
+        silent[one.task_id].append(not one.says)
+    yield "verification_unjudged_share", mean_with_interval([np.mean(own) for own in silent.values()], confidence)
     yield from vote_metrics(samples, scale.right, confidence)
 
 
+def _judge_rates(pairs: list[tuple[float | None, float, str]], scale: Levels, confidence: float) -> Iterator[tuple[str, Estimate]]:
+    """Over the critiques with a score alone: without one, a policy that judges appeals abstains, and the estimate of the rule's errors
+    leaves abstentions out."""
+    scored = [pair for pair in pairs if pair[0] is not None]
+    predicted, truth, tasks = ([pair[i] for pair in scored] for i in range(3))
+    found = verification_estimates(predicted, truth, tasks, scale, confidence)  # type: ignore[arg-type]
+    yield "verification_true_positive_rate", found.recall
+    kept = found.specificity
+    yield "verification_false_positive_rate", Estimate(1 - kept.value, 1 - kept.high, 1 - kept.low, kept.n) if kept.n else NOTHING
+
+
 def vote_metrics(samples: list[Judged], right: float, confidence: float) -> Iterator[tuple[str, Estimate]]:
-    """Share of tasks whose winning answer is right, for each of VOTES. An answer is right if its samples are."""
+    """Share of tasks whose winning answer is right, for each of VOTES. An answer is right if most of its samples are: all of them, unless
+    the oracle tells apart what the rule takes for equal, or an answer counts only in a box. A sample without critiques weighs as one that
+    none calls right."""
     by_task: dict[str, list[Judged]] = defaultdict(list)
     for one in samples:
         by_task[one.task_id].append(one)
     hits: dict[str, list[float]] = {name: [] for name in VOTES}
     for own in by_task.values():
         own.sort(key=lambda one: one.sample_index)
-        good = {one.answer: one.truth == right for one in own}
+        good = {answer: _mostly(one.truth == right for one in own if one.answer == answer) for answer in {one.answer for one in own}}
         for name, vote in zip(VOTES, _votes(own), strict=True):
             hits[name].append(float(vote.answer is not None and good[vote.answer]))
     size = max(len(own) for own in by_task.values())
     for name, values in hits.items():
         yield f"vote_{name}@{size}", mean_with_interval(np.array(values), confidence)
+
+
+def _mostly(flags: Iterable[bool]) -> bool:
+    said = list(flags)
+    return 2 * sum(said) > len(said)
 
 
 def _votes(own: list[Judged]) -> tuple[Vote, Vote, Vote]:

@@ -55,13 +55,39 @@ METRICS: dict[str, str] = {
     "verification_balanced_accuracy": (
         "Mean of recall and specificity of the critiques: 0.5 for every judge that looks at nothing, however many samples are right."
     ),
-    "verification_recall": "Share of the right samples' critiques that call them right: the policy's true-positive rate as a judge.",
-    "verification_specificity": "Share of the other samples' critiques that do not call them right: 1 minus its false-positive rate.",
+    "verification_recall": "Share of the right samples' critiques that call them right; one without a score does not.",
+    "verification_specificity": "Share of the other samples' critiques that do not call them right.",
     "verification_precision": "Share of the critiques that call a sample right whose sample is.",
     "verification_matthews": "Matthews' correlation of what critiques say and what is true; 0 for a constant judge.",
     "verification_majority_accuracy": "verification_accuracy of always naming the more frequent class.",
     "verification_unscored_share": "Share of critiques without a score of the scale.",
-    "vote_majority@k": "Share of tasks whose most frequent answer among k samples is right (maj@k).",
+    "verification_true_positive_rate": (
+        "The policy's rate as a judge of appeals: share of the right samples' critiques that call them right, of those with a score. "
+        "Without one a judge abstains."
+    ),
+    "verification_false_positive_rate": "The same of the other samples: share of their critiques with a score that call them right.",
+    "verification_unjudged_share": (
+        "Share of samples without a critique: their prompts would exceed self_verification.max_prompt_tokens. In votes they weigh as "
+        "samples that no critique calls right."
+    ),
+    "verification_frequency": (
+        "Share of samples that speak of checking (verify, verifying, recheck, validate, re-evaluate), where the policy also judges its "
+        "samples (RISE). Words, not what a check is worth."
+    ),
+    "self_verified_accuracy": "Share of right samples among these.",
+    "reflection_rate": "Occurrences of wait, however, alternatively, retry and recheck in a sample, on average over samples.",
+    "overthinking_rate": (
+        "Tasks of chain arithmetic: share of the re-checks that change nothing or make a right result wrong, by the oracle that reads "
+        "traces."
+    ),
+    "rechecks": "Re-checks of an answer, on average over answers.",
+    "rechecks_helpful": "Of them, those that make a wrong or missing result right.",
+    "rechecks_harmful": "Of them, those that make a right result wrong.",
+    "think_block_share": "Share of answers to these tasks whose thinking is opened and closed.",
+    "vote_majority@k": (
+        "Share of tasks whose most frequent answer among k samples is right (maj@k). Answers that the rule takes for the same number are "
+        "one."
+    ),
     "vote_weighted@k": (
         "The same with votes weighted by what critiques say: count(a) (2 + number of a's samples called right) / (count(a) + 4) "
         "(RISE, eq. 5, with the mean score of the answer)."

@@ -12,6 +12,7 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
+from assay.evaluation.behaviour import behaviour_metrics, keywords
 from assay.evaluation.critiques import Judged, critique_metrics, judged_samples
 from assay.evaluation.estimators import (
     NOTHING,
@@ -27,10 +28,12 @@ from assay.evaluation.estimators import (
     pass_at_k,
     ratio_with_interval,
 )
+from assay.evaluation.overthinking import Rechecks, overthinking_metrics, read_rechecks
 from assay.evaluation.protocols import Measure, measured, protocol_measures
 from assay.evaluation.samples import ABSTAIN, CORRECT, ROLES, WRONG, Samples, gather
 from assay.evaluation.tool_use import tool_measures
 from assay.params.sampling import EvaluationParams
+from assay.params.self_verification import SelfVerification
 from assay.rewards.critiques import THREE_LEVEL
 from assay.trajectories import to_table
 
@@ -44,16 +47,20 @@ def evaluate(
     trajectories: pa.Table,
     verdicts: pa.Table,
     params: EvaluationParams,
-    levels: tuple[float, float, float] = THREE_LEVEL.values,  # type: ignore[assignment]
+    own: SelfVerification | None = None,
+    *,
+    opened_by_prompt: bool = False,
 ) -> pa.Table:
     """Rows of `evaluations`. Tables as in the record; trajectories of other kinds than evaluation and its critiques are ignored.
 
-    levels: of the critiques' scores (self_verification.levels).
+    own: the section self_verification; None: its defaults. opened_by_prompt: prompts end with the open tag of the thinking.
     Raises EvaluationError where there is nothing to evaluate, or a task or a rule verdict is missing.
     """
     samples = gather(tasks, trajectories, verdicts)
     measures = [*protocol_measures(samples, verdicts), *tool_measures(samples, verdicts)]
-    return evaluate_samples(samples, params, judged_samples(trajectories, verdicts), levels, measures)
+    own = own or SelfVerification()
+    rechecks = read_rechecks(samples, opened_by_prompt=opened_by_prompt)
+    return evaluate_samples(samples, params, judged_samples(trajectories, verdicts, own), own.levels, measures, rechecks)
 
 
 def evaluate_samples(
@@ -62,6 +69,7 @@ def evaluate_samples(
     judged: Sequence[Judged] = (),
     levels: tuple[float, float, float] = THREE_LEVEL.values,  # type: ignore[assignment]
     measures: Sequence[Measure] = (),
+    rechecks: Rechecks | None = None,
 ) -> pa.Table:
     """The same from joined samples, and of measures that are given. Every value is exact arithmetic: no random numbers."""
     rows = []
@@ -69,6 +77,7 @@ def evaluate_samples(
     critiques: dict[int, list[Judged]] = {}
     for one in judged:
         critiques.setdefault(one.iteration, []).append(one)
+    words = keywords(samples) if judged else None
     present = np.zeros(len(samples.tasks), dtype=bool)
     present[samples.task] = True
     for split in SPLITS:
@@ -81,6 +90,8 @@ def evaluate_samples(
                 own = [one for one in critiques.get(iteration, ()) if one.task_id in here]
                 found = chain(
                     _metrics(samples, policy, chosen, params), critique_metrics(own, levels, params.confidence),
+                    behaviour_metrics(samples, policy, chosen, words, params.confidence) if own and words else (),
+                    overthinking_metrics(samples, policy, chosen, rechecks, params.confidence) if rechecks else (),
                     measured(samples, policy, chosen, measures, params.confidence, float(params.samples)),
                 )  # fmt: skip
                 for metric, estimate in found:

@@ -1,7 +1,7 @@
 """Pictures and tables of self-verification: how well each policy judges its own samples, and what accuracy costs in tokens."""
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
 from assay.evaluation.breakdown import Grid, interval
@@ -18,6 +18,33 @@ VOTES = {
     "weighted": "weighted by critiques, mean score of an answer",
     "weighted_constant": "weighted by critiques, over all k samples",
 }
+
+BEHAVIOUR = {
+    "right called right, as a judge": "verification_true_positive_rate",
+    "wrong called right, as a judge": "verification_false_positive_rate",
+    "samples without a critique": "verification_unjudged_share",
+    "samples that speak of checking": "verification_frequency",
+    "right among these": "self_verified_accuracy",
+    "reflecting words a sample": "reflection_rate",
+}
+OVERTHINKING = {
+    "idle or harmful": "overthinking_rate",
+    "re-checks an answer": "rechecks",
+    "helpful ones": "rechecks_helpful",
+    "harmful ones": "rechecks_harmful",
+    "whole think block": "think_block_share",
+}
+"""Column -> metric of `evaluations`."""
+
+
+def metric_grid(table: Lookup, split: str, columns: Mapping[str, str]) -> Grid | None:
+    """A row for each policy that has any of these metrics; None where none has."""
+    rows = []
+    for policy in table.iterations:
+        found = [table.get(policy, split, metric) for metric in columns.values()]
+        if any(row is not None for row in found):
+            rows.append((str(policy), *(interval(row) for row in found)))
+    return Grid(("policy", *columns), tuple(rows), 1) if rows else None
 
 
 def verification_figures(table: Lookup, split: str) -> list[Figure]:

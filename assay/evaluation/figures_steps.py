@@ -1,5 +1,6 @@
 """Pictures of reasoning steps (VSRM): how many help, change nothing or harm, how many a trace has, and what they earn."""
 
+from collections import Counter
 from collections.abc import Sequence
 from math import ceil
 
@@ -8,6 +9,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
+from assay.evaluation.breakdown import Grid
 from assay.evaluation.charts import Line, thinned
 from assay.evaluation.estimators import Estimate, ratio_with_interval
 from assay.evaluation.figures import Figure, chart, moments, starts
@@ -44,6 +46,7 @@ class ReasoningSteps:
             first = np.unique(pc.index_in(steps["trajectory_id"], value_set=self._ids).to_numpy(), return_index=True)[1]
             self.trace_task, self.trace_moment = self.trace_task[first], self.trace_moment[first]
         self.effect = np.array(steps["effect"].to_pylist(), dtype=object)
+        self.truth = np.array(steps["oracle_effect"].to_pylist(), dtype=object)
         self.reward, self.difference = (steps[name].to_numpy().astype(np.float64) for name in ("reward", "difference"))
 
     def __len__(self) -> int:
@@ -109,6 +112,26 @@ class ReasoningSteps:
         parts = ", ".join(f"{(own == effect).mean():.1%} {word}" for effect, word in _WORDS.items())
         return f"Of the {_steps(len(own))} of {name}, {parts}."
 
+    def agreement(self) -> Grid | None:
+        """Numbers of steps by what the oracle and what accuracies say of them, all moments together; None where no oracle reads them."""
+        known = self.truth != None  # noqa: E711 - elementwise
+        if not known.any():
+            return None
+        counts = Counter(zip(self.truth[known], self.effect[known], strict=True))
+        rows = [(_TRUE[true], *(f"{counts[true, said]:,}" for said in EFFECTS)) for true in EFFECTS]
+        return Grid(("by the oracle", *(f"accuracies: {name}" for name, _ in EFFECTS.values())), tuple(rows), 1)
+
+    def agreement_sentence(self) -> str:
+        """Share of steps of which accuracies and oracle say the same; "" where no oracle reads them."""
+        known = self.truth != None  # noqa: E711 - elementwise
+        if not known.any():
+            return ""
+        share = pooled_share((self.truth == self.effect)[known], _compact(self.task[known]), self.confidence)
+        return (
+            f"Of {_steps(int(known.sum()))} that the oracle reads, accuracies of continuations say the same of {share.value:.1%} "
+            f"[{share.low:.1%}, {share.high:.1%}]."
+        )
+
     def _line(self, name: str, color: int, values: Sequence[Estimate], dashed: bool = False) -> Line:
         value, low, high = ([getattr(e, end) if e.n else None for e in values] for end in ("value", "low", "high"))
         return Line(name, list(self.places.values()), value, color, low, high, dashed=dashed)
@@ -121,6 +144,7 @@ class ReasoningSteps:
         return chart(title, note, cut, self.unit, y_label, unit=unit, boundaries=starts(self.places, self.unit))
 
 
+_TRUE = {"helpful": "helpful", "ineffective": "changes nothing", "harmful": "harmful"}
 _WORDS = {"helpful": "help", "ineffective": "change nothing", "harmful": "harm"}
 
 

@@ -96,7 +96,7 @@ def context(
         "verifier_grid": breakdown.verifiers(record.verdicts),
         "result_figures": result_figures(table, split),
         "exploration": exploration_section(record, samples, table, split, params, renderer),
-        "reasoning": self_verification_section(record, table, split, params),
+        "reasoning": self_verification_section(record, table, split, params, renderer),
         "protocols": protocol_section(samples, record.verdicts, table, split),
         "tools": tool_section(record, samples, table, split, SPLIT_NAMES),
         "verifier_figures": verifier_figures(table, split) + noise_figures(record.noise_estimates),

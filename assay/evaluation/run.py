@@ -6,6 +6,7 @@ from assay.evaluation.cards import write_cards
 from assay.evaluation.console import console_summary
 from assay.evaluation.evaluate import evaluate
 from assay.evaluation.metrics import write_evaluation
+from assay.evaluation.overthinking import prompts_open
 from assay.evaluation.record import RunRecord
 from assay.evaluation.report import write_report
 from assay.evaluation.selection import Renderer
@@ -24,7 +25,10 @@ def evaluate_run(
     Raises EvaluationError, ShardError.
     """
     report = report or out / "report.html"
-    evaluations = evaluate(record.tasks, record.trajectories, record.verdicts, params.evaluation, params.self_verification.levels)
+    opened = renderer is not None and prompts_open(record.tasks, renderer)
+    evaluations = evaluate(
+        record.tasks, record.trajectories, record.verdicts, params.evaluation, params.self_verification, opened_by_prompt=opened
+    )
     write_shard(out / "evaluations.parquet", "evaluations", evaluations)
     write_evaluation(out, evaluations, record.updates, record.noise_estimates)
     write_cards(out / "cards", record, evaluations, params)

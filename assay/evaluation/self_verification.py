@@ -35,9 +35,9 @@ class VerificationEstimates:
     exact_accuracy: Estimate
     binary_accuracy: Estimate
     recall: Estimate
-    """The critic's true-positive rate, as a judge of the appeals needs it."""
+    """Of right solutions, called right; a critique without a score does not call it so."""
     specificity: Estimate
-    """1 minus its false-positive rate."""
+    """Of other solutions, not called right."""
     balanced_accuracy: Estimate
     majority_accuracy: float | None
     """Of a judge that looks at nothing, to be shown beside the others."""

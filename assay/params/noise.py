@@ -110,7 +110,8 @@ class LocalJudge(Section):
     system_prompt: str | None = None
     critique: CritiqueQuestion | None = None
     """The model is a policy trained by self-verification (models/K/policy of such a run) and is asked for a score. Give its measured
-    verification_recall and 1 - verification_specificity as judge_rates, or `measured`."""
+    verification_true_positive_rate and verification_false_positive_rate as judge_rates, or `measured`: without a score the judge
+    abstains, which they leave out too."""
 
 
 class SimulatedJudge(Section):

@@ -14,8 +14,9 @@ class Levels(Section):
     """Nothing that the verifier can read as an answer, or no box where `boxed` asks for one."""
     no_format: float | None = Field(None, allow_inf_nan=False)
     """No complete think block (tags: stepwise.open_tag and close_tag), whatever the answer. Null: think blocks are not asked for."""
-    opened_by_prompt: bool = False
-    """The chat template itself ends with the open tag, so that a complete block needs the close tag alone."""
+    opened_by_prompt: bool | None = None
+    """Whether the chat template itself ends with the open tag, so that a complete block needs the close tag alone. Null: seen from the
+    end of each prompt; a value that prompts contradict is refused."""
     boxed: bool = False
     """Whether an answer that is not in a closed box counts as none."""
 
@@ -34,4 +35,5 @@ class RewardParams(Section):
     """Subtracted from a solution's reward, times its tokens over sampling.max_tokens: the baseline that step rewards are compared with."""
     reference_penalty: float = Field(0.0, ge=0, allow_inf_nan=False)
     """Coefficient of the k1 estimator of KL(policy || policy 0), subtracted from the reward of every token. Only with token rewards
-    (training.advantage.type reinforce_plus_plus or generalized). The paper of RISE: 0.01."""
+    (training.advantage.type reinforce_plus_plus or generalized). The paper of RISE: 0.01. Both at sampling.temperature; the policy's are
+    the sampler's, where sampling.top_p is below 1 those of the training engine over the whole distribution."""

@@ -18,10 +18,14 @@ class SelfVerification(Section):
     evaluation: int = Field(0, ge=0)
     """Critiques of each evaluation sample, from which verification accuracy and weighted votes are measured; 0: none. They do not
     train, and may be sampled of a policy that was never trained to judge."""
+    evaluation_temperature: float | None = Field(None, ge=0)
+    """Of them; 0: greedy, the likeliest critique, of which there is one. Null: as evaluation samples (evaluation.temperature). The paper
+    does not say at which it measures."""
     selection: Literal["uniform", "first_groups", "stratified"] = "uniform"
     """Which solutions. uniform: groups at random, one row of each as far as that goes; first_groups: in the order of the plan (the
     released code); stratified: as many of each score as there are, for which
-    the rollout verifies its own solutions by the verifiers that tasks name, whatever verification.rule is."""
+    the rollout verifies its own solutions by the verifiers that tasks name, whatever verification.rule is; where these decide too few,
+    fewer are judged."""
     levels: tuple[float, float, float] = (1.0, -0.5, -1.0)
     """Scores that a critique may give: to a right answer, a wrong one, and none. The last two equal: a binary scale."""
     reward: Literal["levels", "binary", "unbiased"] = "levels"
@@ -48,6 +52,11 @@ class SelfVerification(Section):
             raise ValueError(f"levels are {list(self.levels)}, expected the first above the second, and the second not below the third")
         if not all(abs(level) < 1e6 and round(level, 6) == level for level in self.levels):
             raise ValueError(f"levels are {list(self.levels)}: critiques write them, so they have at most six decimals, below 1e6")
+        if self.evaluation_temperature == 0 and self.evaluation > 1:
+            raise ValueError(
+                f"evaluation is {self.evaluation} and evaluation_temperature 0, so that all critiques of a sample would be the same: set "
+                "evaluation to 1, or a temperature above 0"
+            )
         return self
 
     @property

@@ -2,7 +2,7 @@
 
 from typing import Literal
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from assay.params.base import Section
 
@@ -38,3 +38,15 @@ class Stepwise(Section):
     the first seven characters in place of a trace that is not closed."""
     open_tag: str = Field("<think>", min_length=1)
     close_tag: str = Field("</think>", min_length=1)
+
+    @model_validator(mode="after")
+    def _splits_something(self) -> "Stepwise":
+        for index, marker in enumerate(self.markers or ()):
+            if not marker.strip():
+                raise ValueError(f"markers[{index}] is {marker!r}, which stands everywhere: give a word or phrase, or leave it out")
+        if self.open_tag.strip() == self.close_tag.strip() or not (self.open_tag.strip() and self.close_tag.strip()):
+            raise ValueError(
+                f"open_tag is {self.open_tag!r} and close_tag {self.close_tag!r}: expected two different texts that are not blank, or the "
+                "thinking would have no end"
+            )
+        return self

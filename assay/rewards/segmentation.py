@@ -49,6 +49,8 @@ class Rules:
     def __post_init__(self) -> None:
         if not all((*self.markers, *self.capitalised_markers, self.open_tag, self.close_tag)):
             raise StepwiseError("a marker or a think tag is empty: it would match everywhere")
+        if self.open_tag == self.close_tag:
+            raise StepwiseError(f"open and close tag are both {self.open_tag!r}: the thinking would have no end; give different ones")
         if self.opening < 0 or self.interval < 1:
             raise StepwiseError(f"opening is {self.opening} and interval {self.interval}; expected at least 0 and at least 1")
         if self.unit not in ("characters", "tokens"):

@@ -116,9 +116,19 @@ def behaviour(texts: Sequence[str], right: Sequence[bool]) -> Behaviour:
     """Over solutions and whether each is right. Raises SelfVerificationError for lengths that differ."""
     if len(texts) != len(right):
         raise SelfVerificationError(f"{len(texts)} solutions but {len(right)} verdicts")
-    verifying = [good for text, good in zip(texts, right, strict=True) if _words(VERIFYING).search(text)]
-    reflections = sum(len(_words(REFLECTING).findall(text)) for text in texts)
-    return Behaviour(_share(len(verifying), len(texts)), _share(sum(map(bool, verifying)), len(verifying)), _share(reflections, len(texts)))
+    verifying = [good for text, good in zip(texts, right, strict=True) if verifies(text)]
+    count = sum(map(reflections, texts))
+    return Behaviour(_share(len(verifying), len(texts)), _share(sum(map(bool, verifying)), len(verifying)), _share(count, len(texts)))
+
+
+def verifies(text: str) -> bool:
+    """Whether a solution holds one of VERIFYING."""
+    return _words(VERIFYING).search(text) is not None
+
+
+def reflections(text: str) -> int:
+    """Occurrences of REFLECTING in a solution."""
+    return len(_words(REFLECTING).findall(text))
 
 
 def _words(keywords: tuple[str, ...]) -> re.Pattern[str]:

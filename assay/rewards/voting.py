@@ -1,6 +1,7 @@
 """One answer from several samples: by majority, or weighted by what the policy says of its own solutions (RISE, eq. 5).
 
-Answers are compared as they are: give equal ones equal text. None is a sample without an answer; it has no vote.
+Answers are compared as they are: give equal ones equal text. None is a sample without an answer; it has no vote. A sample without a
+critique has the score 0, and its vote.
 """
 
 from collections import Counter

@@ -60,9 +60,10 @@ def derive(
     solutions = trajectories.filter(pc.equal(trajectories["kind"], "solution"))
     if own.share and len(solutions):
         judged = solutions if offline is None else offline
-        chosen = _chosen(judged, params, levels, moment=solutions["policy"][0].as_py() if offline is not None else "")
+        chosen, note = _chosen(judged, params, levels, moment=solutions["policy"][0].as_py() if offline is not None else "")
+        notes += note
         size = own.group_size or params.sampling.group_size
-        rows, note = _critiques(judged.take(pa.array(chosen)), tasks, params, renderer, "critique", size)
+        rows, note = _critiques(judged.take(pa.array(chosen, pa.int64())), tasks, params, renderer, "critique", size)
         moment = {name: solutions[name][0].as_py() for name in ("iteration", "round", "policy")}
         parts += rows if offline is None else [_moved(row, moment, params.seed) for row in rows]
         notes += note
@@ -92,8 +93,9 @@ def rules_of(option: Stepwise) -> Rules:
     )  # fmt: skip
 
 
-def _chosen(solutions: pa.Table, params: Params, levels: Levelled | None, moment: str) -> list[int]:
-    own = params.self_verification
+def _chosen(solutions: pa.Table, params: Params, levels: Levelled | None, moment: str) -> tuple[list[int], list[str]]:
+    """Rows to be judged, and what a person should know of the choice."""
+    own, notes = params.self_verification, []
     count = own.prompts(params.sampling.tasks_per_iteration)
     known: list[int] | range = range(len(solutions))
     strata: list[Any] | None = None
@@ -103,12 +105,18 @@ def _chosen(solutions: pa.Table, params: Params, levels: Levelled | None, moment
         given = levels(solutions)
         known = [row for row, level in enumerate(given) if level is not None]
         strata = [given[row] for row in known]
+        if len(known) < count:
+            notes.append(
+                f"{len(known):,} solutions are judged instead of {count:,}: the rule decided no more, and a stratified selection needs "
+                "levels"
+            )
+            count = len(known)
     ids, groups = (solutions[name].to_pylist() for name in ("trajectory_id", "group_id"))
     chosen = choose_for_critique(
         [f"{moment}{ids[row]}" for row in known], [groups[row] for row in known], count, seed=params.seed, how=own.selection,
         levels=strata,
     )  # fmt: skip
-    return [known[index] for index in chosen]
+    return [known[index] for index in chosen], notes
 
 
 def _moved(row: PlanRow, moment: Mapping[str, Any], seed: int) -> PlanRow:
@@ -124,8 +132,8 @@ def _critiques(
 ) -> tuple[list[PlanRow], list[str]]:
     own = params.self_verification
     trains = kind == "critique"
-    temperature, top_p = (params.sampling.temperature, params.sampling.top_p) if trains else (
-        params.evaluation.temperature, params.evaluation.top_p)  # fmt: skip
+    evaluation = params.evaluation.temperature if own.evaluation_temperature is None else own.evaluation_temperature
+    temperature, top_p = (params.sampling.temperature, params.sampling.top_p) if trains else (evaluation, params.evaluation.top_p)
     ask = partial(
         fitted_critique_prompt, levels=levels_of(own), template=own.template, boxed=own.boxed, special_tokens=special_tokens(renderer)
     )

@@ -78,7 +78,7 @@ def verify(
     steps = to_table("steps", [])
     if states is not None and len(states):
         boxed = params.rewards.levels is not None and params.rewards.levels.boxed
-        steps = step_table(states, answers, verdicts, params.stepwise, boxed=boxed)
+        steps = step_table(states, answers, verdicts, params.stepwise, boxed=boxed, tasks=tasks)
     if len(critiques):
         known = outcomes(answers, verdicts, params.self_verification) | dict(offline or {})
         judged = critique_verdicts(critiques, known, params.self_verification, online=offline is None)

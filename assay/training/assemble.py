@@ -6,7 +6,6 @@ Token ids come from the trajectories as they were sampled; nothing is tokenised 
 
 from collections import Counter
 from collections.abc import Callable
-from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -19,19 +18,16 @@ from assay.params import Params
 from assay.params.training import Corrected, Direct, Forward, GroupZScore, LeaveOneOut
 from assay.training.corrected import Noise, Rates, corrected_advantages, rates_for
 from assay.training.critique_rewards import Critiques
+from assay.training.earned import AssembleError, earned_by, shaped_rewards
 from assay.training.filters import KEPT, REASONS, drop_reasons, mean_mismatch, without_variance
 from assay.training.ragged import Ragged, Streams
-from assay.training.reference import needs_reference
+from assay.training.reference import compute_logprobs, needs_reference
 from assay.training.rehearsal import RehearsalError, rehearsal_batch
-from assay.training.token_rewards import TokenAdvantages, ValuesOf, by_token, check_steps, shaped, token_advantages
+from assay.training.token_rewards import TokenAdvantages, ValuesOf, by_token, check_steps, token_advantages
 from assay.trajectories import schema, to_table
 
 TRAINED_KINDS = ("solution", "episode", "critique")
 """Kinds of trajectories that bear loss; evaluation samples, continuations and presamples do not."""
-
-
-class AssembleError(ValueError):
-    """Trajectories and verdicts from which no training batch can be made."""
 
 
 def assemble_batch(
@@ -52,17 +48,18 @@ def assemble_batch(
     trajectories: of one iteration. verdicts: of these trajectories; only those with role `rule` are read. noise: what is
     known of the rule's errors, needed where training.advantage corrects with estimated rates. steps: table `steps`, needed where steps
     are rewarded. values_of: the critic, needed by PPO. policy: the
-    folder of the policy that sampled, needed where filter.max_mismatch is set. reference: the folder of policy 0,
-    needed where a term or a penalty asks for its log-probabilities. note: gets a line where a correction could not do what it should.
+    folder of the policy that sampled, needed where filter.max_mismatch is set, or rewards.reference_penalty with top_p below 1.
+    reference: the folder of policy 0, needed where a term or a penalty asks for its log-probabilities. Either one's tokenizer tells whether
+    prompts open the thinking (rewards.levels.no_format). note: gets a line where a correction could not do what it should.
     Raises AssembleError: a trajectory without a rule verdict,
     lists of different lengths, a temperature other than sampling.temperature, a missing folder, or no row kept at all.
     """
     rows = _trained(trajectories, params)
-    earned = _rewards(rows, verdicts)
+    earned = earned_by(rows, verdicts)
     streams = Streams.from_table(rows)
     _check(rows, streams, params)
     check_steps(steps, rows["iteration"][0].as_py())
-    rewards = _shaped(rows, earned, streams, params)
+    rewards = shaped_rewards(rows, earned, streams, params, reference or policy)
     # Numbered in the order of the plan.
     groups = rows["group_id"].combine_chunks().dictionary_encode().indices.to_numpy()
     critiques = Critiques.of(rows, verdicts, earned.verifiers) if params.self_verification.share else None
@@ -76,11 +73,14 @@ def assemble_batch(
     # A reward of every token is whitened over all rows, so that it is needed before any row is dropped.
     penalised = params.rewards.reference_penalty > 0
     logprobs = _reference(reference, streams, params, progress) if penalised else None
+    own = None
+    if penalised and params.sampling.top_p < 1 and policy is not None:  # the sampler's are of what top_p left over
+        own = compute_logprobs(policy, streams, params, progress)
     tokens: TokenAdvantages | None = None
     if by_token(params):
         names = rows["trajectory_id"].to_pylist()
         tokens = token_advantages(
-            rewards, names, streams, params, steps=steps, reference=logprobs, values_of=values_of
+            rewards, names, streams, params, steps=steps, reference=logprobs, policy=own, values_of=values_of
         )
         advantages, control = tokens.row_means(streams.mask, ~np.isnan(rewards)), np.full(len(rewards), np.nan)
         per_token: Ragged | None = tokens.advantages
@@ -188,47 +188,6 @@ def _trained(trajectories: pa.Table, params: Params) -> pa.Table:
             f"no trajectory of a kind that trains ({', '.join(TRAINED_KINDS)}): run the rollout stage again"
         )
     return rows
-
-
-@dataclass(frozen=True)
-class Earned:
-    """What the rule's verdicts say of each row."""
-
-    rewards: np.ndarray
-    """(rows,) float64, NaN where the rule abstained."""
-    verifiers: list[str]
-    reasons: list[str]
-
-
-def _rewards(rows: pa.Table, verdicts: pa.Table) -> Earned:
-    rule = verdicts.filter(pa.compute.equal(verdicts["role"], "rule"))
-    names = rule["trajectory_id"].to_pylist()
-    columns = (rule[name].to_pylist() for name in ("verdict", "observed_reward", "verifier", "reason"))
-    observed = dict(zip(names, zip(*columns, strict=True), strict=True))
-    twice = [name for name, count in Counter(names).items() if count > 1]
-    if twice:
-        raise AssembleError(
-            f"trajectory {twice[0]} has several verdicts of role rule: give those of one verifier at one version"
-        )
-    rewards, verifiers, reasons = np.full(len(rows), np.nan), [""] * len(rows), [""] * len(rows)
-    for index, name in enumerate(rows["trajectory_id"].to_pylist()):
-        if name not in observed:
-            raise AssembleError(f"trajectory {name} has no verdict of role rule: run the verify stage of its iteration")
-        verdict, reward, verifiers[index], reasons[index] = observed[name]
-        if verdict == "abstain":
-            continue
-        if reward is None:
-            raise AssembleError(f"trajectory {name} was judged {verdict}, but its observed_reward is null")
-        rewards[index] = reward
-    return Earned(rewards, verifiers, reasons)
-
-
-def _shaped(rows: pa.Table, earned: Earned, streams: Streams, params: Params) -> np.ndarray:
-    """(rows,) rewards; those of critiques as they are."""
-    if params.rewards.levels is None and not params.rewards.length_penalty:
-        return earned.rewards
-    found = shaped(earned.rewards, earned.reasons, rows["text"].to_pylist(), streams.completions.lengths, params)
-    return np.where(np.asarray(rows["kind"].to_pylist()) == "critique", earned.rewards, found)
 
 
 def _check(rows: pa.Table, streams: Streams, params: Params) -> None:
@@ -349,6 +308,4 @@ def _reference(folder: Path | None, streams: Streams, params: Params, progress: 
         raise AssembleError(
             "training.divergence.coefficient is above 0, which needs policy 0: give its folder as `reference`"
         )
-    from assay.training.reference import compute_logprobs
-
     return compute_logprobs(folder, streams, params, progress)

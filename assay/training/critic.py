@@ -173,7 +173,9 @@ class Critic:
     def update(self, batch: StoredBatch) -> dict[int, dict[str, float | None]]:
         """Learn the returns of every optimizer step's rows. Returns MEASURES by step; the same on every process."""
         old, returns = (from_column(batch.table[name]) for name in ("token_values", "token_returns"))
-        self.model.train()
+        # Without dropout, whatever the configuration of a hub's model says: returns are learned around the values that were stored, and a
+        # resumed update must draw nothing else.
+        self.model.eval()
         return {step: self._step(batch, step, old, returns) for step in batch.steps}
 
     def _step(self, batch: StoredBatch, step: int, old: Ragged, returns: Ragged) -> dict[str, float | None]:

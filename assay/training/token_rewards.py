@@ -43,19 +43,24 @@ class TokenAdvantages:
         return means
 
 
-def shaped(observed: np.ndarray, reasons: list[str], texts: list[str], tokens: np.ndarray, params: Params) -> np.ndarray:
+def shaped(
+    observed: np.ndarray, reasons: list[str], texts: list[str], tokens: np.ndarray, params: Params, opened: np.ndarray | None = None
+) -> np.ndarray:
     """(rows,) rewards of solutions from what training sees of their verdicts (1, 0 or NaN), as `rewards` asks.
 
-    reasons: of the rule's verdicts. tokens: (rows,) of the completions. Rows without a verdict stay NaN.
+    reasons: of the rule's verdicts. tokens: (rows,) of the completions. opened: (rows,) bool, the prompt opens the thinking; needed where
+    rewards.levels.no_format is set. Rows without a verdict stay NaN. Raises TokenRewardError where `opened` is needed and not given.
     """
     option: RewardParams = params.rewards
     rewards = observed.copy()
     if (levels := option.levels) is not None:
         earns = OutcomeRewards(levels.correct, levels.wrong, levels.no_answer, levels.no_format if levels.no_format is not None else 0.0)
+        if levels.no_format is not None and opened is None:
+            raise TokenRewardError("rewards.levels.no_format is set, which needs to know whether prompts open the thinking: give `opened`")
         tags = Rules(open_tag=params.stepwise.open_tag, close_tag=params.stepwise.close_tag, markers=(), capitalised_markers=())
         for row in np.flatnonzero(~np.isnan(observed)):
             text = texts[row]
-            complete = levels.no_format is None or segment(text, tags, opened_by_prompt=levels.opened_by_prompt).complete
+            complete = opened is None or levels.no_format is None or segment(text, tags, opened_by_prompt=bool(opened[row])).complete
             answered = reasons[row] != "unparseable" and (not levels.boxed or bool(closed_boxes(text)))
             rewards[row] = earns.of(outcome_branch(complete=complete, answered=answered, correct=observed[row] == 1))
     if option.length_penalty:
@@ -72,12 +77,13 @@ def by_token(params: Params) -> bool:
 
 def token_advantages(
     rewards: np.ndarray, names: list[str], streams: Streams, params: Params, *, steps: pa.Table | None = None,
-    reference: Ragged | None = None, values_of: ValuesOf | None = None,
+    reference: Ragged | None = None, policy: Ragged | None = None, values_of: ValuesOf | None = None,
 ) -> TokenAdvantages:  # fmt: skip
     """Advantages of every token, whitened over all rows that have a reward (REINFORCE++, PPO).
 
     rewards: (rows,) outcomes, NaN where there is none. names: trajectory ids. steps: table `steps`. reference: policy 0's
-    log-probabilities, for rewards.reference_penalty. Raises TokenRewardError where one of these is missing or does not fit.
+    log-probabilities, for rewards.reference_penalty. policy: its own, where the sampler's are not of its whole distribution (top_p below
+    1); None: the sampler's. Raises TokenRewardError where one of these is missing or does not fit.
     """
     option, seen = params.training.advantage, ~np.isnan(rewards)
     mask = _dense(streams.mask, bool) & seen[:, None]
@@ -90,7 +96,12 @@ def token_advantages(
     if params.rewards.reference_penalty:
         if reference is None:
             raise TokenRewardError("rewards.reference_penalty is above 0, which needs policy 0: give its folder as `reference`")
-        penalties = params.rewards.reference_penalty * (_dense(streams.logprobs) - _dense(reference))
+        if policy is None and params.sampling.top_p < 1:
+            raise TokenRewardError(
+                f"sampling.top_p is {params.sampling.top_p}, so that the sampler's log-probabilities are not the policy's, which "
+                "rewards.reference_penalty needs: give the folder of the policy that sampled as `policy`"
+            )
+        penalties = params.rewards.reference_penalty * (_dense(policy or streams.logprobs) - _dense(reference))
     earned = token_rewards(np.nan_to_num(rewards), mask, steps=bonus, penalties=penalties)
     stored = None if bonus is None and penalties is None else _ragged(earned, streams.mask)
     if isinstance(option, ReinforcePlusPlus):

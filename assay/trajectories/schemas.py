@@ -145,6 +145,7 @@ TABLES: dict[str, Table] = {
             Column("distance", _INT, "steps ahead to the change that the reward is taken from, 0: its own; null: none", nullable=True),
             Column("reward", _DOUBLE, "what the step earns"),
             Column("effect", _TEXT, "helpful, ineffective or harmful, by its own difference"),
+            Column("oracle_effect", _TEXT, "the same by the oracle that reads the trace (chain arithmetic); else null", nullable=True),
         )),
         Table("verdicts", "(trajectory, verifier at its version)", (
             _TRAJECTORY, _ITERATION, _ROUND,

@@ -11,6 +11,7 @@ from synthetic_run import ByteRenderer, Shape, make_run
 
 from assay.evaluation import EvaluationError, evaluate
 from assay.evaluation.charts import Stop, path_chart
+from assay.evaluation.critique_prompts import prompt_grid
 from assay.evaluation.critiques import judged_samples
 from assay.evaluation.figures_self_verification import confusion_grid, token_figure, verification_figures, verification_sentence, vote_grid
 from assay.evaluation.figures_steps import ReasoningSteps
@@ -19,12 +20,14 @@ from assay.evaluation.metrics import Lookup
 from assay.evaluation.report import report_html
 from assay.evaluation.section_self_verification import self_verification_section
 from assay.evaluation.step_traces import LONGEST_STEP, MARKS, MOST_STEPS, step_traces
+from assay.params.self_verification import SelfVerification
+from assay.rewards.critiques import OMISSION
 from assay.trajectories import schema, to_table
 
 LEVELS = (1.0, -0.5, -1.0)
 STEP = {
     "iteration": 0, "round": 0, "marker": "wait", "first_token": 0, "last_token": 0, "decided_before": 5, "decided_after": 5,
-    "distance": None, "reward": 0.0,
+    "distance": None, "reward": 0.0, "oracle_effect": None,
 }  # fmt: skip
 
 
@@ -80,6 +83,21 @@ def test_shares_leave_out_steps_of_which_nothing_is_known_and_traces_without_ste
     assert without.per_trace(np.ones(3, dtype=bool))[0].value == pytest.approx(1.5)
 
 
+def test_accuracies_of_steps_stand_beside_what_the_oracle_says():
+    rows = [
+        step("t0", 0, 0.2, 0.4, oracle_effect="helpful"), step("t0", 1, 0.4, 0.4, oracle_effect="harmful"),
+        step("t1", 0, 0.4, 0.4, oracle_effect="ineffective"), step("t1", 1, 0.4, 0.2),
+    ]  # fmt: skip
+    found = ReasoningSteps(to_table("steps", rows), states("t0", "t1"), traces("", ""))
+    grid = found.agreement()
+    assert grid is not None and grid.rows == (
+        ("helpful", "1", "0", "0"), ("changes nothing", "0", "1", "0"), ("harmful", "0", "1", "0"),
+    )  # fmt: skip
+    assert found.agreement_sentence().startswith("Of 3 steps that the oracle reads, accuracies of continuations say the same of 66.7% [")
+    without = ReasoningSteps(to_table("steps", rows[3:]), states("t1"), traces("", ""))
+    assert without.agreement() is None and without.agreement_sentence() == ""
+
+
 def test_rounds_are_moments_of_their_own_and_many_are_drawn_as_means():
     rows = [step(f"t{i}", 0, 0.0, float(i % 2), round=i) for i in range(130)]
     known = states(*(f"t{i}" for i in range(130))).set_column(2, "round", pa.array(range(130), pa.int32()))
@@ -130,7 +148,7 @@ def test_votes_stand_beside_the_first_try(table):
 
 
 def test_confusion_counts_every_critique_once(reasoning_record):
-    samples = judged_samples(reasoning_record.trajectories, reasoning_record.verdicts)
+    samples = judged_samples(reasoning_record.trajectories, reasoning_record.verdicts, SelfVerification())
     grid = confusion_grid(samples, LEVELS, (0, 3))
     assert grid is not None and grid.header[2:6] == ("said right (1)", "said wrong (-0.5)", "said no answer (-1)", "no score")
     counts = {row[:2]: [int(cell.replace(",", "")) for cell in row[2:6]] for row in grid.rows}
@@ -142,6 +160,23 @@ def test_confusion_counts_every_critique_once(reasoning_record):
     assert binary is not None and binary.rows == (("0", "right (1)", "1", "1", "0", "50.0%"),)
     assert binary.header[3] == "said wrong or no answer (0)"
     assert confusion_grid([], LEVELS, (0,)) is None
+
+
+def test_solutions_that_were_not_judged_and_those_without_their_beginning_are_counted():
+    text = f"Solution:\n> {OMISSION}\n> 4"
+    solutions = traces("", "", "", task="a").to_pylist()
+    base = {"kind": "critique", "parent_id": "t0", "prompt_ids": list(text.encode())}
+    critiques = [solutions[0] | base | {"trajectory_id": f"c{n}"} for n in range(2)]
+    held = [solutions[0] | {"kind": "evaluation", "trajectory_id": f"e{n}"} for n in range(2)]
+    critiques += [held[0] | {"kind": "evaluation_critique", "parent_id": "e0", "trajectory_id": "d"}]
+    for row, group in zip(solutions, "abc", strict=True):
+        row["group_id"] = group
+    table = to_table("trajectories", [*solutions, *held, *critiques])
+    grid = prompt_grid(table, SelfVerification(share=1.0, evaluation=1), ByteRenderer())
+    assert grid is not None and grid.rows == (("that train", "3", "1", "2", "1"), ("of held-out samples", "2", "1", "1", "0"))
+    without = prompt_grid(table.drop_columns(["prompt_ids"]), SelfVerification(share=1.0), ByteRenderer())
+    assert without is not None and without.rows == (("that train", "3", "1", "2", "–"),)
+    assert prompt_grid(table, SelfVerification(), ByteRenderer()) is None
 
 
 def test_tokens_against_accuracy_is_a_path_through_the_policies(table):

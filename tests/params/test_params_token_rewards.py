@@ -4,6 +4,7 @@ import pytest
 from pydantic import ValidationError
 
 from assay.params import Params
+from assay.params.doubts import parameter_doubts
 from assay.params.rewards import Levels
 from assay.params.self_verification import SelfVerification
 from assay.params.stepwise import Stepwise
@@ -58,6 +59,18 @@ def test_there_are_no_more_critiques_than_solutions():
     ))  # fmt: skip
 
 
+def test_step_rewards_without_thinking_are_doubted():
+    vsrm = {"stepwise": {"continuations": 5}, "training": {"advantage": {"type": "reinforce_plus_plus"}}}
+
+    def doubts(kind, **sections):
+        return list(parameter_doubts(Params.model_validate(vsrm | {"environments": {"own": {"type": kind}}} | sections)))
+
+    (sentence,) = doubts("rational_arithmetic")
+    assert "no demonstration of own thinks between <think> and </think>" in sentence and "environment overthinking" in sentence
+    assert doubts("chain_arithmetic") == doubts("rational_arithmetic", stepwise={}) == []
+    assert doubts("rational_arithmetic", policy={"base": "a-model"}) == []
+
+
 def test_shares_become_numbers_of_prompts():
     assert SelfVerification().prompts(1024) == 0
     assert SelfVerification(share=0.125).prompts(1024) == 128
@@ -70,7 +83,10 @@ def test_shares_become_numbers_of_prompts():
         (SelfVerification, {"levels": (1, 1, 0)}, "levels"), (SelfVerification, {"levels": (1, -1, -0.5)}, "levels"),
         (SelfVerification, {"demonstrations": 1.0}, "less than 1"), (Levels, {"correct": 0}, "correct is 0"),
         (Levels, {"no_format": 2}, "correct is 1"), (Stepwise, {"interval": 0}, "interval"), (Stepwise, {"gamma": 1.5}, "gamma"),
-        (Stepwise, {"markers": ()}, "markers"), (Stepwise, {"continuations": -1}, "continuations"),
+        (Stepwise, {"markers": ()}, "markers"), (Stepwise, {"markers": ("wait", " ")}, r"markers\[1\] is ' ', which stands everywhere"),
+        (Stepwise, {"close_tag": "<think>"}, "expected two different texts"), (Stepwise, {"open_tag": " "}, "not blank"),
+        (SelfVerification, {"evaluation": 2, "evaluation_temperature": 0}, "would be the same"),
+        (Stepwise, {"continuations": -1}, "continuations"),
     ],
 )  # fmt: skip
 def test_values_out_of_range_are_refused(section, values, word):

@@ -75,6 +75,9 @@ def test_critiques_judge_solutions_of_their_own_policy(sampled, known, renderer)
     assert len({row.seed for row in plan}) == len(plan)
     assert {row.temperature for row in trains} == {1.0} and {row.temperature for row in shown} == {0.8}
     assert derive(sampled, known, params, renderer).plan == plan
+    greedy = with_options(self_verification=params.self_verification.model_dump() | {"evaluation": 1, "evaluation_temperature": 0.0})
+    kinds = {(row.kind, row.temperature) for row in derive(sampled, known, greedy, renderer).plan}
+    assert kinds == {("critique", 1.0), ("evaluation_critique", 0.0)}
     again = sampled.take(pa.array(range(len(sampled) - 1, -1, -1)))
     assert {row.parent_id for row in derive(again, known, params, renderer).plan} == {row.parent_id for row in plan}
 
@@ -121,6 +124,12 @@ def test_stratified_selection_asks_for_levels_and_balances_them(sampled, known, 
     level_of = dict(zip(solutions["trajectory_id"].to_pylist(), levels, strict=True))
     chosen = [level_of[name] for name in dict.fromkeys(row.parent_id for row in plan if row.kind == "critique")]
     assert sorted(chosen) == [-1.0, -1.0, -0.5, 1.0]
+    few = derive(sampled, known, params, renderer, lambda rows: [None, 1.0, *[None] * (len(rows) - 2)])
+    assert len({row.parent_id for row in few.plan}) == 1
+    assert few.notes == (
+        "1 solutions are judged instead of 4: the rule decided no more, and a stratified selection needs levels",
+    )  # fmt: skip
+    assert derive(sampled, known, params, renderer, lambda rows: [None] * len(rows)).plan == []
 
 
 def test_offline_solutions_of_another_policy_are_judged_by_this_one(sampled, known, renderer):

@@ -6,11 +6,13 @@ import numpy as np
 import pyarrow as pa
 import pytest
 import torch
+from accelerate import Accelerator
 from safetensors.torch import load_file, save_file
 from trainer_fixtures import files_of, make_params, make_policy, make_trajectories, make_verdicts, weights_of
 
 from assay.training.assemble import assemble_batch
-from assay.training.critic import CriticModelError, load_critic, stored_values
+from assay.training.critic import Critic, CriticModelError, load_critic, stored_values
+from assay.training.data import StoredBatch
 from assay.training.ragged import Streams
 from assay.training.schedule import learning_rate_factor
 from assay.training.session import UpdateSession
@@ -101,6 +103,20 @@ def test_while_the_critic_warms_up_the_policy_stands_still(start, tmp_path):
     assert any(not torch.equal(before[name], moved[name]) for name in before)
     critics = [weights_of(tmp_path / f"models/{k}/critic") for k in (1, 2)]
     assert any(not torch.equal(critics[0][name], critics[1][name]) for name in critics[0])
+
+
+def test_a_critic_drops_nothing_out(tmp_path):
+    """Models of the hub may have dropout in their configuration: a critic learns around the values that it gave."""
+    model, params = tmp_path / "models/0", params_with()
+    make_policy(model / "policy", attention_dropout=0.9)
+    batch = StoredBatch(batch_for(model, params), max_tokens=6, micro_batch_size=8, processes=1, process=0)
+    weights = []
+    for seed in (1, 2):
+        torch.manual_seed(seed)
+        critic = Critic(model, params, Accelerator(cpu=True))
+        critic.update(batch)
+        weights.append(critic.model.state_dict())
+    assert all(torch.equal(weights[0][name], weights[1][name]) for name in weights[0])
 
 
 def test_values_do_not_depend_on_micro_batches(start, tmp_path):

@@ -12,6 +12,7 @@ from assay.rewards.self_verification import critique_group
 from assay.training.assemble import assemble_batch
 from assay.training.critic import load_critic, stored_values
 from assay.training.ragged import Ragged, from_rows
+from assay.training.think_tags import ThinkTagError
 from assay.training.token_rewards import TokenRewardError, shaped
 from assay.trajectories import schema, to_table
 
@@ -148,6 +149,20 @@ def test_a_penalty_towards_policy_0_is_paid_by_every_token(tmp_path):
         assemble_batch(trajectories, make_verdicts(trajectories, [1, 0] * 4), params)
 
 
+def test_where_top_p_cuts_what_is_sampled_the_penalty_takes_the_policys_own_log_probabilities(tmp_path):
+    """The sampler's are of the tokens that are left, and so too large."""
+    policy = make_policy(tmp_path / "policy")
+    trajectories, verdicts = make_trajectories(2, 4), make_verdicts(make_trajectories(2, 4), [1, 0] * 4)
+    training = PLUS | {"importance": {"mode": "off"}}
+    params = make_params(training=training, sampling={"top_p": 0.9}, rewards={"reference_penalty": 0.5})
+    batch = assemble_batch(trajectories, verdicts, params, policy=policy, reference=policy)
+    for row in range(len(batch)):  # policy 0 is the policy: nothing is paid
+        earned = batch["token_rewards"][row].as_py()
+        assert earned == pytest.approx([0.0] * (len(earned) - 1) + [batch["reward"][row].as_py()], abs=1e-5)
+    with pytest.raises(TokenRewardError, match=r"sampling.top_p is 0.9.*give the folder of the policy that sampled"):
+        assemble_batch(trajectories, verdicts, params, reference=policy)
+
+
 @pytest.mark.parametrize(
     ("text", "reason", "observed", "reward"),
     [
@@ -159,10 +174,38 @@ def test_a_penalty_towards_policy_0_is_paid_by_every_token(tmp_path):
 def test_the_four_outcomes_of_vsrm(text, reason, observed, reward):
     levels = {"correct": 1, "wrong": 0, "no_answer": -9.5, "no_format": -10, "boxed": True}
     params = make_params(rewards={"levels": levels})
-    assert shaped(np.array([float(observed)]), [reason], [text], np.array([3]), params).tolist() == [reward]
-    opened = make_params(rewards={"levels": levels | {"opened_by_prompt": True}})
+
+    def earned(opened):
+        return shaped(np.array([float(observed)]), [reason], [text], np.array([3]), params, opened).tolist()
+
+    assert earned(np.array([False])) == [reward]
     if text.startswith("a</think>"):
-        assert shaped(np.array([float(observed)]), [reason], [text], np.array([3]), opened).tolist() == [1.0]
+        assert earned(np.array([True])) == [1.0]
+    with pytest.raises(TokenRewardError, match="whether prompts open the thinking"):
+        earned(None)
+
+
+def test_prompts_show_whether_they_open_the_thinking(tmp_path):
+    """Here the open tag is a word of the tiny vocabulary."""
+    policy = make_policy(tmp_path / "policy")
+    rows = make_trajectories(2, 2).to_pylist()
+    for row, end in zip(rows, (7, 7, 8, 8), strict=True):
+        row |= {"prompt_ids": [*row["prompt_ids"], end], "text": "a</think>1"}
+    trajectories = to_table("trajectories", rows)
+    verdicts = make_verdicts(trajectories, [1, 1, 1, 1])
+
+    def rewards(folder=policy, **levels):
+        section = {"levels": {"no_format": -1.0, **levels}}
+        params = make_params(rewards=section, stepwise={"open_tag": "w7"}, training=PLUS, filter={"zero_variance_groups": False})
+        return assemble_batch(trajectories, verdicts, params, policy=folder)["reward"].to_pylist()
+
+    assert rewards() == [1.0, 1.0, -1.0, -1.0]
+    assert rewards(None, opened_by_prompt=True) == [1.0] * 4
+    for stated, shown in ((True, "does not end"), (False, "ends")):
+        with pytest.raises(ThinkTagError, match=f"prompt {shown} with 'w7', but rewards.levels.opened_by_prompt is {str(stated).lower()}"):
+            rewards(opened_by_prompt=stated)
+    with pytest.raises(ThinkTagError, match="give a policy's folder"):
+        rewards(None)
 
 
 def test_long_answers_pay_for_their_length_and_unknown_ones_stay_unknown():

@@ -5,6 +5,8 @@ import json
 import pyarrow as pa
 import pytest
 
+from assay.environments import Task
+from assay.environments.chain_arithmetic.chains import Chain
 from assay.params.self_verification import SelfVerification
 from assay.params.stepwise import Stepwise
 from assay.rewards.self_verification import SelfVerificationError
@@ -167,6 +169,35 @@ def test_accuracies_of_another_policy_are_refused():
     with pytest.raises(StepwiseError, match="another policy than its own"):
         step_table(to_table("states", [state]), stale, verdicts(("c", "rule", "correct", "equal", 1.0)), Stepwise(continuations=1))
     alone = rows(("s", "solution", None, "", "0", 0))
-    with pytest.raises(StepwiseError, match="state 0 has no continuation"):
+    with pytest.raises(StepwiseError, match="solution s lacks 1 of its 1 continuations, the first of state 0"):
         step_table(to_table("states", [state]), alone, verdicts(), Stepwise(continuations=1))
+    with pytest.raises(StepwiseError, match="continuation c of solution s has no verdict"):
+        step_table(to_table("states", [state]), stale, verdicts(), Stepwise(continuations=1))
     assert isinstance(step_table(to_table("states", []), alone, verdicts(), Stepwise()), pa.Table)
+
+
+@pytest.mark.parametrize("opened", ["<think>", ""])
+def test_the_oracle_says_what_each_step_of_a_chain_does(opened):
+    """Also where the prompt has opened the thinking."""
+    text = f"{opened}7 + 6 = 4. wait 7 + 6 = 3. but 7 + 6 = 3. hmm 7 + 6 = 9. </think>9"
+    begins = [text.index(word) for word in ("wait", "but", "hmm")]
+    ends = [*begins[1:], text.index("</think>")]
+    spans = [("m", begin, end, 0, 0) for begin, end in zip(begins, ends, strict=True)] + [(None,) * 5]
+    names = ("marker", "char_start", "char_end", "first_token", "last_token")
+    states = to_table("states", [
+        dict(zip(names, span, strict=True)) | {
+            "trajectory_id": "s", "iteration": 0, "round": 0, "state": j, "tokens": j, "closed": True, "continuations": 1,
+            "complete": True,
+        }
+        for j, span in enumerate(spans)
+    ])  # fmt: skip
+    trajectories = rows(("s", "solution", None, text, "0", 0), *((f"c{j}", "continuation", "s", "", "0", j) for j in range(4)))
+    said = verdicts(*((f"c{j}", "rule", "correct" if j in (1, 2) else "wrong", "equal", None) for j in range(4)))
+    chain = Chain(7, (("+", 6),), 10)
+    (name,) = set(trajectories["task_id"].to_pylist())
+    task = Task.create("chain", "train", chain.question(), "3", "numeric", chain.meta())
+    found = step_table(states, trajectories, said, Stepwise(continuations=1), tasks={name: task}).to_pylist()
+    assert [row["oracle_effect"] for row in found] == ["helpful", "ineffective", "harmful"] == [row["effect"] for row in found]
+    other = Task.create("sums", "train", "7 + 6", "13", "numeric")
+    others = step_table(states, trajectories, said, Stepwise(continuations=1), tasks={name: other})
+    assert others["oracle_effect"].to_pylist() == [None] * 3

@@ -81,6 +81,11 @@ def read_trace(text: str, meta: Mapping[str, Any], starts: Sequence[int] | None 
     return Reading(close >= 0, results[0], results[-1], _is(results[-1], target), rechecks)
 
 
+def is_chain(meta: Mapping[str, Any]) -> bool:
+    """Whether a task's meta is that of a chain, which `read_trace` needs."""
+    return {"start", "operations", "modulus"} <= meta.keys()
+
+
 def answer_of(meta: Mapping[str, Any]) -> int:
     """The task's answer, from left to right and modulo at the end."""
     value = meta["start"]
