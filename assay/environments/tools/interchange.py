@@ -71,7 +71,12 @@ def from_record(row: Mapping[str, Any], where: str = "record") -> ToolEnvironmen
 
 def read(path: Path) -> list[ToolEnvironment]:
     """All environments of a .jsonl or .parquet file. Raises ToolError naming file and line or row."""
-    return [from_record(row, where) for where, row in _rows(path)]
+    return [environment for _, environment in read_placed(path)]
+
+
+def read_placed(path: Path) -> list[tuple[str, ToolEnvironment]]:
+    """The same, each with its place: file and line or row."""
+    return [(where, from_record(row, where)) for where, row in _rows(path)]
 
 
 def write(path: Path, environments: Iterable[ToolEnvironment] | Iterable[Mapping[str, Any]]) -> None:
