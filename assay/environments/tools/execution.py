@@ -12,6 +12,7 @@ import signal
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from threading import Lock
 from typing import Any, Literal, NoReturn, get_args
 
 from assay.environments.tools.doors import close_doors
@@ -67,7 +68,8 @@ class ToolExecutor:
 
     seconds: wall clock per call; memory_mib: beyond what a worker has at its start; characters: longer feedback is cut. apart: each call in
     a process of its own (some milliseconds), without which code of others could touch later calls; False for code that this library has
-    written itself. A context manager; raises IsolationError where the pool itself fails, never for what a tool does.
+    written itself. A context manager; batches of several threads wait for each other. Raises IsolationError where the pool itself fails,
+    never for what a tool does.
     """
 
     def __init__(
@@ -76,7 +78,7 @@ class ToolExecutor:
         self.seconds, self.memory_mib, self.characters, self.apart = seconds, memory_mib, characters, apart
         self.calls, self.waited = 0, 0.0
         """Calls so far, and seconds that their callers waited."""
-        self._pool = Pool(f"{__name__}:run", workers, seconds, memory_mib, MODULES)
+        self._pool, self._alone = Pool(f"{__name__}:run", workers, seconds, memory_mib, MODULES), Lock()
 
     def __enter__(self) -> "ToolExecutor":
         return self
@@ -99,9 +101,10 @@ class ToolExecutor:
             keys.append(key)
             if key is not None:
                 items[key] = None
-        outcomes = dict(zip(items, self._pool.map(list(items)), strict=True))
-        self.calls += len(requests)
-        self.waited += time.monotonic() - began
+        with self._alone:
+            outcomes = dict(zip(items, self._pool.map(list(items)), strict=True))
+            self.calls += len(requests)
+            self.waited += time.monotonic() - began
         return [
             Feedback("unknown_tool", clean(f"Error: there is no tool named {request.name[:SHOWN]}."))
             if key is None
