@@ -17,6 +17,7 @@ VERBS: dict[str, str] = {
     "export": "export",
     "import": "import_",
     "verify": "verify",
+    "tools": "tools",
 }
 
 PERSON_MUST_ACT = 2

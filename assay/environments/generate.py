@@ -99,7 +99,8 @@ def make_environment(name: str, params: Params, root: Path, make_teacher: MakeTe
         if section.path is not None:
             return PublishedToolsEnvironment(name, section, params.seed, root, share)
         teacher = make_teacher(section.backend) if make_teacher is not None and isinstance(section.backend, EndpointTools) else None
-        return ToolsEnvironment(name, section, params.seed, root, params.execution.verifier_workers, teacher)
+        execution = params.execution
+        return ToolsEnvironment(name, section, params.seed, root, execution.verifier_workers, teacher, execution.teacher.concurrency)
     if isinstance(section, PublishedProtocols):
         return PublishedProtocolsEnvironment(name, section, params.seed, root, share)
     return DatasetEnvironment(name, section, params.seed, root, share)

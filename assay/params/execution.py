@@ -31,6 +31,7 @@ class TeacherAccess(ServerAccess):
 
     timeout: float = Field(180, gt=0)
     concurrency: int = Field(8, ge=1)
+    """Environments that are built at once; each asks one question at a time."""
 
 
 class ExecutionParams(Section):

@@ -4,9 +4,10 @@ Training walks through the train tasks in a seeded order: iteration k takes up w
 each epoch in another order, no task twice in one epoch. Evaluation samples every held-out task.
 """
 
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Literal
+from itertools import groupby
+from typing import Literal, TypeVar
 
 import pyarrow as pa
 
@@ -17,6 +18,8 @@ from assay.trajectories import content_hash, seed_from
 
 Kind = Literal["solution", "evaluation", "presample"]
 """Kinds that are planned from tasks. Others are planned from what was sampled: `derived`."""
+
+T = TypeVar("T")
 
 
 class RolloutError(RuntimeError):
@@ -118,12 +121,20 @@ def split_shards(plan: Sequence[PlanRow], shard_rows: int) -> list[list[PlanRow]
 
     A group that is larger than a shard is a shard of its own.
     """
-    shards: list[list[PlanRow]] = []
-    for group in _runs(plan):
-        if not shards or shards[-1][0].kind != group[0].kind or len(shards[-1]) + len(group) > shard_rows:
-            shards.append([])
-        shards[-1] += group
-    return shards
+    return list(stream_shards(plan, shard_rows, lambda row: row))
+
+
+def stream_shards(items: Iterable[T], shard_rows: int, row_of: Callable[[T], PlanRow]) -> Iterator[list[T]]:
+    """The same of anything that has rows, one shard at a time: no more than a shard and a group are held."""
+    shard: list[T] = []
+    for _, run in groupby(items, key=lambda item: row_of(item).group_id):
+        group = list(run)
+        if shard and (row_of(shard[-1]).kind != row_of(group[0]).kind or len(shard) + len(group) > shard_rows):
+            yield shard
+            shard = []
+        shard += group
+    if shard:
+        yield shard
 
 
 SPLITS_OF: dict[str, tuple[str, ...]] = {"solution": ("train",), "evaluation": ("eval", "ood"), "presample": ("train",)}
@@ -173,12 +184,3 @@ def _groups(
                 max_tokens=params.sampling.max_tokens,
                 played=task_id in played,
             )
-
-
-def _runs(plan: Sequence[PlanRow]) -> Iterator[list[PlanRow]]:
-    """Consecutive rows of one group."""
-    start = 0
-    for position in range(1, len(plan) + 1):
-        if position == len(plan) or plan[position].group_id != plan[start].group_id:
-            yield list(plan[start:position])
-            start = position

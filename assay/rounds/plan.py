@@ -7,6 +7,7 @@ from pathlib import Path
 
 from assay.params import ParameterError, Params, round_params
 from assay.params.noise import EndpointJudge, LocalJudge, SymbolicJudge
+from assay.rounds.plan_episodes import sampled
 
 BYTES_PER_ROW, BYTES_PER_TOKEN = 30.0, 4.3
 """Of a stored trajectory, compressed: ids, masks, log-probabilities; benchmarks/storage.py prints the measured figures."""
@@ -135,14 +136,14 @@ def estimate_run(params: Params, root: Path = Path(), *, fused: bool = False) ->
     t = params.tasks
     s = (round_params(params) if fused else params).sampling
     rounds = params.fused.rounds if fused else 1
-    train_rows = s.tasks_per_iteration * s.group_size * rounds
-    eval_rows = (t.eval + t.ood) * params.evaluation.samples
-    train_tokens, eval_tokens = train_rows * s.max_tokens, eval_rows * s.max_tokens
+    held_out = (t.eval + t.ood) * params.evaluation.samples
+    rows_of = sampled(params.model_copy(update={"sampling": s}), s.tasks_per_iteration * rounds, held_out)
+    train_rows, eval_rows, eval_tokens = rows_of.trained.rows, rows_of.evaluated.rows, rows_of.evaluated.tokens
     weights = size * {"float32": 4, "bfloat16": 2, "float16": 2}[params.policy.dtype] / 2**30
     trainer = 2 * size * 4 / 2**30  # two moments of Adam
 
-    def sampling(rows: int) -> float:
-        return rows * (s.max_tokens + params.policy.max_prompt_tokens / 8) * 2 * size / (rate * SAMPLING_SHARE)
+    def sampling(rows: int, tokens: int) -> float:
+        return (tokens + rows * params.policy.max_prompt_tokens / 8) * 2 * size / (rate * SAMPLING_SHARE)
 
     def training(tokens: float, passes: int = 8) -> float:
         return passes * size * tokens / (rate * TRAINING_SHARE)
@@ -157,11 +158,12 @@ def estimate_run(params: Params, root: Path = Path(), *, fused: bool = False) ->
         in_batch += rehearsal.rows_per_step * (round_params(params) if fused else params).training.steps_per_iteration * rounds
     judged, judged_tokens, judged_at_evaluation = critique_rows(params, s.tasks_per_iteration * rounds, eval_rows)
     in_batch += judged
-    update = training(in_batch * (s.max_tokens + params.policy.max_prompt_tokens / 4))
-    batch = stored_gib(in_batch, in_batch * s.max_tokens)
+    in_batch_tokens = rows_of.trained.tokens + (in_batch - train_rows) * s.max_tokens
+    update = training(in_batch_tokens + in_batch * rows_of.context / 4)
+    batch = stored_gib(in_batch, in_batch_tokens)
     further, further_tokens = continuation_rows(params, train_rows)
-    both = train_rows + eval_rows + judged + judged_at_evaluation + further
-    both_tokens = train_tokens + eval_tokens + judged_tokens + further_tokens
+    both = train_rows + rows_of.collected.rows + eval_rows + judged + judged_at_evaluation + further
+    both_tokens = rows_of.trained.tokens + rows_of.collected.tokens + eval_tokens + judged_tokens + further_tokens
     eval_rows, eval_tokens = eval_rows + judged_at_evaluation, eval_tokens + judged_at_evaluation * critique_tokens(params)
     own = t.train + t.eval + t.ood
     begin: tuple[Line, ...] = (
@@ -175,16 +177,16 @@ def estimate_run(params: Params, root: Path = Path(), *, fused: bool = False) ->
     if params.presample.enabled:
         asked = t.train * (params.presample.samples + 1)
         tokens = asked * s.max_tokens
-        begin = (*begin, line("presample", 1, asked, tokens, stored_gib(asked, tokens), START_SECONDS["rollout"] + sampling(asked)))
+        begin = (*begin, line("presample", 1, asked, tokens, stored_gib(asked, tokens), START_SECONDS["rollout"] + sampling(asked, tokens)))
     staged = (
-        line("rollout", count, both, both_tokens, stored_gib(both, both_tokens), sampling(both)),
+        line("rollout", count, both, both_tokens, stored_gib(both, both_tokens), sampling(both, both_tokens)),
         line("verify", count, both, 0, both * 12 / 2**30, both / 40_000),
-        line("filter", count, in_batch, in_batch * s.max_tokens, batch, in_batch / 40_000),
-        line("update", count, in_batch, in_batch * s.max_tokens, batch + weights + trainer, update),
+        line("filter", count, in_batch, in_batch_tokens, batch, in_batch / 40_000),
+        line("update", count, in_batch, in_batch_tokens, batch + weights + trainer, update),
     )
-    in_one = (line("train", count, both, both_tokens, 3 * batch + weights + trainer, sampling(both) + update + both / 20_000),)
+    in_one = (line("train", count, both, both_tokens, 3 * batch + weights + trainer, sampling(both, both_tokens) + update + both / 20_000),)
     end = (
-        line("finish", 1, eval_rows, eval_tokens, stored_gib(eval_rows, eval_tokens), sampling(eval_rows)),
+        line("finish", 1, eval_rows, eval_tokens, stored_gib(eval_rows, eval_tokens), sampling(eval_rows, eval_tokens)),
         line("evaluate", 1, (count + 1) * eval_rows, 0, 0.002, (count + 1) * eval_rows / 20_000),
     )
     return Estimate(size, (*begin, *(in_one if fused else staged), *end), rate, estimate_appeals(params, train_rows))

@@ -14,7 +14,7 @@ from assay.params.execution import ExecutionParams
 from assay.params.sampling import EngineParams, VllmEngine
 from assay.rollouts import PlanRow, make_plan, render_prompts, run_plan, sample_shards
 from assay.rollouts.derived import derives_anything
-from assay.rollouts.episodes import EpisodeTables, Stage, open_executor, write_episodes
+from assay.rollouts.episodes import Stage, open_executor, write_episodes
 from assay.rollouts.lock import folder_lock
 from assay.rounds.further import further_samples
 from assay.trajectories import publish_folder, read_table, to_table, write_shard
@@ -131,9 +131,9 @@ def sample_into(
 
 def sample_episodes(
     sampler: Sampler, tasks: Mapping[str, Task], params: Params, rows: Sequence[PlanRow], folder: Path, workers: int
-) -> EpisodeTables:
+) -> None:
     """Play the rows of tasks with tools, in the same engine session, and write shards in `folder`, where finished ones are kept.
     Raises PlanError, EngineError, IsolationError, ShardError."""
     with open_executor(params, workers) as executor:
         stage = Stage(sampler.engine, sampler.renderer, executor, params)
-        return write_episodes(stage, tasks, rows, folder)
+        write_episodes(stage, tasks, rows, folder)

@@ -7,10 +7,11 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+import yaml
 
 from assay.environments.tools.backends import TemplateBackend
 from assay.environments.tools.build import build
-from assay.environments.tools.config import FULL, TINY, Spread
+from assay.environments.tools.config import FULL, TINY, Spread, config_of
 from assay.environments.tools.construct import check, construct
 from assay.environments.tools.decompose import check as check_decomposition
 from assay.environments.tools.decompose import combined
@@ -18,9 +19,11 @@ from assay.environments.tools.deploy import check_source
 from assay.environments.tools.documents import check_schema
 from assay.environments.tools.execution import ToolExecutor
 from assay.environments.tools.gate import run_gate, trial
-from assay.environments.tools.record import Decomposition, SubQuestion, ToolError
+from assay.environments.tools.record import SCENARIOS, Decomposition, SubQuestion, ToolError
 from assay.environments.tools.statistics import COLUMNS, PUBLISHED, measure, table
+from assay.environments.tools.tasks import to_task
 from assay.environments.tools.world import RELATIONS, SUFFIXES
+from assay.params.tools import Tools
 from assay.rewards.tool_use import normalise, verifies
 
 ROOT = Path(__file__).parents[2]
@@ -113,6 +116,18 @@ def test_statistics_are_those_of_the_published_set(drawn):
     assert "parallel_multi_hop" in table(found)
     with pytest.raises(ValueError, match="no environments"):
         measure([])
+
+
+def test_the_preset_for_real_models_is_the_published_size_and_passes_the_gate():
+    preset = yaml.safe_load((ROOT / "conf/environment/tools_full.yaml").read_text())
+    section = Tools.model_validate(preset["environments"]["tools"])
+    config = config_of(section)
+    assert (config.shapes, config.parameters, config.scenarios) == (FULL.shapes, FULL.parameters, SCENARIOS)
+    with ToolExecutor(2, 5.0, apart=False) as executor:
+        some = build(config, TemplateBackend(config), executor, range(4), 0).environments
+    assert [one.scenario for one in some] == list(SCENARIOS)
+    prompts = [str(to_task(one, "tools", "train", section.shown).prompt) for one in some]
+    assert max(map(len, prompts)) < 2 * preset["policy"]["max_prompt_tokens"]  # JSON has three characters a token, or more
 
 
 def test_all_four_strategies_leave_their_mark(drawn):

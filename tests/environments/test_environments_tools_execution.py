@@ -103,6 +103,23 @@ def test_code_that_does_not_end_is_ended_and_costs_no_other_call_its_result(exec
     assert ToolExecutor().seconds == 10.0  # the paper's code
 
 
+def test_a_tool_that_never_ends_is_not_waited_for_again_and_again_whichever_worker_is_first():
+    def answers(late, count):
+        """Which calls n of 0 to count - 1 are answered, where those of `late` sleep."""
+        source = function("tool", f"import time\nif n in {late}: time.sleep(60)\nreturn n", "n=0")
+        return [Request({"tool": source}, "tool", {"n": n}) for n in range(count)]
+
+    always, later, twice, fine = answers([0, 1, 2], 12), answers([4, 6, 8], 30), answers([0, 5], 9), answers([], 30)
+    with ToolExecutor(8, 1.0) as executor:
+        found = iter(executor.execute([*always, *later, *twice, *fine]))
+    said = [[next(found) for _ in tool] for tool in (always, later, twice, fine)]
+    answered = [[n for n, one in enumerate(tool) if one.status == "ok"] for tool in said]
+    # The first three are late: the rest is not tried. Three of the second wave (3 to 8) are: what comes behind is not.
+    assert answered == [[], [0, 1, 2, 3, 5, 7], [1, 2, 3, 4, 6, 7, 8], list(range(30))]
+    texts = {one.text for tool in said for one in tool if one.status == "timeout"}
+    assert texts == {"Error: tool gave no answer within 1 seconds."} and {one.status for one in said[0]} == {"timeout"}
+
+
 def test_equal_calls_are_executed_once_and_give_equal_answers(executor):
     body = "import random, os\nreturn [random.random(), os.getpid()]"
     found = executor.execute([Request({"tool": function("tool", body)}, "tool", {})] * 50)

@@ -73,6 +73,39 @@ def test_states_of_an_episode_are_records_too(played, tmp_path):
     assert from_record(done).answers == ()
 
 
+@pytest.mark.parametrize("suffix", [".jsonl", ".parquet"])
+def test_arguments_of_all_types_share_one_file_and_keep_their_types(suffix, tmp_path):
+    def state(*given):
+        turns = [
+            {"role": "assistant", "content": "", "tool_calls": [
+                {"id": f"call_{n}_1", "type": "function", "function": {"name": "tide_table", "arguments": arguments}}
+            ]}
+            for n, arguments in enumerate(given, 1)
+        ]  # fmt: skip
+        return [*ENVIRONMENT.messages, *turns]
+
+    given = [{"port": 3, "day": "x"}, {"port": "Port Amsel"}, {"port": ["a"], "far": {"deep": [None, 1.5, True]}}, {}, {"day": "Köln"}]
+    path = tmp_path / f"states{suffix}"
+    write(path, [to_record(ENVIRONMENT, state(*given), None, 0.0), to_record(ENVIRONMENT, state(given[1]), None, 0.0), ROW])
+    mixed, one, first = read(path)
+    assert mixed.messages == tuple(state(*given)) and one.messages == tuple(state(given[1])) and first.messages == ENVIRONMENT.messages
+    if suffix == ".parquet":
+        assert all("arguments: string" in str(field.type) for field in pq.read_schema(path) if field.name == "messages")
+    alone = tmp_path / f"alone{suffix}"
+    write(alone, [to_record(ENVIRONMENT, state({"day": "\ud800"}), None, 0.0)])  # half a character, which JSON can spell out
+    assert read(alone)[0].messages == tuple(state({"day": "?"}))
+    write(alone, [replace(ENVIRONMENT, answer=None)])
+    assert read(alone)[0].answer is None
+    for bad in ("[1]", "{", 5):
+        row = to_record(ENVIRONMENT, state({}), None, 0.0)
+        row["messages"][1]["tool_calls"][0]["function"]["arguments"] = bad
+        with pytest.raises(ToolError, match=r"line 7, messages, arguments of tide_table: "):
+            from_record(row, "file, line 7")
+    row["messages"][1]["tool_calls"] = "none"
+    with pytest.raises(ToolError, match="line 7, messages: a call is not"):
+        from_record(row, "file, line 7")
+
+
 NESTED = "[" * 100_000
 
 
@@ -140,6 +173,8 @@ def test_files_that_cannot_be_read_are_named_with_line_and_row(tmp_path):
     for path, word in ((table, "no Parquet file"), (tmp_path / "c.csv", "no such file"), (tmp_path / "d.jsonl", "no such file")):
         with pytest.raises(ToolError, match=word):
             read(path)
+    with pytest.raises(ToolError, match=r"none/a\.jsonl: could not be written \(No such file or directory\)"):
+        write(tmp_path / "none" / "a.jsonl", [ENVIRONMENT])
     (tmp_path / "c.csv").write_text("x")
     for call in (lambda: read(tmp_path / "c.csv"), lambda: write(tmp_path / "c.txt", [ENVIRONMENT])):
         with pytest.raises(ToolError, match=r"\.jsonl or \.parquet"):

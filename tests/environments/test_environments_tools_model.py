@@ -1,17 +1,26 @@
 """A language model as the backend of the stages: repair, drop, cache."""
 
 import json
+import threading
+import time
+from collections import Counter
 from dataclasses import replace
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import pytest
 from tools_written import CODES, ENVIRONMENT, TIDES, reply_to, stage_of
 
+from assay.engines import EngineError
+from assay.engines.chat import Teacher
 from assay.environments.tools.backends import ModelBackend
 from assay.environments.tools.build import build
 from assay.environments.tools.config import FULL, Shape, Spread
 from assay.environments.tools.construct import construct
+from assay.environments.tools.environment import ToolsEnvironment
 from assay.environments.tools.execution import ToolExecutor
-from assay.environments.tools.model import Asker, FolderCache, Invalid, StageDropped
+from assay.environments.tools.model import Asker, FolderCache, Invalid, StageDropped, Stopped
+from assay.params.execution import TeacherAccess
+from assay.params.tools import Tools
 
 SHAPE = Shape(Spread(3, 3, 3), Spread(1, 1, 1), Spread(1, 1, 1), 0.0)
 CONFIG = replace(FULL, scenarios=("multi_hop",), shapes={"multi_hop": SHAPE}, topics=("music", "towns"))
@@ -153,3 +162,77 @@ def test_what_the_client_raises_is_not_taken_for_a_bad_reply():
     with pytest.raises(StageDropped):
         asker.ask("document", "Write.", {}, never)
     assert (asker.calls, asker.repairs) == (3, 2)
+
+
+class Served(ThreadingHTTPServer):
+    """A language model behind a chat endpoint: takes its time, remembers how many were asked at once. From a given question on it is out of
+    order."""
+
+    daemon_threads = True
+
+    def __init__(self, fails_from=10_000):
+        self.asked, self.now, self.most, self.fails_from, self.count = [], 0, 0, fails_from, threading.Lock()
+        super().__init__(("127.0.0.1", 0), _Answering)
+        threading.Thread(target=self.serve_forever, daemon=True).start()
+        self.url = f"http://127.0.0.1:{self.server_address[1]}/v1"
+
+    def teacher(self):
+        return Teacher(TeacherAccess(urls=(self.url,), retries=0, timeout=5), "m", 0.0, 100)
+
+
+class _Answering(BaseHTTPRequestHandler):
+    server: Served
+
+    def do_POST(self):
+        asked = json.loads(self.rfile.read(int(self.headers["Content-Length"])))["messages"][0]["content"]
+        server = self.server
+        with server.count:
+            server.asked.append(asked)
+            server.now += 1
+            server.most, refused = max(server.most, server.now), len(server.asked) >= server.fails_from
+        # The later the question, the shorter it takes: replies of one round arrive in another order than they were asked in.
+        time.sleep(max(0.002, 0.03 - 0.001 * len(server.asked)))
+        with server.count:
+            server.now -= 1
+        body = json.dumps({"choices": [{"message": {"content": reply_to(asked)}}]}).encode()
+        self.send_response(400 if refused else 200)
+        self.end_headers()
+        self.wfile.write(body)
+
+    def log_message(self, *arguments):
+        pass
+
+
+def test_a_teacher_is_asked_several_questions_at_once_and_no_result_depends_on_it(executor):
+    found, servers = {}, {}
+    for threads in (1, 4):
+        servers[threads] = server = Served()
+        backend = ModelBackend(CONFIG, Asker(server.teacher().complete, "m"), executor)
+        found[threads] = build(CONFIG, backend, executor, range(4), 1, threads=threads)
+    assert (servers[1].most, servers[4].most > 1, servers[4].most <= 4) == (1, True, True)
+    assert found[1].environments == found[4].environments and len(found[4].environments) == 4
+    assert len({one.seed for one in found[4].environments}) == 4 and found[1].digest == found[4].digest
+    for server in servers.values():  # equal questions once, also those that are asked at the same time
+        assert set(Counter(server.asked).values()) == {1}
+    assert sorted(servers[1].asked) == sorted(servers[4].asked)
+
+
+def test_batches_grow_up_to_what_is_asked_at_once(tmp_path):
+    section = {"backend": {"type": "endpoint"}, "ood": False, "scenarios": ["multi_hop"], "scaling": {"distractors": [1, 1]}}
+    server = Served()
+    made = ToolsEnvironment("t", Tools.model_validate(section), 0, tmp_path, 1, ("m", server.teacher().complete), concurrency=3)
+    candidates = made.candidates("train")
+    offered = [next(candidates) for _ in range(3)]
+    made.close()
+    assert [one.origin for one in offered] == [f"environment {place} of split train" for place in range(3)]
+    assert sum(stage_of(prompt) == "decompose" for prompt in server.asked) == 3  # in batches of 1 and 2
+
+
+def test_a_teacher_that_fails_ends_the_build_and_the_threads_beside(executor):
+    server = Served(fails_from=9)
+    asker = Asker(server.teacher().complete, "m")
+    with pytest.raises(EngineError, match="the server refuses"):
+        build(CONFIG, ModelBackend(CONFIG, asker, executor), executor, range(40), 1, threads=4)
+    assert len(server.asked) < 20 and server.now == 0  # 40 places have more than 200 questions
+    with pytest.raises(Stopped):
+        asker.ask("document", "Write.", {}, lambda reply: reply)

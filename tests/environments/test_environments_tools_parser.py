@@ -4,8 +4,8 @@ import json
 
 import pytest
 
-from assay.environments.tools.parser import parse_turn
-from assay.rewards.tool_use import State, turn_reward
+from assay.environments.tools.parser import DEEPEST, parse_turn
+from assay.rewards.tool_use import Call, State, turn_reward
 
 GOOD = '<tool_call>\n{"name": "finder", "arguments": {"town": "Kestwick"}}\n</tool_call>'
 OTHER = '<tool_call>{"name": "lookup", "arguments": {}}</tool_call>'
@@ -77,6 +77,21 @@ def test_what_is_no_call_leaves_the_turn_whole_and_malformed(body):
     turn = parse_turn(text)
     assert (turn.calls, turn.content, len(turn.dropped)) == ((), text, 1)
     assert turn_reward(turn.content, [], State({"f": ["x"]}, "brelite")).reward == -0.3
+
+
+def test_arguments_that_are_nested_beyond_reason_are_no_call_at_any_depth():
+    def call(depth, opens, closes):
+        return f'<tool_call>{{"name": "f", "arguments": {{"a": {opens * depth}1{closes * depth}}}}}</tool_call>'
+
+    for depth in (1, DEEPEST - 1, DEEPEST, 200, 480, 900, 985, 995, 2000, 100_000):
+        for opens, closes in (("[", "]"), ('{"b": ', "}")):
+            turn = parse_turn(call(depth, opens, closes))
+            assert (len(turn.calls), len(turn.dropped)) == ((1, 0) if depth < DEEPEST else (0, 1))
+            calls = [Call(one.name, one.arguments, "x") for one in turn.calls]
+            reward = turn_reward(turn.content, calls, State({"f": ["x"]}, "brelite"), echo_guard=True).reward
+            assert reward == (1.0 if depth < DEEPEST else -0.3)
+    text = json.dumps({"name": "f", "arguments": json.dumps({"a": json.loads("[" * 70 + "]" * 70)})})
+    assert parse_turn(f"<tool_call>{text}</tool_call>").dropped[0].why == f"the arguments are nested more than {DEEPEST} deep"
 
 
 def test_an_open_tag_in_the_thinking_spoils_the_turn():

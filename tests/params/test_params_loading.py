@@ -108,6 +108,17 @@ def test_every_shipped_preset_loads_with_every_other(tmp_path, method, scale):
     assert load_params(tmp_path).iterations
 
 
+def test_tools_of_full_size_need_a_real_model(tmp_path):
+    (tmp_path / "conf").symlink_to(ROOT / "conf")
+    own = yaml.safe_load((ROOT / "params.yaml").read_text()) | {"method": "ftrl", "scale": "gpu", "environment": "tools_full"}
+    (tmp_path / "params.yaml").write_text(yaml.safe_dump(own))
+    with pytest.raises(ParameterError, match=r"are 17408, but policy\.shape\.max_positions is \d+: .*set policy\.base to a model"):
+        load_params(tmp_path)
+    (tmp_path / "params.yaml").write_text(yaml.safe_dump(own | {"policy": {"base": "models/base"}}))
+    params = load_params(tmp_path)
+    assert (params.sampling.episodes.unit, params.tasks.demonstrations, params.policy.max_prompt_tokens) == ("turn", 0, 16384)
+
+
 def test_stage_views_hold_what_a_stage_may_read_and_nothing_else(tmp_path):
     params = load_params(ROOT)
     write_stage_views(params, tmp_path)

@@ -87,30 +87,60 @@ def test_a_plan_plays_what_has_tools_and_samples_the_rest_at_once(played_tasks):
         make_plan(table, params, 0, ("presample",))
 
 
-def test_each_state_of_an_episode_is_a_prompt_of_its_own(by_turn):
-    """As many states as turns, each with a group of single turns; their prompts are the episode's own tokens and grow."""
-    _, tables, _ = by_turn
+def check_states(tables, renderer, group_size):
+    """Each group of single turns begins at a state of its episode: before one of its turns, or behind the last one, which max_turns has
+    ended. Returns how many are of the second kind."""
     rows = {row["trajectory_id"]: row for row in tables.trajectories.to_pylist()}
-    turns = tables.turns.to_pylist()
-    episodes = [row for row in rows.values() if row["kind"] == "episode"]
+    turns, said = {}, {}
+    for turn in tables.turns.to_pylist():
+        turns.setdefault(turn["trajectory_id"], []).append(turn)
+    for call in tables.tool_calls.to_pylist():
+        if call["name"] is not None:
+            said.setdefault((call["trajectory_id"], call["turn_index"]), []).append({"role": "tool", "content": call["feedback"]})
+    behind = set()
+    for row in (row for row in rows.values() if row["kind"] == "solution"):
+        parent, (own,), before = rows[row["parent_id"]], turns[row["trajectory_id"]], turns[row["parent_id"]]
+        assert parent["kind"] == "episode" and row["task_id"] == parent["task_id"] and all(row["loss_mask"]) and own["stop"] is None
+        if own["turn_index"] < len(before):
+            state = before[own["turn_index"]]
+            assert row["prompt_ids"] == parent["prompt_ids"] + parent["completion_ids"][: state["start"]]
+            same = ("unsolved", "unsolved_before", "solve_rate", "state_id")
+            assert {name: own[name] for name in same} == {name: state[name] for name in same}
+        else:
+            last = before[-1]
+            feedback = renderer.continuation_ids(said[last["trajectory_id"], last["turn_index"]])
+            assert last["stop"] == "max_turns" and own["turn_index"] == len(before)
+            assert row["prompt_ids"] == parent["prompt_ids"] + parent["completion_ids"] + list(feedback)
+            assert own["unsolved_before"] == last["unsolved_after"] == sum(map(len, json.loads(own["unsolved"]).values()))
+            assert own["solve_rate"] == pytest.approx(1 - own["unsolved_before"] / own["sub_answers"])
+            behind.add(row["group_id"])
     groups = Counter(row["group_id"] for row in rows.values() if row["kind"] == "solution")
-    assert set(groups.values()) == {4}
-    assert len(groups) == sum(turn["trajectory_id"] in {row["trajectory_id"] for row in episodes} for turn in turns) > len(episodes)
-    for row in rows.values():
-        if row["kind"] != "solution":
-            continue
-        parent = rows[row["parent_id"]]
-        own = next(turn for turn in turns if turn["trajectory_id"] == row["trajectory_id"])
-        state = next(
-            turn for turn in turns if turn["trajectory_id"] == row["parent_id"] and turn["turn_index"] == own["turn_index"]
-        )
-        assert parent["kind"] == "episode" and row["task_id"] == parent["task_id"]
-        assert row["prompt_ids"] == parent["prompt_ids"] + parent["completion_ids"][: state["start"]]
-        assert all(row["loss_mask"]) and own["stop"] is None
-        same = ("unsolved", "unsolved_before", "solve_rate", "state_id")
-        assert {name: own[name] for name in same} == {name: state[name] for name in same}
+    collected = [turn for name, some in turns.items() if rows[name]["kind"] == "episode" for turn in some]
+    assert set(groups.values()) == {group_size} and len(groups) == len(collected) + len(behind)
     assert len({(row["task_id"], row["kind"], row["sample_index"]) for row in rows.values()}) == len(rows)
     assert len({row["sampling"]["seed"] for row in rows.values()}) == len(rows)
+    return len(behind)
+
+
+def test_each_state_of_an_episode_is_a_prompt_of_its_own(by_turn, caller_renderer):
+    _, tables, _ = by_turn
+    check_states(tables, caller_renderer, 4)
+
+
+def test_the_state_that_the_last_turn_leads_to_is_one_too_where_another_turn_has_room(
+    played_tasks, caller_engine, caller_renderer, executor
+):  # fmt: skip
+    def cut(room):
+        params = make_params(sampling={"tasks_per_iteration": 6, "episodes": {"max_turns": 1, "max_tokens": room}})
+        plan = [row for row in planned(played_tasks, params) if row.kind == "episode"]
+        tables = play_episodes(Stage(caller_engine, caller_renderer, executor, params), played_tasks, plan)
+        return check_states(tables, caller_renderer, 4), Counter(tables.turns["stop"].to_pylist())["max_turns"]
+
+    states, stops = cut(320)
+    assert states == stops > 3
+    longest = max(len(caller_renderer.prompt_ids(task.prompt)) for task in played_tasks.values())
+    fewer, same = cut(longest + 40)  # the longest prompt has room for one turn alone
+    assert fewer < stops == same
 
 
 def test_solved_sub_answers_carry_over_and_stops_mean_what_they_say(by_turn, played_tasks):
@@ -165,9 +195,8 @@ def test_an_interrupted_run_resumes_to_equal_bytes_and_memory_gives_the_same_row
     params = make_params()
     whole, cut = tmp_path / "whole", tmp_path / "cut"
     uncut = Recorded(caller_engine)
-    stored = write_episodes(Stage(uncut, caller_renderer, executor, params), played_tasks, plan, whole)
+    write_episodes(Stage(uncut, caller_renderer, executor, params), played_tasks, plan, whole)
     for name in ("trajectories", "turns", "tool_calls"):
-        assert getattr(stored, name) == getattr(tables, name)
         assert read_table(name, whole).to_pylist() == getattr(tables, name).to_pylist()
     shards = [name for name in contents(whole) if name.startswith("trajectories-")]
     assert [name for name in shards if "-episodes-" in name] == [f"trajectories-episodes-{n:04d}.parquet" for n in range(3)]

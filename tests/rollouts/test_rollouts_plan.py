@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from rollout_setup import make_params, make_tasks
 
 from assay.rollouts import RolloutError, make_plan, split_shards
-from assay.rollouts.plan import draw
+from assay.rollouts.plan import draw, stream_shards
 
 KINDS = ("solution", "evaluation")
 
@@ -51,6 +51,19 @@ def test_shards_hold_the_plan_in_order_with_groups_whole_and_kinds_apart(sizes, 
         assert (
             left[0].kind != right[0].kind or len(left) + next_group > shard_rows
         )  # no shard is smaller than it must be
+
+
+def test_a_plan_that_is_made_as_it_is_sampled_is_never_held_as_a_whole():
+    made = []
+
+    def rows():
+        for number in range(1000):
+            made.append(number)
+            yield SimpleNamespace(group_id=str(number // 4), kind="solution")
+
+    for number, shard in enumerate(stream_shards(rows(), 16, lambda row: row), 1):
+        assert len(shard) == 16 or number == 63
+        assert len(made) <= 16 * number + 4 + 1  # beyond the shard a group, and the row that ends it
 
 
 def test_training_rows_are_groups_of_train_tasks(tasks, params):

@@ -28,6 +28,10 @@ class Backend(Protocol):
 
     def deploy(self, decomposition: Decomposition, document: Document) -> Deployment: ...
 
+    def stop(self) -> None:
+        """A draw has failed: those that other threads are at need not be finished."""
+        ...
+
 
 class TemplateBackend:
     """Pure in (config, seed)."""
@@ -52,6 +56,9 @@ class TemplateBackend:
 
     def deploy(self, decomposition: Decomposition, document: Document) -> Deployment:
         return deploy.from_template(self.config, decomposition, document)
+
+    def stop(self) -> None:
+        """Its draws take no time."""
 
 
 class ModelBackend:
@@ -79,3 +86,6 @@ class ModelBackend:
 
     def deploy(self, decomposition: Decomposition, document: Document) -> Deployment:
         return deploy.from_model(self._asker, decomposition, document, self._executor)
+
+    def stop(self) -> None:
+        self._asker.stop()

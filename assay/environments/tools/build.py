@@ -2,6 +2,7 @@
 
 from collections import Counter
 from collections.abc import Callable, Sequence
+from concurrent.futures import FIRST_EXCEPTION, Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass, field
 
 from assay.environments.tools.backends import Backend
@@ -40,17 +41,23 @@ class Built:
 
 def build(
     config: ToolConfig, backend: Backend, executor: ToolExecutor, places: Sequence[int], seed: int,
-    attempts: int = ATTEMPTS, progress: Progress | None = None,
+    attempts: int = ATTEMPTS, progress: Progress | None = None, threads: int = 1,
 ) -> Built:  # fmt: skip
     """An environment for each place (a whole number). What stands at a place depends on (config, backend, seed, place) alone; its
-    scenario follows from the place, in turn. progress: called with (places done, all)."""
+    scenario follows from the place, in turn. progress: called with (places done, all). threads: places that are constructed at once, for
+    backends that wait for a model; no result depends on them. What a backend raises beyond its own errors ends the build."""
     built = Built()
     for begin in range(0, len(places), BATCH):
         found: dict[int, ToolEnvironment] = {}
         waiting = list(places[begin : begin + BATCH])
         for attempt in range(attempts):
-            drawn = {place: _draw(config, backend, seed, place, attempt, built) for place in waiting}
-            candidates = [(place, environment) for place, environment in drawn.items() if environment is not None]
+            drawn = _draws(config, backend, seed, waiting, attempt, threads)
+            candidates = []
+            for place, one in zip(waiting, drawn, strict=True):
+                if isinstance(one, ToolEnvironment):
+                    candidates.append((place, one))
+                else:
+                    _refuse(built, *one)
             problems = run_gate([environment for _, environment in candidates], executor)
             for (place, environment), wrong in zip(candidates, problems, strict=True):
                 if wrong:
@@ -67,15 +74,38 @@ def build(
     return built
 
 
-def _draw(config: ToolConfig, backend: Backend, seed: int, place: int, attempt: int, built: Built) -> ToolEnvironment | None:
+def _draws(
+    config: ToolConfig, backend: Backend, seed: int, places: Sequence[int], attempt: int, threads: int
+) -> list[ToolEnvironment | tuple[str, str]]:
+    """One draw for each place, in their order, whichever is done first."""
+    if threads == 1:
+        return [_draw(config, backend, seed, place, attempt) for place in places]
+    pool = ThreadPoolExecutor(threads)
+    try:
+        draws: list[Future[ToolEnvironment | tuple[str, str]]] = [
+            pool.submit(_draw, config, backend, seed, place, attempt) for place in places
+        ]
+        done, _ = wait(draws, return_when=FIRST_EXCEPTION)
+        for draw in draws:
+            if draw in done:
+                draw.result()  # raises what has ended it
+        return [draw.result() for draw in draws]
+    except BaseException:
+        backend.stop()
+        raise
+    finally:
+        pool.shutdown(cancel_futures=True)
+
+
+def _draw(config: ToolConfig, backend: Backend, seed: int, place: int, attempt: int) -> ToolEnvironment | tuple[str, str]:
+    """An environment, or why there is none: the stage (or "unsound") and a message."""
     scenario: Scenario = config.scenarios[place % len(config.scenarios)]
     try:
         return construct(backend, config, scenario, seed_from(seed, "tools", place, attempt))
     except ToolError as error:
-        _refuse(built, "unsound", str(error))
+        return "unsound", str(error)
     except StageDropped as error:
-        _refuse(built, error.stage, error.problem)
-    return None
+        return error.stage, error.problem
 
 
 def _refuse(built: Built, why: str, message: str) -> None:

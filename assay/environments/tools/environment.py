@@ -6,7 +6,6 @@ what a demonstration shows was said by the tools themselves.
 
 from collections import Counter
 from collections.abc import Callable, Iterator
-from itertools import count
 from pathlib import Path
 from random import Random
 
@@ -40,12 +39,16 @@ class ToolsEnvironment:
     Difficulty: the number of sub-questions. `ood`: relations and tool names that no other split has, and more distractors.
     """
 
-    def __init__(self, name: str, params: Tools, seed: int, root: Path, workers: int, teacher: tuple[str, Complete] | None = None) -> None:
-        """teacher: the language model that builds the environments, where one does: its name, and what gives its reply to a prompt."""
+    def __init__(
+        self, name: str, params: Tools, seed: int, root: Path, workers: int, teacher: tuple[str, Complete] | None = None,
+        concurrency: int = 1,
+    ) -> None:  # fmt: skip
+        """teacher: the language model that builds the environments, where one does: its name, and what gives its reply to a prompt.
+        concurrency: environments that it builds at once."""
         self.name, self.params, self.seed = name, params, seed
         self.notes: list[str] = []
         self.forms = FORMS if params.noise else 1
-        self._config, self._root, self._teacher = config_of(params), root, teacher
+        self._config, self._root, self._teacher, self._concurrency = config_of(params), root, teacher, concurrency
         self._executor = ToolExecutor(workers, apart=not isinstance(params.backend, TemplateTools))
         self._refused: Counter[str] = Counter()
 
@@ -99,10 +102,13 @@ class ToolsEnvironment:
         return ModelBackend(config, Asker(complete, identity, cache), self._executor)
 
     def _gated(self, config: ToolConfig, backend: Backend, seed: int) -> Iterator[tuple[int, ToolEnvironment]]:
-        """Places whose draws were all refused are left out; where none of a batch was filled, there is no more to come."""
-        together = TOGETHER if isinstance(backend, TemplateBackend) else len(config.scenarios)
-        for first in count(0, together):
-            built = build(config, backend, self._executor, range(first, first + together), seed)
+        """Places whose draws were all refused are left out; where none of a batch was filled, there is no more to come. A language model's
+        batches grow up to what it is asked at once: what is built beyond need costs questions (whose replies are remembered)."""
+        together, threads, first = TOGETHER, 1, 0
+        if not isinstance(backend, TemplateBackend):
+            together, threads = len(config.scenarios), self._concurrency
+        while True:
+            built = build(config, backend, self._executor, range(first, first + together), seed, threads=threads)
             self._note(built.refused, built.examples)
             filled = [place for place in range(first, first + together) if place not in set(built.empty)]
             if not filled:
@@ -111,6 +117,8 @@ class ToolsEnvironment:
                     f"{list(built.examples.values())[-1]}"
                 )
             yield from zip(filled, built.environments, strict=True)
+            first += together
+            together = max(together, min(2 * together, threads))
 
     def _demonstrable(self, config: ToolConfig, backend: Backend, seed: int) -> Iterator[tuple[int, ToolEnvironment]]:
         """Without the gate, but for environments of a language model, of which each costs many questions."""

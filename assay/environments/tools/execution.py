@@ -10,8 +10,10 @@ import os
 import random
 import signal
 import time
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from threading import Lock
 from typing import Any, Literal, NoReturn, get_args
 
 from assay.environments.tools.doors import close_doors
@@ -40,8 +42,14 @@ MODULES = (
     "calendar",
 )
 """Imported before workers are forked: what tools import most."""
+PATIENCE = 3
+"""Calls of one tool in a batch that may take all of their time; the others are then answered as if they had."""
+LATE = Outcome(None, "timeout")
 SHOWN = 300
 """Characters of an exception's message, and of a name that does not exist."""
+
+Item = tuple[str, str, str, int, bool]
+"""Arguments of `run`."""
 
 
 @dataclass(frozen=True)
@@ -67,7 +75,8 @@ class ToolExecutor:
 
     seconds: wall clock per call; memory_mib: beyond what a worker has at its start; characters: longer feedback is cut. apart: each call in
     a process of its own (some milliseconds), without which code of others could touch later calls; False for code that this library has
-    written itself. A context manager; raises IsolationError where the pool itself fails, never for what a tool does.
+    written itself. A context manager; batches of several threads wait for each other. Raises IsolationError where the pool itself fails,
+    never for what a tool does.
     """
 
     def __init__(
@@ -76,7 +85,7 @@ class ToolExecutor:
         self.seconds, self.memory_mib, self.characters, self.apart = seconds, memory_mib, characters, apart
         self.calls, self.waited = 0, 0.0
         """Calls so far, and seconds that their callers waited."""
-        self._pool = Pool(f"{__name__}:run", workers, seconds, memory_mib, MODULES)
+        self._pool, self._alone = Pool(f"{__name__}:run", workers, seconds, memory_mib, MODULES), Lock()
 
     def __enter__(self) -> "ToolExecutor":
         return self
@@ -89,9 +98,9 @@ class ToolExecutor:
         self._pool.close()
 
     def execute(self, requests: Sequence[Request]) -> list[Feedback]:
-        """One feedback per call, in order. Equal calls are executed once."""
+        """One feedback per call, in order. Equal calls are executed once. Of a tool that never ends, PATIENCE calls are waited for."""
         began = time.monotonic()
-        items: dict[tuple[str, str, str, int, bool], None] = {}
+        items: dict[Item, None] = {}
         keys = []
         for request in requests:
             source = request.codes.get(request.name)
@@ -99,15 +108,40 @@ class ToolExecutor:
             keys.append(key)
             if key is not None:
                 items[key] = None
-        outcomes = dict(zip(items, self._pool.map(list(items)), strict=True))
-        self.calls += len(requests)
-        self.waited += time.monotonic() - began
+        with self._alone:
+            outcomes = self._run(list(items))
+            self.calls += len(requests)
+            self.waited += time.monotonic() - began
         return [
             Feedback("unknown_tool", clean(f"Error: there is no tool named {request.name[:SHOWN]}."))
             if key is None
             else self._read(request.name, outcomes[key])
             for request, key in zip(requests, keys, strict=True)
         ]
+
+    def _run(self, items: Sequence[Item]) -> dict[Item, Outcome]:
+        """In waves, so that what is not executed depends on the batch's order and never on the workers': of each tool (equal source) first
+        PATIENCE calls, then, as long as none was late, twice as many as before, else as many as may still be late. What this library has
+        written itself ends, and needs no waves."""
+        if not self.apart:
+            return dict(zip(items, self._pool.map(items), strict=True))
+        waiting: dict[tuple[str, str], list[Item]] = {}
+        for item in items:
+            waiting.setdefault(item[:2], []).append(item)
+        outcomes: dict[Item, Outcome] = {}
+        late: Counter[tuple[str, str]] = Counter()
+        most = PATIENCE
+        while waiting:
+            wave = {tool: some[: PATIENCE - late[tool] if late[tool] else most] for tool, some in waiting.items()}
+            now = [item for some in wave.values() for item in some]
+            for item, outcome in zip(now, self._pool.map(now), strict=True):
+                outcomes[item] = outcome
+                late[item[:2]] += outcome.failure == "timeout"
+            waiting = {tool: left for tool, some in waiting.items() if (left := some[len(wave[tool]) :])}
+            for tool in [tool for tool in waiting if late[tool] >= PATIENCE]:
+                outcomes |= dict.fromkeys(waiting.pop(tool), LATE)
+            most *= 2
+        return outcomes
 
     def _read(self, name: str, outcome: Outcome) -> Feedback:
         if outcome.failure is None:

@@ -11,7 +11,7 @@ Messages = Sequence[Mapping[str, Any]]
 
 def to_openai(environment: ToolEnvironment, messages: Messages | None = None) -> dict[str, Any]:
     """{messages, tools} as chat completions take them; messages: of an episode, else the first one alone."""
-    return {"messages": [_openai(message) for message in messages or environment.messages], "tools": list(environment.tools)}
+    return {"messages": [openai_message(message) for message in messages or environment.messages], "tools": list(environment.tools)}
 
 
 def to_trl(environment: ToolEnvironment, messages: Messages | None = None) -> dict[str, Any]:
@@ -27,7 +27,9 @@ def to_trl(environment: ToolEnvironment, messages: Messages | None = None) -> di
     return {"messages": row, "tools": tools}
 
 
-def _openai(message: Mapping[str, Any]) -> dict[str, Any]:
+def openai_message(message: Mapping[str, Any]) -> dict[str, Any]:
+    """A message whose calls have their arguments as JSON text: tools of one file take arguments of all kinds, which one column of a table
+    cannot hold otherwise."""
     found = dict(message)
     if "tool_calls" in message:
         found["tool_calls"] = [

@@ -1,21 +1,24 @@
 """Reading and writing the published record layout (FTRL): flat columns, nested values as JSON strings, as JSON lines or Parquet.
 
+Arguments of calls in messages are JSON strings too, as tools take numbers, texts and objects alike; in memory they are objects.
 What these columns do not have (the graph, the intended calls, the difficulty) is lost on the way: an environment that was read back can be
 trained on, but not put through the gate.
 """
 
 import json
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from assay.environments.tools.documents import check_schema
+from assay.environments.tools.export import openai_message
 from assay.environments.tools.record import SCENARIOS, Scenario, ToolEnvironment, ToolError
 
 COLUMNS = ("messages", "tools", "codes", "unsolved_set", "solve_rate", "data_source", "split", "answer")
 SOURCE = "self/"
 """Before the scenario, in data_source."""
 SPLITS = ("train", "test")
+KEPT = "tool environments are kept in .jsonl or .parquet files"
 
 
 def to_record(
@@ -28,7 +31,7 @@ def to_record(
     is called test, as rewards refuse it."""
     left = environment.unsolved if unsolved is None else unsolved
     return {
-        "messages": [dict(message) for message in (environment.messages if messages is None else messages)],
+        "messages": [openai_message(message) for message in (environment.messages if messages is None else messages)],
         "tools": json.dumps(list(environment.tools), ensure_ascii=False),
         "codes": json.dumps(environment.codes, ensure_ascii=False),
         "unsolved_set": json.dumps({name: list(answers) for name, answers in left.items()}, ensure_ascii=False),
@@ -68,25 +71,53 @@ def from_record(row: Mapping[str, Any], where: str = "record") -> ToolEnvironmen
 
 def read(path: Path) -> list[ToolEnvironment]:
     """All environments of a .jsonl or .parquet file. Raises ToolError naming file and line or row."""
-    return [from_record(row, where) for where, row in _rows(path)]
+    return [environment for _, environment in read_placed(path)]
+
+
+def read_placed(path: Path) -> list[tuple[str, ToolEnvironment]]:
+    """The same, each with its place: file and line or row."""
+    return [(where, from_record(row, where)) for where, row in _rows(path)]
 
 
 def write(path: Path, environments: Iterable[ToolEnvironment] | Iterable[Mapping[str, Any]]) -> None:
-    """Environments, or rows of `to_record`, into a .jsonl or .parquet file."""
+    """Environments, or rows of `to_record`, into a .jsonl or .parquet file, whole or not at all. Raises ToolError."""
     rows = [to_record(one) if isinstance(one, ToolEnvironment) else dict(one) for one in environments]
-    draft = path.with_name(f".{path.name}.partial")
-    if path.suffix == ".jsonl":
-        lines = [json.dumps(row, ensure_ascii=False).encode("utf-8", "replace") + b"\n" for row in rows]
-        draft.write_bytes(b"".join(lines))
-        draft.replace(path)
-    elif path.suffix == ".parquet":
-        import pyarrow as pa
-        import pyarrow.parquet as pq
-
-        pq.write_table(pa.Table.from_pylist(rows), draft)
-        draft.replace(path)
+    if path.suffix == ".parquet":
+        _publish(path, lambda draft: _write_parquet(draft, [json.loads(line) for line in _lines(rows)]))
+    elif path.suffix == ".jsonl":
+        write_lines(path, rows)
     else:
-        raise ToolError(f"{path}: tool environments are kept in .jsonl or .parquet files")
+        raise ToolError(f"{path}: {KEPT}")
+
+
+def write_lines(path: Path, rows: Iterable[Mapping[str, Any]]) -> None:
+    """Rows of any layout as JSON lines, whole or not at all. Raises ToolError."""
+    _publish(path, lambda draft: draft.write_bytes(b"".join(_lines(rows))))
+
+
+def _lines(rows: Iterable[Mapping[str, Any]]) -> list[bytes]:
+    return [json.dumps(row, ensure_ascii=False).encode("utf-8", "replace") + b"\n" for row in rows]
+
+
+def _write_parquet(path: Path, rows: Sequence[Mapping[str, Any]]) -> None:
+    """Types of the flat columns are stated: a column of nulls alone would have none."""
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    kinds = {"messages": None, "solve_rate": pa.float64()}
+    columns = {name: pa.array([row[name] for row in rows], kinds.get(name, pa.string())) for name in COLUMNS}
+    pq.write_table(pa.table(columns), path)
+
+
+def _publish(path: Path, make: Callable[[Path], object]) -> None:
+    draft = path.with_name(f".{path.name}.partial")
+    try:
+        make(draft)
+        draft.replace(path)
+    except OSError as error:
+        raise ToolError(f"{path}: could not be written ({error.strerror or error}); choose another place, or free disk space") from error
+    finally:
+        draft.unlink(missing_ok=True)
 
 
 def _text(path: Path) -> str:
@@ -116,7 +147,7 @@ def _rows(path: Path) -> Iterator[tuple[str, Mapping[str, Any]]]:
                     raise ToolError(f"{path}, line {number}: expected a JSON object")
                 yield f"{path}, line {number}", row
     else:
-        raise ToolError(f"{path}: tool environments are kept in .jsonl or .parquet files")
+        raise ToolError(f"{path}: {KEPT}")
 
 
 def _parsed(text: Any, where: str) -> Any:
@@ -143,7 +174,22 @@ def _messages(value: Any, where: str) -> tuple[dict[str, Any], ...]:
         if not isinstance(message, dict) or not isinstance(message.get("role"), str) or not isinstance(message.get("content"), str):
             raise ToolError(f"{where}, messages: a message is not {{role: text, content: text}}: {str(message)[:80]}")
         messages.append({key: part for key, part in message.items() if part is not None})  # Parquet fills in nulls
+        if "tool_calls" in messages[-1]:
+            messages[-1]["tool_calls"] = _calls(messages[-1]["tool_calls"], f"{where}, messages")
     return tuple(messages)
+
+
+def _calls(value: Any, where: str) -> list[dict[str, Any]]:
+    """Calls of a message, their arguments as objects."""
+    calls = []
+    for call in value if isinstance(value, list) else [value]:
+        function = call.get("function") if isinstance(call, dict) else None
+        if not isinstance(function, dict) or not isinstance(function.get("name"), str):
+            raise ToolError(f"{where}: a call is not {{id, type, function: {{name, arguments}}}}: {str(call)[:80]}")
+        given = function.get("arguments")
+        arguments = given if isinstance(given, dict) else _object(given, f"{where}, arguments of {function['name']}")
+        calls.append({**call, "function": {**function, "arguments": arguments}})
+    return calls
 
 
 def _tools(text: Any, where: str) -> tuple[dict[str, Any], ...]:

@@ -9,6 +9,7 @@ import os
 import re
 from collections.abc import Callable, Iterator, MutableMapping
 from pathlib import Path
+from threading import Event, Lock
 from typing import Any, TypeVar
 
 from assay.trajectories import content_hash
@@ -30,6 +31,10 @@ class StageDropped(Exception):
     def __init__(self, stage: str, problem: str) -> None:
         super().__init__(f"{stage}: {problem}")
         self.stage, self.problem = stage, problem
+
+
+class Stopped(Exception):
+    """A question that is not asked any more: another one has failed, or a person has had enough."""
 
 
 class FolderCache(MutableMapping[str, str]):
@@ -61,7 +66,7 @@ class FolderCache(MutableMapping[str, str]):
 
 
 class Asker:
-    """Puts stages before a model."""
+    """Puts stages before a model. Safe to share between threads: of equal questions one is asked, the others wait for its reply."""
 
     def __init__(self, complete: Complete, model: str, cache: MutableMapping[str, str] | None = None) -> None:
         """model: its name and sampling, part of the cache's keys."""
@@ -69,6 +74,11 @@ class Asker:
         self._cache: MutableMapping[str, str] = {} if cache is None else cache
         self.calls, self.repairs = 0, 0
         """Replies that the model was asked for, those from the cache not counted; and repairs among all."""
+        self._stopped, self._count, self._asking = Event(), Lock(), dict[str, Lock]()
+
+    def stop(self) -> None:
+        """For good: whoever asks from now on gets Stopped, so that threads beside one that failed come to their ends."""
+        self._stopped.set()
 
     def ask(self, stage: str, task: str, payload: Any, read: Callable[[Any], T]) -> T:
         """What `read` makes of the reply's JSON. It raises Invalid where the reply is no good: the model is then told so, at most REPAIRS
@@ -82,17 +92,22 @@ class Asker:
             except Invalid as problem:
                 why = str(problem)
             if attempt < REPAIRS:
-                self.repairs += 1
+                with self._count:
+                    self.repairs += 1
                 prompt = f"{first}\n\nThis reply was refused:\n{reply}\n\nBecause: {why}\nReply with corrected JSON alone."
         raise StageDropped(stage, why)
 
     def _reply(self, stage: str, prompt: str, attempt: int) -> str:
         """A model that makes the same mistake twice is asked thrice: the attempt is part of the key."""
         key = content_hash(stage, prompt, self._model, attempt, length=40)
-        if key not in self._cache:
-            self.calls += 1
-            self._cache[key] = self._complete(prompt)
-        return self._cache[key]
+        with self._asking.setdefault(key, Lock()):
+            if key not in self._cache:
+                if self._stopped.is_set():
+                    raise Stopped(stage)
+                with self._count:
+                    self.calls += 1
+                self._cache[key] = self._complete(prompt)
+            return self._cache[key]
 
 
 def _json(reply: str) -> Any:

@@ -9,6 +9,9 @@ from dataclasses import dataclass
 from typing import Any
 
 OPEN, CLOSE = "<tool_call>", "</tool_call>"
+DEEPEST = 64
+"""Objects and lists within each other in a call. JSON can be read to some hundred levels, depending on how deep the reader itself is
+called; what can be read here must be readable wherever the call goes."""
 END_MARKERS = ("<|im_end|>", "<|endoftext|>")
 """Of turn and text, as Qwen's models write them."""
 
@@ -46,7 +49,7 @@ def parse_turn(text: str, end_markers: tuple[str, ...] = END_MARKERS) -> ParsedT
 
     Trailing end markers go. From the first open tag on the text is split at close tags (a last one may be missing); each piece must begin
     with the open tag, so text between two calls kills the second one. `arguments` is an object, or a string that holds one; without a name
-    (non-empty text) or arguments it is no call.
+    (non-empty text) or arguments, or nested deeper than DEEPEST, it is no call.
     """
     text = _without_end(text, end_markers)
     content, tag, rest = text.partition(OPEN)
@@ -91,4 +94,16 @@ def _read(piece: str) -> ParsedCall | str:
         return "the name is no text"
     if not isinstance(arguments, dict):
         return "the arguments are no object"
+    if _is_deeper(arguments, DEEPEST):
+        return f"the arguments are nested more than {DEEPEST} deep"
     return ParsedCall(name, arguments, piece)
+
+
+def _is_deeper(value: Any, most: int) -> bool:
+    """Without recursion."""
+    level = [value]
+    for _ in range(most):
+        level = [part for one in level for part in (one.values() if isinstance(one, dict) else one) if isinstance(part, dict | list)]
+        if not level:
+            return False
+    return True

@@ -1,18 +1,47 @@
 """A file of published records as a task family: environments that others have built, with neither graph nor intended calls."""
 
+import ast
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 from random import Random
 
 from assay.environments.base import Candidate, Message
 from assay.environments.task import Task, TaskError
-from assay.environments.tools.interchange import read
+from assay.environments.tools.interchange import read_placed
 from assay.environments.tools.record import ToolEnvironment, ToolError
 from assay.environments.tools.tasks import to_task
 from assay.params.tools import Tools
 from assay.trajectories import seed_from
+
+NAMED = 3
+"""Sources that cannot run which are named; of the others the number is said."""
+
+
+def unsound_sources(placed: Sequence[tuple[str, ToolEnvironment]]) -> list[str]:
+    """Sources of which every call will fail, with place and reason; nothing is run. They are the tools that the record's author has
+    given, and failing is what they do, so that the record is kept."""
+    known: dict[tuple[str, str], str | None] = {}
+    problems = []
+    for where, environment in placed:
+        for name, source in environment.codes.items():
+            if (name, source) not in known:
+                known[name, source] = _why_unsound(name, source)
+            if (why := known[name, source]) is not None:
+                problems.append(f"{where}, codes: the source of {name} {why}")
+    return problems
+
+
+def _why_unsound(name: str, source: str) -> str | None:
+    try:
+        tree = ast.parse(source)
+        compile(tree, "<tool>", "exec", dont_inherit=True)
+    except (SyntaxError, ValueError, RecursionError, MemoryError) as error:  # what Python's parser raises for texts that it cannot hold
+        return f"does not compile ({type(error).__name__}: {error})"
+    bound = {node.id for node in ast.walk(tree) if isinstance(node, ast.Name) and isinstance(node.ctx, ast.Store)}
+    bound |= {node.name for node in tree.body if isinstance(node, ast.FunctionDef | ast.ClassDef | ast.AsyncFunctionDef)}
+    return None if name in bound else "defines no function of its name"
 
 
 class PublishedToolsEnvironment:
@@ -45,9 +74,10 @@ class PublishedToolsEnvironment:
     def _read(self) -> dict[str, list[Candidate]]:
         if self._by_split is None:
             try:
-                environments = read(self._file)
+                placed = read_placed(self._file)
             except ToolError as error:
                 raise TaskError(f"environments.{self.name}: {error}") from error
+            environments = [environment for _, environment in placed]
             if not environments:
                 raise TaskError(f"environments.{self.name}: {self._file} has no records")
             usable = [(number, one) for number, one in enumerate(environments, 1) if self._why_not(one) is None]
@@ -55,6 +85,10 @@ class PublishedToolsEnvironment:
                 self.notes.append(f"{self.name}: {count:,} of {len(environments):,} records are left out: {why}")
             if not usable:
                 raise TaskError(f"environments.{self.name}: {self._file} has no record that can be used: {self.notes[-1]}")
+            problems = unsound_sources(placed)
+            self.notes += [f"environments.{self.name}: {problem}: every call of it fails" for problem in problems[:NAMED]]
+            if more := problems[NAMED:]:
+                self.notes.append(f"environments.{self.name}: {len(more):,} more sources cannot run; `assay tools check` names all")
             tested = any(environment.split == "test" for _, environment in usable)
             candidates = [self._candidate(one, number, tested) for number, one in usable]
             found: dict[str, list[Candidate]] = {}
