@@ -6,12 +6,12 @@ from dataclasses import replace
 import pytest
 from tools_written import CODES, ENVIRONMENT, TIDES, reply_to, stage_of
 
+from assay.environments.asking import Asker, FolderCache, Invalid, StageDropped
 from assay.environments.tools.backends import ModelBackend
 from assay.environments.tools.build import build
 from assay.environments.tools.config import FULL, Shape, Spread
 from assay.environments.tools.construct import construct
 from assay.environments.tools.execution import ToolExecutor
-from assay.environments.tools.model import Asker, FolderCache, Invalid, StageDropped
 
 SHAPE = Shape(Spread(3, 3, 3), Spread(1, 1, 1), Spread(1, 1, 1), 0.0)
 CONFIG = replace(FULL, scenarios=("multi_hop",), shapes={"multi_hop": SHAPE}, topics=("music", "towns"))
