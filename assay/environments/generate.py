@@ -92,10 +92,10 @@ def make_environment(name: str, params: Params, root: Path, make_teacher: MakeTe
         return ReasoningGymEnvironment(name, section, params.seed)
     if isinstance(section, TextToSql):
         return TextToSqlEnvironment(name, section, params.seed)
-    share = params.tasks.eval / (params.tasks.eval + params.tasks.train)
+    share, reward = params.tasks.eval / (params.tasks.eval + params.tasks.train), params.verification.protocol
     if isinstance(section, Protocols):
         if isinstance(section.backend, EndpointProtocols):
-            return WrittenProtocolsEnvironment(name, section, params.seed, root, share, make_teacher)
+            return WrittenProtocolsEnvironment(name, section, params.seed, root, share, reward, make_teacher)
         return ProtocolsEnvironment(name, section, params.seed)
     if isinstance(section, SqlDatabases):
         return SqlDatabasesEnvironment(name, section, params.seed, root, share)
@@ -105,7 +105,7 @@ def make_environment(name: str, params: Params, root: Path, make_teacher: MakeTe
         teacher = make_teacher(section.backend) if make_teacher is not None and isinstance(section.backend, EndpointTools) else None
         return ToolsEnvironment(name, section, params.seed, root, params.execution.verifier_workers, teacher)
     if isinstance(section, PublishedProtocols):
-        return PublishedProtocolsEnvironment(name, section, params.seed, root, share)
+        return PublishedProtocolsEnvironment(name, section, params.seed, root, share, reward)
     return DatasetEnvironment(name, section, params.seed, root, share)
 
 

@@ -23,7 +23,7 @@ from assay.environments.protocols.sources import Source, read_sources
 from assay.environments.protocols.written import PATIENCE, WrittenProtocolsEnvironment
 from assay.params import Params
 from assay.params.execution import TeacherAccess
-from assay.params.protocols import Protocols
+from assay.params.protocols import Protocols, ScoreOptions
 from assay.rewards.protocol import read_gold, score
 from assay.rounds.generate import make_tasks
 
@@ -117,7 +117,7 @@ def environment(folder, server, *, seed=0, share=0.25, types=("planning", "overv
         found = Teacher(access(server), section.model, section.temperature, section.max_tokens)
         return found.model, found.complete
 
-    return WrittenProtocolsEnvironment("mine", options, seed, folder, share, teacher)
+    return WrittenProtocolsEnvironment("mine", options, seed, folder, share, ScoreOptions(), teacher)
 
 
 def tasks(made, split, number=None):
@@ -167,7 +167,7 @@ def built(model, bench=None, **options):
     teacher = Teacher(access(serving(model)), "writer", 0.6, 100)
     asker = Asker(teacher.complete, "writer")
     chosen = Protocols(steps=(2, 6), backend={"type": "endpoint", "topics": ["x"]}, **options)
-    return build(asker, asker, chosen, Source("t", f"{TEXT} Batch 1", bench), "planning", 0, 0)
+    return build(asker, asker, chosen, ScoreOptions(), Source("t", f"{TEXT} Batch 1", bench), "planning", 0, 0)
 
 
 @pytest.mark.parametrize(
@@ -191,7 +191,7 @@ def built(model, bench=None, **options):
         ("question", {"think": "</think>"}, "where"),
         ("question", {"distractors": ["mix"] * 9}, "different actions"),
         ("question", {"distractors": [7]}, "'distractors' is not a list of texts"),
-        ("question", {"orc": [line + " carefully" * 40 for line in ORC]}, "against itself: its sentences have 46 words"),
+        ("question", {"orc": [line + " carefully" * 40 for line in ORC]}, "against itself: its orc has 46 words a step, more than 30"),
         ("review", {"accuracy": 1}, "has no 'accuracy'"),
         ("review", NO_JSON, "the reply is no JSON"),
     ],
@@ -273,7 +273,7 @@ def test_what_a_person_can_get_wrong_is_said_before_anything_is_asked(tmp_path):
         made.check()
     options = made.options
     with pytest.raises(TaskError, match=r"execution\.teacher\.urls is empty"):
-        WrittenProtocolsEnvironment("mine", options, 0, tmp_path, 0.1, None).check()
+        WrittenProtocolsEnvironment("mine", options, 0, tmp_path, 0.1, ScoreOptions(), None).check()
     for wrong, said in (
         ({"backend": {"type": "endpoint"}}, "neither is given"),
         ({"backend": {"type": "endpoint", "path": "a", "topics": ["b"]}}, "both are given"),

@@ -43,7 +43,7 @@ def test_a_policy_reads_imitates_and_is_reinforced_and_the_first_two_can_be_left
     run.set_params(verification=options)  # another reward is another verdict, and nothing is sampled again
     assert run.repro("filter@0") == ["configure", "generate", "presample", "verify@0", "filter@0"]
     versions = set(run.table("verdicts", "data/verify/0")["verifier_version"].to_pylist())
-    assert any(version.startswith("1+") for version in versions)
+    assert any("+" in version for version in versions)
     run.set_params(warm_start={"batch_size": 16, "max_steps": 0, "pretraining": READ})
     assert run.repro("warm_start") == ["configure", "warm_start"]
     assert json.loads((run.root / "models/0/warm_start.json").read_text())["steps"] == 0

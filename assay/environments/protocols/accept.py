@@ -8,10 +8,9 @@ from assay.environments.protocols.executor import execute
 from assay.environments.protocols.questions import LEVELS
 from assay.environments.protocols.records import Record, RecordError, read_record
 from assay.params.protocols import ProtocolType, ScoreOptions
-from assay.rewards.protocol import read_gold, score
+from assay.rewards.protocol import own_shortfall
 
 _FIELDS = ("question", "think", "key", "orc", "note")
-_EDGE = 1e-9
 
 
 def read_structure(reply: Any) -> dict[str, Any]:
@@ -25,9 +24,11 @@ def read_structure(reply: Any) -> dict[str, Any]:
 
 
 def read_question(
-    reply: Any, identity: str, kind: ProtocolType, steps: tuple[int, int], distractors: int, bench: Mapping[str, Any] | None
-) -> Record:
-    """A question with its answer. steps: smallest and largest number of steps; distractors: of actions that the key does not use."""
+    reply: Any, identity: str, kind: ProtocolType, steps: tuple[int, int], distractors: int, bench: Mapping[str, Any] | None,
+    reward: ScoreOptions,
+) -> Record:  # fmt: skip
+    """A question with its answer. steps: smallest and largest number of steps; distractors: of actions that the key does not use; reward:
+    the SCORE of the run."""
     key, others = need(reply, "key", list), texts(reply, "distractors")
     if not all(isinstance(step, dict) for step in key):
         raise Invalid("'key' is not a list of objects")
@@ -41,20 +42,15 @@ def read_question(
         record = read_record({**row, "id": identity, "type": kind, "level": LEVELS.get(kind, "problem solving")})
     except RecordError as error:
         raise Invalid(str(error)) from None
-    check_gold(record, bench)
+    check_gold(record, bench, reward)
     return record
 
 
-def check_gold(record: Record, bench: Mapping[str, Any] | None) -> None:
+def check_gold(record: Record, bench: Mapping[str, Any] | None, reward: ScoreOptions) -> None:
     """Of a record whose gold is of the format: that SCORE gives the gold itself all there is, and, where there is a bench, that it can be
     carried out there and reaches the goal."""
-    options = ScoreOptions()
-    found = score(record.gold, read_gold(record.gold), options, record.actions)
-    if found.total < options.maximum - _EDGE:
-        raise Invalid(
-            f"the answer earns {found.total:.3g} of {options.maximum:g} against itself: its sentences have {found.words_per_step:.0f} "
-            f"words on average, more than {options.words_per_step:.0f}"
-        )
+    if why := own_shortfall(record.gold, reward):
+        raise Invalid(why)
     if bench is None:
         return
     done = execute(record.gold, {**bench, "allowed": list(record.actions)})

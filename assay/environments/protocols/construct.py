@@ -13,7 +13,7 @@ from assay.environments.asking import Asker, StageDropped, need
 from assay.environments.protocols.accept import read_question, read_structure
 from assay.environments.protocols.records import SYSTEM, Record
 from assay.environments.protocols.sources import Source
-from assay.params.protocols import Protocols, ProtocolType
+from assay.params.protocols import Protocols, ProtocolType, ScoreOptions
 from assay.trajectories import content_hash, seed_from
 
 NO_ISSUE = "no issue"
@@ -53,8 +53,11 @@ def write(asker: Asker, topic: str, variation: int) -> Source:
     return Source(content_hash(topic, variation), text)
 
 
-def build(asker: Asker, reviewer: Asker, options: Protocols, source: Source, kind: ProtocolType, number: int, seed: int) -> Built:
-    """A question of a type about a text, the `number`-th of this type. Raises StageDropped where a stage gives nothing that passes."""
+def build(
+    asker: Asker, reviewer: Asker, options: Protocols, reward: ScoreOptions, source: Source, kind: ProtocolType, number: int, seed: int
+) -> Built:
+    """A question of a type about a text, the `number`-th of this type. reward: the SCORE of the run. Raises StageDropped where a stage
+    gives nothing that passes."""
     structure = asker.ask("structure", _STRUCTURE, {"text": source.text}, read_structure)
     identity = f"{source.identity}/{kind}/{number}"
     distractors = Random(seed_from(seed, "distractors", identity)).randint(*options.distractors)
@@ -64,7 +67,7 @@ def build(asker: Asker, reviewer: Asker, options: Protocols, source: Source, kin
     } | ({} if source.bench is None else {"bench": source.bench})  # fmt: skip
 
     def read(reply: Any) -> Record:
-        return read_question(reply, identity, kind, options.steps, distractors, source.bench)
+        return read_question(reply, identity, kind, options.steps, distractors, source.bench, reward)
 
     record = asker.ask("question", _QUESTION, payload, read)
     review(reviewer, source, record)

@@ -15,8 +15,8 @@ from assay.environments.base import Candidate
 from assay.environments.protocols.environment import VERIFIER
 from assay.environments.protocols.writing import in_prose
 from assay.environments.task import Task, TaskError
-from assay.params.protocols import PublishedProtocols
-from assay.rewards.protocol import BLOCKS, parse, validate
+from assay.params.protocols import ProtocolReward, PublishedProtocols
+from assay.rewards.protocol import BLOCKS, own_shortfall, parse, validate
 from assay.trajectories import content_hash, seed_from
 
 SYSTEM = (
@@ -56,10 +56,11 @@ class RecordError(ValueError):
     """A record that cannot be used; the message says why."""
 
 
-def read_records(path: Path, distractors: bool = True) -> tuple[list[Record], list[Rejected]]:
+def read_records(path: Path, distractors: bool = True, reward: ProtocolReward | None = None) -> tuple[list[Record], list[Rejected]]:
     """The records of a file that can be used, and the others with what is wrong with them.
 
-    `distractors`: offer `action_new`, where a record has it. Raises TaskError for a file that cannot be read or holds no record at all.
+    `distractors`: offer `action_new`, where a record has it. `reward`: that of the run, by which each gold must be a correct answer to its
+    own question; None: not asked. Raises TaskError for a file that cannot be read or holds no record at all.
     """
     found: dict[str, Record] = {}
     rejected: list[Rejected] = []
@@ -68,6 +69,8 @@ def read_records(path: Path, distractors: bool = True) -> tuple[list[Record], li
             record = read_record(row, distractors)
             if record.identity in found:
                 raise RecordError(f"the id {record.identity!r} occurs before")
+            if reward is not None and reward.reward == "score" and (why := own_shortfall(record.gold, reward, reward.threshold)):
+                raise RecordError(why)
         except RecordError as error:
             rejected.append(Rejected(f"{path.name}, record {number}", str(error)))
         else:
@@ -80,10 +83,12 @@ class PublishedProtocolsEnvironment:
 
     forms = 1
 
-    def __init__(self, name: str, params: PublishedProtocols, seed: int, root: Path, eval_share: float) -> None:
-        """`eval_share`: of the records, held out by a hash of each."""
+    def __init__(
+        self, name: str, params: PublishedProtocols, seed: int, root: Path, eval_share: float, reward: ProtocolReward | None = None
+    ) -> None:
+        """`eval_share`: of the records, held out by a hash of each. `reward`: that of the run; see `read_records`."""
         self.name, self.path, self.seed, self.root = name, params.path, seed, root
-        self.eval_share, self.distractors = eval_share, params.distractors
+        self.eval_share, self.distractors, self.reward = eval_share, params.distractors, reward
         self.notes: list[str] = []
         self._pools: dict[str, list[Candidate]] | None = None
 
@@ -102,7 +107,7 @@ class PublishedProtocolsEnvironment:
 
     def _read(self) -> dict[str, list[Candidate]]:
         if self._pools is None:
-            records, rejected = read_records(self.root / self.path, self.distractors)
+            records, rejected = read_records(self.root / self.path, self.distractors, self.reward)
             said = "; ".join(f"{one.where}: {one.problem}" for one in rejected[:_SHOWN])
             if not records:
                 raise TaskError(f"environments.{self.name}: none of {len(rejected)} records can be used: {said}")

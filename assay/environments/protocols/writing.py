@@ -67,4 +67,5 @@ def flattened(title: str, lines: Sequence[Line]) -> str:
 
 def in_prose(title: str, gold: str) -> str:
     """The same of a gold that nobody has the plan of: the sentences of its orc."""
-    return f"{title.strip().rstrip('.')}. {' '.join(line.sentence for line in parse(gold).orc)}"
+    begin = title.strip()
+    return f"{begin}{'' if begin.endswith(('.', '?', '!')) else '.'} {' '.join(line.sentence for line in parse(gold).orc)}"

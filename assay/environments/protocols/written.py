@@ -14,7 +14,7 @@ from assay.environments.protocols.records import held_out, task_of
 from assay.environments.protocols.sources import Source, read_sources
 from assay.environments.protocols.writing import in_prose
 from assay.environments.task import Task, TaskError
-from assay.params.protocols import EndpointProtocols, Protocols, ProtocolType
+from assay.params.protocols import EndpointProtocols, Protocols, ProtocolType, ScoreOptions
 from assay.trajectories import content_hash, seed_from
 
 CACHE = Path(".assay/cache/protocols")
@@ -34,11 +34,15 @@ class WrittenProtocolsEnvironment:
 
     forms = 1
 
-    def __init__(self, name: str, options: Protocols, seed: int, root: Path, eval_share: float, make_teacher: MakeTeacher | None) -> None:
+    def __init__(
+        self, name: str, options: Protocols, seed: int, root: Path, eval_share: float, reward: ScoreOptions,
+        make_teacher: MakeTeacher | None,
+    ) -> None:  # fmt: skip
         """make_teacher: None where nobody has given the addresses of language models."""
         assert isinstance(options.backend, EndpointProtocols)
         self.name, self.options, self.seed, self.eval_share = name, options, seed, eval_share
         self.notes: list[str] = []
+        self._reward = reward
         self._backend, self._root, self._drops = options.backend, root, Drops()
         self._said: list[str] = []
         self._texts: dict[str, list[Source]] | None = None
@@ -70,7 +74,7 @@ class WrittenProtocolsEnvironment:
         for about, kind, number in self._plan(split):
             try:
                 source = about if isinstance(about, Source) else write(self._askers[0], *about)
-                built = build(*self._askers, self.options, source, kind, number, self.seed)
+                built = build(*self._askers, self.options, self._reward, source, kind, number, self.seed)
             except StageDropped as error:
                 failed, why = failed + 1, str(error)
                 self._drops.add({error.stage: 1}, {error.stage: error.problem})
