@@ -97,7 +97,7 @@ def test_tasks_with_tools_are_mixed_with_those_that_are_answered_at_once(tmp_pat
     run.set_params(
         environment="mixed_all", environments=own, sampling=PLAIN | {"tasks_per_iteration": 33},
         tasks={"train": 55, "eval": 11, "ood": 8, "demonstrations": 330}, warm_start={"batch_size": 16, "check_every": 15},
-        evaluation={"samples": 2, "pass_at": [1, 2]},
+        evaluation={"samples": 2, "pass_at": [1, 2]}, fused={"rounds": 1},
     )  # fmt: skip
     assert run.repro()[-1] == "publish"
     tasks = run.table("tasks", "data/tasks")
@@ -131,3 +131,6 @@ def test_tasks_with_tools_are_mixed_with_those_that_are_answered_at_once(tmp_pat
     assert {row["environment"] for row in rows if row["metric"] == "score"} == {"all", "bench"}
     report = (run.root / "data/evaluate/report.html").read_text()
     assert "How episodes end" in report and "Protocols" in report
+    run.repro("fused/dvc.yaml:train@0")
+    for table, stage in (("trajectories", "rollout"), ("turns", "rollout"), ("verdicts", "verify"), ("batches", "filter")):
+        assert run.table(table, "data/fused/train/0") == run.table(table, f"data/{stage}/0"), table
