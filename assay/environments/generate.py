@@ -8,21 +8,23 @@ from pathlib import Path
 from random import Random
 from typing import Any
 
+from assay.environments.asking import MakeTeacher
 from assay.environments.base import Candidate, Environment, HasTexts
 from assay.environments.chain_arithmetic.environment import ChainArithmeticEnvironment
 from assay.environments.dataset import DatasetEnvironment
 from assay.environments.protocols.environment import ProtocolsEnvironment
 from assay.environments.protocols.records import PublishedProtocolsEnvironment
+from assay.environments.protocols.written import WrittenProtocolsEnvironment
 from assay.environments.rational import RationalEnvironment
 from assay.environments.reasoning_gym import ReasoningGymEnvironment
 from assay.environments.task import SPLITS, Task, TaskError
 from assay.environments.text_to_sql.environment import TextToSqlEnvironment
 from assay.environments.text_to_sql.user_databases import SqlDatabasesEnvironment
-from assay.environments.tools.environment import MakeTeacher, ToolsEnvironment
+from assay.environments.tools.environment import ToolsEnvironment
 from assay.environments.tools.published import PublishedToolsEnvironment
 from assay.params import Params
 from assay.params.data import ChainArithmetic, RationalArithmetic, ReasoningGym, SqlDatabases, TextToSql
-from assay.params.protocols import Protocols, PublishedProtocols
+from assay.params.protocols import EndpointProtocols, Protocols, PublishedProtocols
 from assay.params.tools import EndpointTools, Tools
 from assay.trajectories import seed_from
 
@@ -90,9 +92,11 @@ def make_environment(name: str, params: Params, root: Path, make_teacher: MakeTe
         return ReasoningGymEnvironment(name, section, params.seed)
     if isinstance(section, TextToSql):
         return TextToSqlEnvironment(name, section, params.seed)
+    share, reward = params.tasks.eval / (params.tasks.eval + params.tasks.train), params.verification.protocol
     if isinstance(section, Protocols):
+        if isinstance(section.backend, EndpointProtocols):
+            return WrittenProtocolsEnvironment(name, section, params.seed, root, share, reward, make_teacher)
         return ProtocolsEnvironment(name, section, params.seed)
-    share = params.tasks.eval / (params.tasks.eval + params.tasks.train)
     if isinstance(section, SqlDatabases):
         return SqlDatabasesEnvironment(name, section, params.seed, root, share)
     if isinstance(section, Tools):
@@ -102,7 +106,7 @@ def make_environment(name: str, params: Params, root: Path, make_teacher: MakeTe
         execution = params.execution
         return ToolsEnvironment(name, section, params.seed, root, execution.verifier_workers, teacher, execution.teacher.concurrency)
     if isinstance(section, PublishedProtocols):
-        return PublishedProtocolsEnvironment(name, section, params.seed, root, share)
+        return PublishedProtocolsEnvironment(name, section, params.seed, root, share, reward)
     return DatasetEnvironment(name, section, params.seed, root, share)
 
 

@@ -5,6 +5,7 @@ from typing import Annotated, Literal, get_args
 from pydantic import Field, field_validator, model_validator
 
 from assay.params.base import Section
+from assay.params.endpoint import Endpoint
 
 ProtocolType = Literal["overview", "specific", "retrieval", "planning", "troubleshooting", "constraint", "scaling", "safety"]
 PROTOCOL_TYPES: tuple[ProtocolType, ...] = get_args(ProtocolType)
@@ -15,25 +16,60 @@ Distractors = Annotated[int, Field(ge=0)]
 Share = Annotated[float, Field(ge=0, le=1)]
 
 
+class TemplateProtocols(Section):
+    """Recipes for a small bench, by a seeded grammar: no model is needed."""
+
+    type: Literal["template"] = "template"
+
+
+class EndpointProtocols(Endpoint):
+    """A language model makes questions and answers of raw texts about protocols (SciRecipe's construction)."""
+
+    type: Literal["endpoint"] = "endpoint"
+    temperature: float = Field(0.6, ge=0)
+    """Of construction; reviews are asked for at 0."""
+    path: str | None = None
+    """Raw texts: a folder of .txt and .md files, or JSON lines, or one JSON array, of {text[, id][, bench]}. Relative paths start at the
+    project's root."""
+    topics: tuple[str, ...] = ()
+    """Instead of texts: what the model itself writes protocols about, taken in turn, again and again."""
+    reviewer: str | None = None
+    """Name of another model there that reviews; null: the same one."""
+    max_characters: int = Field(20_000, ge=1)
+    """Of a text; longer ones are left out."""
+
+    @model_validator(mode="after")
+    def _of_texts_or_topics(self) -> "EndpointProtocols":
+        if (self.path is None) == (not self.topics):
+            given = "neither is" if self.path is None else "both are"
+            raise ValueError(f"path and topics say what protocols are about, and {given} given: give one of them")
+        return self
+
+
+ProtocolBackend = Annotated[TemplateProtocols | EndpointProtocols, Field(discriminator="type")]
+
+
 class Protocols(Section):
-    """Built-in family: recipes for a small bench, asked for in eight ways. The rule is SCORE against the gold; the oracle carries the
-    answer out."""
+    """Protocols, asked for in eight ways. The rule is SCORE against the gold. Of the built-in recipes for a small bench an oracle carries
+    the answer out."""
 
     type: Literal["protocols"] = "protocols"
     share: float = Field(1.0, gt=0)
     """Relative share of this environment among all tasks."""
+    backend: ProtocolBackend = TemplateProtocols()
     types: tuple[ProtocolType, ...] = Field(PROTOCOL_TYPES, min_length=1)
     """A type that is named twice is asked twice as often."""
     lines: tuple[Work, ...] = Field(get_args(Work), min_length=1)
-    """Lines of work."""
+    """Lines of work of the built-in recipes."""
     steps: tuple[Steps, Steps] = (2, 4)
     """Smallest and largest number of steps of a gold."""
     ood_steps: tuple[Steps, Steps] | None = (5, 6)
-    """The same for the out-of-distribution split; None: no such split."""
+    """The same for the out-of-distribution split of the built-in recipes; None: no such split."""
     distractors: tuple[Distractors, Distractors] = (1, 3)
     """Smallest and largest number of offered actions that the gold does not use."""
     noise: Share = 0.0
-    """Share of demonstrations with a fault in one step, so that the warm start leaves something to reinforcement learning."""
+    """Share of demonstrations with a fault in one step, so that the warm start leaves something to reinforcement learning. Of the built-in
+    recipes alone."""
 
     @field_validator("steps", "ood_steps", "distractors")
     @classmethod
@@ -44,8 +80,15 @@ class Protocols(Section):
 
     @model_validator(mode="after")
     def _longer_elsewhere(self) -> "Protocols":
-        if self.ood_steps is not None and self.ood_steps[0] <= self.steps[1]:
+        built_in = isinstance(self.backend, TemplateProtocols)
+        if built_in and self.ood_steps is not None and self.ood_steps[0] <= self.steps[1]:
             raise ValueError(f"ood_steps begins at {self.ood_steps[0]}, but steps goes up to {self.steps[1]}: leave no overlap")
+        return self
+
+    @model_validator(mode="after")
+    def _faults_are_known(self) -> "Protocols":
+        if self.noise and isinstance(self.backend, EndpointProtocols):
+            raise ValueError(f"noise is {self.noise:g}, but faults are known of the built-in recipes alone: set it to 0 for an endpoint")
         return self
 
 

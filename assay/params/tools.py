@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 from pydantic import Field, field_validator, model_validator
 
 from assay.params.base import Section
+from assay.params.endpoint import Endpoint
 
 if TYPE_CHECKING:
     from assay.params.schema import Params
@@ -50,15 +51,10 @@ class TemplateTools(Section):
     type: Literal["template"] = "template"
 
 
-class EndpointTools(Section):
-    """A language model behind OpenAI-compatible chat endpoints carries out the five stages. Where it is: execution.teacher."""
+class EndpointTools(Endpoint):
+    """A language model carries out the five stages."""
 
     type: Literal["endpoint"] = "endpoint"
-    model: str | None = None
-    """Its name there; null: the endpoints are asked for it. Part of what replies are remembered by."""
-    temperature: float = Field(0.7, ge=0)
-    max_tokens: int = Field(4096, ge=1)
-    """Of a reply."""
     topics: tuple[str, ...] = ()
     """Of the questions, in turn; none: the model's own choice."""
 

@@ -6,12 +6,12 @@ from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
-from assay.engines.chat import Teacher
+from assay.engines import chat
 from assay.environments import Generated, generate
-from assay.environments.tools.model import Complete
+from assay.environments.asking import Teacher
 from assay.params import Params
+from assay.params.endpoint import Endpoint
 from assay.params.execution import ExecutionParams
-from assay.params.tools import EndpointTools
 from assay.rounds.critique_demonstrations import critique_demonstrations
 from assay.rounds.lines import lines
 from assay.trajectories import publish_folder, run_gate, seed_from, write_shard
@@ -24,8 +24,8 @@ def make_tasks(params: Params, root: Path, execution: ExecutionParams | None = N
     execution = execution or ExecutionParams()
     params = params.model_copy(update={"execution": execution})
 
-    def ask(backend: EndpointTools) -> tuple[str, Complete]:
-        teacher = Teacher(execution.teacher, backend.model, backend.temperature, backend.max_tokens)
+    def ask(backend: Endpoint) -> Teacher:
+        teacher = chat.Teacher(execution.teacher, backend.model, backend.temperature, backend.max_tokens)
         return teacher.model, teacher.complete
 
     def say(what: str, done: int, wanted: int) -> None:

@@ -9,12 +9,12 @@ from typing import Any
 from assay.verifiers.verdicts import Finding, abstain
 
 NAME, ORACLE = "protocol_score", "protocol_executor"
-REVISION = 1
+REVISION = 2
 ORACLE_REVISION = 1
 ADDRESS = f"{NAME}:"
 PRELOAD = ("assay.verifiers.protocol_score:warm_up",)
 MOST_STEPS = 64
-"""Of a prediction that are stored one by one."""
+"""Of a prediction that are stored one by one; as many items that its orc lacks, and unknown actions."""
 _EDGE = 1e-9
 
 
@@ -56,8 +56,9 @@ def judge(options: Mapping[str, Any], text: str, gold: str, given: Mapping[str, 
     found = score(text, steps, reward, allowed)
     lexical = lexical_reward(text, gold)
     value = lexical if reward.reward == "lexical" else found.total
-    rows = found.step_rows()
-    parts = found.components() | {"lexical": lexical, "maximum": reward.maximum, "steps": rows[:MOST_STEPS]}
+    parts = found.components()
+    parts |= {name: parts[name][:MOST_STEPS] for name in ("missing", "unknown_actions")}
+    parts |= {"lexical": lexical, "maximum": reward.maximum, "options": options, "steps": found.step_rows()[:MOST_STEPS]}
     right = value >= reward.threshold - _EDGE
     reason = "equal" if right else "different" if found.format else "unparseable"
     return Finding("correct" if right else "wrong", reason, value, json.dumps(_rounded(parts), ensure_ascii=False))

@@ -241,9 +241,11 @@ def test_pieces_cover_most_of_a_gold_and_are_those_of_the_presets():
     found = re.compile("|".join(map(re.escape, sorted(FIXED_PIECES, key=len, reverse=True))))
     for task in [*tasks(number=50), *tasks("ood", 20)]:
         assert sum(map(len, found.findall(task.gold))) > 0.45 * len(task.gold)
-    for preset in ("protocols", "mixed"):
-        options = yaml.safe_load((ROOT / f"conf/environment/{preset}.yaml").read_text())
-        assert tuple(options["policy"]["shape"]["pieces"]) == FIXED_PIECES
+    pieces = {
+        preset: tuple(yaml.safe_load((ROOT / f"conf/environment/{preset}.yaml").read_text())["policy"]["shape"]["pieces"])
+        for preset in ("protocols", "mixed", "mixed_all", "tools")
+    }  # fmt: skip
+    assert pieces["protocols"] == pieces["mixed"] == FIXED_PIECES and pieces["mixed_all"] == FIXED_PIECES + pieces["tools"]
 
 
 @pytest.mark.parametrize(

@@ -227,6 +227,7 @@ def test_medium_and_solution_take_all_that_is_at_hand():
         "<key>Step 1: " + "[" * 9000 + "</key>", '<key>Step 1: {"action": 3, "objects": [], "parameters": []}</key>',
         '<key>Step 1: {"action": "add", "objects": "buffer", "parameters": []}</key>',
         '<key>Step 1: {"action": "add", "objects": [["buffer"]], "parameters": []}</key>',
+        '<key>Step 1: {"action": "add", "objects": ["\\udc00"], "parameters": []}</key>',
         f"<key>{key_line(1, STEPS[0])}</key><key>{key_line(1, STEPS[0])}</key>",
         sketch_and_fill("x", STEPS * 30, "y"), sketch_and_fill("x" * 20_000, STEPS, "y"),
     ],

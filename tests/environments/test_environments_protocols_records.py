@@ -6,7 +6,7 @@ import pytest
 
 from assay.environments import TaskError
 from assay.environments.protocols.records import SYSTEM, PublishedProtocolsEnvironment, read_records
-from assay.params.protocols import PublishedProtocols
+from assay.params.protocols import ProtocolReward, PublishedProtocols
 from assay.rewards.protocol import read_gold, validate
 
 KEY = """Step 1: {"action": "add", "objects": ["buffer"], "parameters": ["5 ml"]}
@@ -26,8 +26,8 @@ def file_of(folder, rows, name="records.jsonl"):
     return path
 
 
-def environment(folder, share=0.3, **options):
-    return PublishedProtocolsEnvironment("published", PublishedProtocols(path="records.jsonl", **options), 0, folder, share)
+def environment(folder, share=0.3, reward=None, **options):
+    return PublishedProtocolsEnvironment("published", PublishedProtocols(path="records.jsonl", **options), 0, folder, share, reward)
 
 
 def test_the_three_kinds_of_records_are_read(tmp_path):
@@ -113,6 +113,24 @@ def test_records_become_tasks_of_two_splits_and_the_rest_is_noted(tmp_path):
     orders = {tuple(task.meta["actions"]) for pool in pools.values() for task in pool}
     assert len(orders) == 6 and all(set(order) == {"add", "mix", "burn"} for order in orders)
     assert task.prompt[1]["content"].endswith(f"Only these actions may be used: {', '.join(task.meta['actions'])}.")
+
+
+def test_a_gold_that_would_be_no_correct_answer_to_its_own_question_is_left_out_with_the_reason(tmp_path):
+    wordy = QA | {"id": "p2", "orc": ORC.replace("buffer.", f"buffer{' well' * 70}.")}
+    file_of(tmp_path, [QA, wordy])
+    made = environment(tmp_path, reward=ProtocolReward())
+    made.check()
+    assert "1 of 2 records are not used: records.jsonl, record 2: the gold earns 1.92 of 2.5 against itself: its orc has" in made.notes[0]
+    unlimited = environment(tmp_path, reward=ProtocolReward(length_penalty=False))
+    unlimited.check()
+    assert unlimited.notes == [] and len(read_records(tmp_path / "records.jsonl")[0]) == 2
+
+
+def test_records_can_be_read_about_too(tmp_path):
+    file_of(tmp_path, [QA])
+    made = environment(tmp_path)
+    task = next(iter(made.candidates("eval"))).task
+    assert made.pretraining_text(task) == "How is the tube prepared? Add 5 ml of buffer. Mix the tube."
 
 
 def test_one_record_is_enough_for_a_held_out_task(tmp_path):

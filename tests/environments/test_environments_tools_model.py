@@ -12,13 +12,13 @@ from tools_written import CODES, ENVIRONMENT, TIDES, reply_to, stage_of
 
 from assay.engines import EngineError
 from assay.engines.chat import Teacher
+from assay.environments.asking import Asker, FolderCache, Invalid, StageDropped, Stopped
 from assay.environments.tools.backends import ModelBackend
 from assay.environments.tools.build import build
 from assay.environments.tools.config import FULL, Shape, Spread
 from assay.environments.tools.construct import construct
 from assay.environments.tools.environment import ToolsEnvironment
 from assay.environments.tools.execution import ToolExecutor
-from assay.environments.tools.model import Asker, FolderCache, Invalid, StageDropped, Stopped
 from assay.params.execution import TeacherAccess
 from assay.params.tools import Tools
 

@@ -35,6 +35,19 @@ def test_methods_for_single_answers_are_refused_for_tasks_with_tools(tmp_path, m
         loaded(tmp_path, method=method, environment="tools", policy={"base": "somewhere"})
 
 
+@pytest.mark.parametrize("method", [
+    "grpo", "dapo", "dr_grpo", "rloo", "reinforce_plus_plus", "gspo", "clip_higher", "kl_cov", "entropy_bonus", "lp_reg", "top_entropy",
+    "reverse_kl_k3", "score", "ftrl", "ftrl_reinforce",
+])  # fmt: skip
+def test_all_families_are_mixed_in_one_run_under_every_method_that_asks_rewards_alone(tmp_path, method):
+    params = loaded(tmp_path, method=method, environment="mixed_all")
+    assert [section.type for section in params.environments.values()] == [
+        "rational_arithmetic", "reasoning_gym", "text_to_sql", "protocols", "tools",
+    ]  # fmt: skip
+    episodes = params.sampling.episodes
+    assert params.policy.max_prompt_tokens + params.sampling.max_tokens < episodes.max_tokens <= params.policy.shape.max_positions
+
+
 @pytest.mark.parametrize(("method", "own", "message"), [
     ("rise", {"self_verification": {"levels": [1.0, 0.0, 0.0]}}, "a critique must give what its solution earns"),
     ("rise", {"self_verification": {"boxed": True}}, "a critique must give what its solution earns"),

@@ -63,6 +63,7 @@ def test_regions_cover_the_blocks_without_gap_or_overlap():
         (lambda text: text.replace('["buffer"]', '"buffer"'), "fields"),
         (lambda text: text.replace('["buffer"]', '["buffer", 3]'), "fields"),
         (lambda text: text.replace('["buffer"]', '[""]'), "fields"),
+        (lambda text: text.replace('["buffer"]', '["\\ud800"]'), "fields"),  # half a character, which nothing could store
         (lambda text: text.replace('"add"', "null"), "fields"),
         (lambda text: text.replace('"add"', '{"a": 1}'), "fields"),
         (lambda text: text.replace('Step 3: {"', 'Step 4: {"'), "numbering"),

@@ -72,6 +72,10 @@ def test_all_parts_of_the_score_are_stored_with_a_row_for_each_step(rows):
     assert parts["lexical"] == pytest.approx(lexical_reward(ANSWERS["another order"], GOLD), abs=1e-6) and parts["maximum"] == 2.5
     assert [step["action"] for step in parts["steps"]] == ["add", "spin", "mix", "discard"] and parts["unknown_actions"] == []
     assert [step["aligned"] for step in parts["steps"]] == [1, 3, None, 4]
+    assert (parts["difference"], parts["options"], json.loads(rows["no note"][0]["components"])["blocks"]) == (0, {}, {})
+    for name, (start, end) in parts["blocks"].items():
+        assert ANSWERS["another order"][:start].endswith(f"<{name}>") and ANSWERS["another order"][end:].startswith(f"</{name}>")
+    assert list(parts["blocks"]) == ["think", "key", "orc", "note"]
     assert json.loads(rows["no note"][0]["components"])["format_reason"] == "block"
 
 
@@ -123,7 +127,7 @@ def test_options_change_rewards_and_the_version_with_them():
     lcs = VerificationParams(reference="none", protocol=ProtocolReward(order="lcs"))
     plain, other = (judged(ANSWERS["another order"], params=params)[0][0] for params in (OFF, lcs))
     assert other["observed_reward"] == pytest.approx(plain["observed_reward"] + 0.75)
-    assert plain["verifier_version"] == "1" and other["verifier_version"].startswith("1+") and other["verifier"] == "protocol_score"
+    assert plain["verifier_version"] == "2" and other["verifier_version"].startswith("2+") and other["verifier"] == "protocol_score"
 
 
 def test_the_lexical_reward_takes_the_place_of_score():
@@ -144,9 +148,11 @@ def test_noise_and_appeals_refuse_a_rule_whose_score_is_the_reward():
     assert untouched.equals(verdicts) and verdicts["observed_reward"].to_pylist()[0] == 2.5
 
 
-def test_thousands_of_steps_are_judged_and_not_all_stored():
+def test_thousands_of_steps_are_judged_and_not_all_stored_and_half_a_character_is_no_text():
     steps = "\n".join(f'Step {i}: {{"action": "add", "objects": ["buffer"], "parameters": []}}' for i in range(1, 4001))
-    rule, oracle = judged(GOLD.split("<key>")[0] + f"<key>\n{steps}\n</key>" + GOLD.split("</key>")[1])
+    many = GOLD.split("<key>")[0] + f"<key>\n{steps}\n</key>" + GOLD.split("</key>")[1]
+    rule, oracle = judged(many, GOLD.replace('"objects": ["', '"objects": ["\\ud800'))  # no file could hold a verdict that quotes it
+    assert rule[1]["reason"] == oracle[1]["reason"] == "unparseable" and json.loads(rule[1]["components"])["format_reason"] == "fields"
     assert rule[0]["score"] == 0 and rule[0]["verdict"] == "wrong" and oracle[0]["reason"] == "unparseable"
     parts = json.loads(rule[0]["components"])
-    assert parts["predicted_steps"] == 4000 and len(parts["steps"]) == 64
+    assert parts["predicted_steps"] == 4000 and len(parts["steps"]) == len(parts["missing"]) == 64 and parts["coverage"] < 0.01

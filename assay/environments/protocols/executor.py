@@ -16,6 +16,7 @@ from assay.environments.protocols.laboratory import DO, SPEEDS, WARNINGS, Lab, S
 
 MAX_CHARACTERS, MAX_STEPS = 20_000, 100
 """Of an answer that is read, and of a key that is carried out."""
+_HALF = re.compile(r"[\ud800-\udfff]")
 _STEP = re.compile(r"[Ss]tep\s{0,3}[0-9]{1,4}\s{0,3}:\s{0,9}(\{.*\})")
 
 
@@ -160,7 +161,8 @@ def _read(text: str) -> list[tuple[str, list[str], list[str]]] | None:
 
 
 def _texts(values: Any) -> list[str] | None:
-    """In lowercase; None where it is no list of texts."""
-    if not isinstance(values, list) or not all(isinstance(value, str) for value in values):
+    """In lowercase; None where it is no list of texts. Half a character (a lone surrogate, which JSON can escape) is none: what is said of
+    it could not be stored."""
+    if not isinstance(values, list) or not all(isinstance(value, str) and not _HALF.search(value) for value in values):
         return None
     return [value.strip().lower() for value in values]

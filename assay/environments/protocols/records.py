@@ -13,9 +13,10 @@ from typing import Any
 
 from assay.environments.base import Candidate
 from assay.environments.protocols.environment import VERIFIER
+from assay.environments.protocols.writing import in_prose
 from assay.environments.task import Task, TaskError
-from assay.params.protocols import PublishedProtocols
-from assay.rewards.protocol import BLOCKS, parse, validate
+from assay.params.protocols import ProtocolReward, PublishedProtocols
+from assay.rewards.protocol import BLOCKS, own_shortfall, parse, validate
 from assay.trajectories import content_hash, seed_from
 
 SYSTEM = (
@@ -23,6 +24,7 @@ SYSTEM = (
     'Step 1: {"action": "add", "objects": ["buffer"], "parameters": ["5 ml"]}, all in lowercase. <orc>: the same steps as sentences, '
     "Step 1: Add 5 ml of buffer. <note>: what to be careful about. Close each block, as in </think>."
 )
+OFFER = "\nOnly these actions may be used:"
 _SHOWN = 3
 
 
@@ -50,26 +52,26 @@ class Rejected:
     problem: str
 
 
-class _Bad(ValueError):
+class RecordError(ValueError):
     """A record that cannot be used; the message says why."""
 
 
-def read_records(path: Path, distractors: bool = True) -> tuple[list[Record], list[Rejected]]:
+def read_records(path: Path, distractors: bool = True, reward: ProtocolReward | None = None) -> tuple[list[Record], list[Rejected]]:
     """The records of a file that can be used, and the others with what is wrong with them.
 
-    `distractors`: offer `action_new`, where a record has it. Raises TaskError for a file that cannot be read or holds no record at all.
+    `distractors`: offer `action_new`, where a record has it. `reward`: that of the run, by which each gold must be a correct answer to its
+    own question; None: not asked. Raises TaskError for a file that cannot be read or holds no record at all.
     """
     found: dict[str, Record] = {}
     rejected: list[Rejected] = []
-    rows = _rows(path)
-    if not rows:
-        raise TaskError(f"{path.name}: no records")
-    for number, row in enumerate(rows, 1):
+    for number, row in enumerate(read_rows(path), 1):
         try:
-            record = _record(row, distractors)
+            record = read_record(row, distractors)
             if record.identity in found:
-                raise _Bad(f"the id {record.identity!r} occurs before")
-        except _Bad as error:
+                raise RecordError(f"the id {record.identity!r} occurs before")
+            if reward is not None and reward.reward == "score" and (why := own_shortfall(record.gold, reward, reward.threshold)):
+                raise RecordError(why)
+        except RecordError as error:
             rejected.append(Rejected(f"{path.name}, record {number}", str(error)))
         else:
             found[record.identity] = record
@@ -81,10 +83,12 @@ class PublishedProtocolsEnvironment:
 
     forms = 1
 
-    def __init__(self, name: str, params: PublishedProtocols, seed: int, root: Path, eval_share: float) -> None:
-        """`eval_share`: of the records, held out by a hash of each."""
+    def __init__(
+        self, name: str, params: PublishedProtocols, seed: int, root: Path, eval_share: float, reward: ProtocolReward | None = None
+    ) -> None:
+        """`eval_share`: of the records, held out by a hash of each. `reward`: that of the run; see `read_records`."""
         self.name, self.path, self.seed, self.root = name, params.path, seed, root
-        self.eval_share, self.distractors = eval_share, params.distractors
+        self.eval_share, self.distractors, self.reward = eval_share, params.distractors, reward
         self.notes: list[str] = []
         self._pools: dict[str, list[Candidate]] | None = None
 
@@ -103,13 +107,13 @@ class PublishedProtocolsEnvironment:
 
     def _read(self) -> dict[str, list[Candidate]]:
         if self._pools is None:
-            records, rejected = read_records(self.root / self.path, self.distractors)
+            records, rejected = read_records(self.root / self.path, self.distractors, self.reward)
             said = "; ".join(f"{one.where}: {one.problem}" for one in rejected[:_SHOWN])
             if not records:
                 raise TaskError(f"environments.{self.name}: none of {len(rejected)} records can be used: {said}")
             if rejected:
                 self.notes.append(f"{self.path}: {len(rejected)} of {len(records) + len(rejected)} records are not used: {said}")
-            drawn = {record.identity: seed_from(self.seed, "eval", record.identity) / 2**31 for record in records}
+            drawn = {record.identity: held_out(self.seed, record.identity) for record in records}
             share = max(self.eval_share, min(drawn.values()))
             self._pools = {"train": [], "eval": []}
             for record in sorted(records, key=lambda one: seed_from(self.seed, "order", one.identity)):
@@ -117,41 +121,61 @@ class PublishedProtocolsEnvironment:
                 self._pools[split].append(Candidate(self._task(record, split), f"{self.path}, record {record.identity}"))
         return self._pools
 
+    def pretraining_text(self, task: Task) -> str:
+        """The question, and the gold as a paragraph."""
+        return in_prose(task.prompt[-1]["content"].split(OFFER)[0], task.gold)
+
     def _task(self, record: Record, split: str) -> Task:
-        actions = sorted(record.actions)
-        Random(seed_from(self.seed, "actions", record.identity)).shuffle(actions)
-        offered = "" if record.system else f"\nOnly these actions may be used: {', '.join(actions)}."
-        prompt = [{"role": "system", "content": record.system or SYSTEM}, {"role": "user", "content": record.question + offered}]
-        meta = {"type": record.kind, "level": record.level, "actions": actions, "record": record.identity}
-        return Task.create(self.name, split, prompt, record.gold, VERIFIER, meta, float(len(parse(record.gold).key)))
+        return task_of(record, self.name, split, self.seed)
 
 
-def _rows(path: Path) -> list[Any]:
-    """Values of the file; a line that is no JSON is its error."""
+def task_of(record: Record, environment: str, split: str, seed: int, more: Mapping[str, Any] | None = None) -> Task:
+    """The task of a record: actions are offered in an order of the seed and the record. more: of its meta."""
+    actions = sorted(record.actions)
+    Random(seed_from(seed, "actions", record.identity)).shuffle(actions)
+    offered = "" if record.system else f"{OFFER} {', '.join(actions)}."
+    prompt = [{"role": "system", "content": record.system or SYSTEM}, {"role": "user", "content": record.question + offered}]
+    meta = {"type": record.kind, "level": record.level, "actions": actions, "record": record.identity} | dict(more or {})
+    return Task.create(environment, split, prompt, record.gold, VERIFIER, meta, float(len(parse(record.gold).key)))
+
+
+def held_out(seed: int, identity: str) -> float:
+    """Where a record or text stands in [0, 1): those below the held-out share are held out, whatever else there is."""
+    return seed_from(seed, "eval", identity) / 2**31
+
+
+def read_rows(path: Path) -> list[Any]:
+    """Values of a file of JSON lines or of one JSON array; a line that is no JSON is its RecordError. Raises TaskError for a file that
+    cannot be read or holds none."""
     try:
         text = path.read_text(encoding="utf-8-sig")
     except (OSError, UnicodeDecodeError) as error:
         raise TaskError(f"{path.name}: cannot be read: {error}") from error
     if text.lstrip().startswith("["):
         try:
-            return list(json.loads(text))
+            found = list(json.loads(text))
         except (ValueError, RecursionError) as error:
             raise TaskError(f"{path.name}: is not a JSON array: {error}") from error
-    return [_line(line) for line in text.split("\n") if line.strip()]
+    else:
+        found = [_line(line) for line in text.split("\n") if line.strip()]
+    if not found:
+        raise TaskError(f"{path.name}: no records")
+    return found
 
 
 def _line(line: str) -> Any:
     try:
         return json.loads(line)
     except (ValueError, RecursionError) as error:
-        return _Bad(f"is not JSON: {error}")
+        return RecordError(f"is not JSON: {error}")
 
 
-def _record(row: Any, distractors: bool) -> Record:
-    if isinstance(row, _Bad):
+def read_record(row: Any, distractors: bool = True) -> Record:
+    """A record of one of the three kinds. Raises RecordError."""
+    if isinstance(row, RecordError):
         raise row
     if not isinstance(row, Mapping):
-        raise _Bad(f"is {type(row).__name__}, expected an object")
+        raise RecordError(f"is {type(row).__name__}, expected an object")
     system, actions = None, None
     if "response" in row:
         question, gold, system = _text(row, "query"), _text(row, "response"), _text(row, "system")
@@ -163,10 +187,10 @@ def _record(row: Any, distractors: bool) -> Record:
         actions = _actions(row, distractors)
     problems = validate(gold)
     if problems:
-        raise _Bad(problems[0])
+        raise RecordError(problems[0])
     used = {step.action for step in parse(gold).key}
     if actions is not None and not used <= actions:
-        raise _Bad(f"the gold uses {sorted(used - actions)[0]!r}, which is not among its actions")
+        raise RecordError(f"the gold uses {sorted(used - actions)[0]!r}, which is not among its actions")
     identity = str(row["id"]) if row.get("id") not in (None, "") else content_hash(question, gold)
     return Record(identity, str(row.get("type") or ""), str(row.get("level") or ""), system, question, gold, tuple(sorted(actions or used)))
 
@@ -174,7 +198,7 @@ def _record(row: Any, distractors: bool) -> Record:
 def _text(row: Mapping[str, Any], name: str) -> str:
     value = row.get(name)
     if not isinstance(value, str) or not value.strip():
-        raise _Bad(f"{name} is {'missing' if value is None else 'no text' if not isinstance(value, str) else 'blank'}")
+        raise RecordError(f"{name} is {'missing' if value is None else 'no text' if not isinstance(value, str) else 'blank'}")
     return value.strip()
 
 
@@ -185,14 +209,14 @@ def _body(row: Mapping[str, Any], name: str) -> str:
         return _text(row, name)
     lines = [f"Step {i}: {json.dumps(one, ensure_ascii=False)}" if isinstance(one, dict) else one for i, one in enumerate(value, 1)]
     if not all(isinstance(line, str) for line in lines):
-        raise _Bad(f"{name} is a list of neither texts nor objects")
+        raise RecordError(f"{name} is a list of neither texts nor objects")
     return "\n".join(lines)
 
 
 def _actions(row: Mapping[str, Any], distractors: bool) -> set[str]:
     value = row.get("action_new") if distractors and row.get("action_new") else row.get("action")
     if not isinstance(value, list) or not value or not all(isinstance(one, str) and one.strip() for one in value):
-        raise _Bad("action is no list of texts")
+        raise RecordError("action is no list of texts")
     return {one.strip() for one in value}
 
 
@@ -201,5 +225,5 @@ def _turns(value: Any) -> tuple[str, str]:
     said = {turn.get("from"): turn.get("value") for turn in turns if isinstance(turn, Mapping)}
     question, answer = said.get("human"), said.get("gpt")
     if len(turns) != 2 or not isinstance(question, str) or not isinstance(answer, str) or not question.strip():
-        raise _Bad("conversations is not one turn of human and one of gpt")
+        raise RecordError("conversations is not one turn of human and one of gpt")
     return question.strip(), answer.strip()

@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from assay.environments.protocols.planning import Pairs, layers
+from assay.rewards.protocol import parse
 
 _BEFORE_PARAMETERS: dict[str, tuple[str, ...]] = {
     "mix": ("for",), "spin": ("at", "for"), "stain": ("for",), "chill": ("to",), "heat": ("to",), "boil": ("for",),
@@ -62,3 +63,9 @@ def thought(lines: Sequence[Line], pairs: Pairs) -> str:
 def flattened(title: str, lines: Sequence[Line]) -> str:
     """A protocol as a paragraph: what pre-training on protocol texts sees."""
     return f"{title.capitalize()}. {' '.join(sentence(line) for line in lines)}"
+
+
+def in_prose(title: str, gold: str) -> str:
+    """The same of a gold that nobody has the plan of: the sentences of its orc."""
+    begin = title.strip()
+    return f"{begin}{'' if begin.endswith(('.', '?', '!')) else '.'} {' '.join(line.sentence for line in parse(gold).orc)}"

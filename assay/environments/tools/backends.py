@@ -3,10 +3,10 @@
 from random import Random
 from typing import Protocol
 
+from assay.environments.asking import Asker
 from assay.environments.tools import decompose, deploy, documents, integrate, scale
 from assay.environments.tools.config import ToolConfig
 from assay.environments.tools.execution import ToolExecutor
-from assay.environments.tools.model import Asker
 from assay.environments.tools.record import Decomposition, Deployment, Document, Scenario, SubQuestion
 from assay.trajectories import seed_from
 

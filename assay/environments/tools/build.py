@@ -5,12 +5,12 @@ from collections.abc import Callable, Sequence
 from concurrent.futures import FIRST_EXCEPTION, Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass, field
 
+from assay.environments.asking import StageDropped
 from assay.environments.tools.backends import Backend
 from assay.environments.tools.config import ToolConfig
 from assay.environments.tools.construct import construct
 from assay.environments.tools.execution import ToolExecutor
 from assay.environments.tools.gate import run_gate
-from assay.environments.tools.model import StageDropped
 from assay.environments.tools.record import Scenario, ToolEnvironment, ToolError
 from assay.trajectories import content_hash, seed_from
 

@@ -8,8 +8,8 @@ from collections.abc import Sequence
 from random import Random
 from typing import Any
 
+from assay.environments.asking import Asker, Invalid, need
 from assay.environments.tools.config import ToolConfig
-from assay.environments.tools.model import Asker, Invalid, need
 from assay.environments.tools.record import Decomposition, Scenario, SubQuestion, ToolError
 from assay.environments.tools.world import NUMBER, World, as_answer, spoken
 from assay.rewards.tool_use import normalise, verifies

@@ -8,9 +8,9 @@ import ast
 from collections.abc import Mapping
 from typing import Any
 
+from assay.environments.asking import Asker, Invalid, need
 from assay.environments.tools.config import ToolConfig
 from assay.environments.tools.execution import Request, ToolExecutor
-from assay.environments.tools.model import Asker, Invalid, need
 from assay.environments.tools.record import Decomposition, Deployment, Document, GoldenCall, Plan
 from assay.rewards.tool_use import verifies
 

@@ -4,9 +4,9 @@ import re
 from random import Random
 from typing import Any
 
+from assay.environments.asking import Asker, Invalid, need
 from assay.environments.tools.config import ToolConfig
 from assay.environments.tools.decompose import FIGURES
-from assay.environments.tools.model import Asker, Invalid, need
 from assay.environments.tools.record import Decomposition, Document, Plan, SubQuestion
 from assay.environments.tools.world import SUFFIXES, a, spoken, subject_parameter
 from assay.rewards.tool_use import verifies

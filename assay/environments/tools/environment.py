@@ -5,10 +5,11 @@ what a demonstration shows was said by the tools themselves.
 """
 
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from random import Random
 
+from assay.environments.asking import Drops, Teacher, need_teacher, open_asker
 from assay.environments.base import Candidate, Message
 from assay.environments.task import Task, TaskError
 from assay.environments.tools.backends import Backend, ModelBackend, TemplateBackend
@@ -17,12 +18,11 @@ from assay.environments.tools.config import ToolConfig, config_of
 from assay.environments.tools.construct import construct
 from assay.environments.tools.demonstrations import golden_turns, noisy_turns
 from assay.environments.tools.execution import Request, ToolExecutor
-from assay.environments.tools.model import Asker, Complete, FolderCache
 from assay.environments.tools.parser import parse_turn
 from assay.environments.tools.record import ToolEnvironment, ToolError
 from assay.environments.tools.tasks import from_task, to_task
 from assay.params.tools import EndpointTools, TemplateTools, Tools
-from assay.trajectories import content_hash, seed_from
+from assay.trajectories import seed_from
 
 TOGETHER = 128
 """Environments that go through the gate as one batch."""
@@ -40,28 +40,23 @@ class ToolsEnvironment:
     """
 
     def __init__(
-        self, name: str, params: Tools, seed: int, root: Path, workers: int, teacher: tuple[str, Complete] | None = None,
-        concurrency: int = 1,
-    ) -> None:  # fmt: skip
-        """teacher: the language model that builds the environments, where one does: its name, and what gives its reply to a prompt.
-        concurrency: environments that it builds at once."""
+        self, name: str, params: Tools, seed: int, root: Path, workers: int, teacher: Teacher | None = None, concurrency: int = 1
+    ) -> None:
+        """teacher: the language model that builds the environments, where one does. concurrency: environments that it builds at once."""
         self.name, self.params, self.seed = name, params, seed
         self.notes: list[str] = []
         self.forms = FORMS if params.noise else 1
         self._config, self._root, self._teacher, self._concurrency = config_of(params), root, teacher, concurrency
         self._executor = ToolExecutor(workers, apart=not isinstance(params.backend, TemplateTools))
-        self._refused: Counter[str] = Counter()
+        self._drops = Drops()
 
     def has(self, split: str) -> bool:
         return split != "ood" or self.params.ood
 
     def check(self) -> None:
         """Raises TaskError for a language model that nobody has given the address of, and for shapes that cannot be built."""
-        if isinstance(self.params.backend, EndpointTools) and self._teacher is None:
-            raise TaskError(
-                f"environments.{self.name}.backend is an endpoint, but execution.teacher.urls is empty: list the addresses of "
-                "OpenAI-compatible servers there, e.g. [http://127.0.0.1:8000/v1]"
-            )
+        if isinstance(self.params.backend, EndpointTools):
+            need_teacher(self.name, self._teacher)
         for scenario in self._config.scenarios:
             shape = self._config.shapes[scenario]
             if scenario == "multi_hop" and shape.sub_answers.low < 2:
@@ -96,10 +91,7 @@ class ToolsEnvironment:
         if not isinstance(section, EndpointTools):
             return TemplateBackend(config)
         assert self._teacher is not None
-        name, complete = self._teacher
-        identity = f"{name} at {section.temperature:g}, {section.max_tokens} tokens"
-        cache = FolderCache(self._root / CACHE / content_hash(identity))
-        return ModelBackend(config, Asker(complete, identity, cache), self._executor)
+        return ModelBackend(config, open_asker(self._teacher, section, self._root / CACHE), self._executor)
 
     def _gated(self, config: ToolConfig, backend: Backend, seed: int) -> Iterator[tuple[int, ToolEnvironment]]:
         """Places whose draws were all refused are left out; where none of a batch was filled, there is no more to come. A language model's
@@ -132,12 +124,6 @@ class ToolsEnvironment:
 
     def _note(self, refused: Counter[str], examples: dict[str, str]) -> None:
         """What a language model could not do; that a template's draw was unsound now and then is of no interest."""
-        if isinstance(self.params.backend, EndpointTools) and refused:
-            for why, number in refused.items():
-                if why not in self._refused:
-                    self.notes.append(f"environments.{self.name}: dropped at stage {why}, e.g.: {examples[why][:200]}")
-                self._refused[why] += number
-
-
-MakeTeacher = Callable[[EndpointTools], tuple[str, Complete]]
-"""From an environment's backend to the name of the language model and what gives its replies."""
+        if isinstance(self.params.backend, EndpointTools):
+            self._drops.add(refused, examples)
+            self.notes[:] = self._drops.notes(self.name)

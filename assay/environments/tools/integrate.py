@@ -4,10 +4,10 @@ from dataclasses import replace
 from random import Random
 from typing import Any
 
+from assay.environments.asking import Asker, Invalid, need
 from assay.environments.tools.config import ToolConfig
 from assay.environments.tools.decompose import FIGURES
 from assay.environments.tools.documents import read_document
-from assay.environments.tools.model import Asker, Invalid, need
 from assay.environments.tools.record import Decomposition, Document, Plan
 from assay.environments.tools.world import SUFFIXES, World, a, spoken, subject_parameter
 from assay.trajectories import seed_from

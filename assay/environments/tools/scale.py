@@ -9,11 +9,11 @@ from dataclasses import replace
 from random import Random
 from typing import Any
 
+from assay.environments.asking import Asker, Invalid, need
 from assay.environments.tools.config import Shape, ToolConfig
 from assay.environments.tools.decompose import FIGURES
 from assay.environments.tools.documents import about, read_document
 from assay.environments.tools.integrate import selecting
-from assay.environments.tools.model import Asker, Invalid, need
 from assay.environments.tools.parameters import OPTIONAL, REQUIRED
 from assay.environments.tools.record import Decomposition, Document, ToolError
 from assay.environments.tools.world import SUFFIXES, World

@@ -8,7 +8,7 @@ from assay.params.protocols import ScoreOptions
 from assay.rewards.protocol.align import align_as_evaluated, align_as_figured, lcs_length
 from assay.rewards.protocol.lexical import bleu_average, lexical_reward, rouge_l, token_f1
 from assay.rewards.protocol.parse import BLOCKS, Block, OrcLine, Parsed, Problem, Step, parse, read_leniently, regions
-from assay.rewards.protocol.score import Score, StepScore, combine, score
+from assay.rewards.protocol.score import Score, StepScore, combine, own_shortfall, score
 from assay.rewards.protocol.validate import Consistency, GoldError, consistency, read_gold, validate
 
 __all__ = [
@@ -30,6 +30,7 @@ __all__ = [
     "consistency",
     "lcs_length",
     "lexical_reward",
+    "own_shortfall",
     "parse",
     "read_gold",
     "read_leniently",

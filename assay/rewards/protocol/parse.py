@@ -14,6 +14,7 @@ BLOCKS = ("think", "key", "orc", "note")
 FIELDS = ("action", "objects", "parameters")
 Code = Literal["block", "outside", "empty", "key_line", "fields", "numbering"]
 _TAG = re.compile(r"<(/?)(think|key|orc|note)>")
+_HALF = re.compile(r"[\ud800-\udfff]")
 _NUMBERED = re.compile(r"Step ([0-9]{1,6}):[ \t]*")
 
 
@@ -215,7 +216,8 @@ def _has_fields(value: dict[str, Any]) -> bool:
 
 
 def _is_text(value: Any) -> bool:
-    return isinstance(value, str) and bool(value.strip())
+    """JSON can escape half a character (a lone surrogate), which no file or database takes: that is no text."""
+    return isinstance(value, str) and bool(value.strip()) and not _HALF.search(value)
 
 
 def _orc(text: str, block: Block) -> tuple[OrcLine, ...]:

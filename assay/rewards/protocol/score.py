@@ -15,9 +15,10 @@ from typing import Any
 from assay.params.protocols import ScoreOptions
 from assay.rewards.protocol.align import align_as_evaluated, align_as_figured, is_subsequence, lcs_length
 from assay.rewards.protocol.parse import Parsed, Step, parse
-from assay.rewards.protocol.validate import consistency, normalised
+from assay.rewards.protocol.validate import consistency, normalised, read_gold
 
 DEFAULTS = ScoreOptions()
+_EDGE = 1e-9
 
 
 @dataclass(frozen=True)
@@ -55,11 +56,14 @@ class Score:
     consistency: float
     """I_cons, 0 or 1."""
     coverage: float
+    """Share of the key's items that the orc mentions."""
     missing: tuple[tuple[int, str], ...]
     predicted_steps: int
     gold_steps: int
     tolerance: int
     """M: the difference of steps at which f is 0."""
+    difference: int
+    """d"""
     step_scale: float
     """f(d)"""
     words_per_step: float
@@ -74,12 +78,16 @@ class Score:
     """r_sem"""
     unknown_actions: tuple[str, ...]
     """Actions outside the allowed list: stored, never charged."""
+    blocks: dict[str, tuple[int, int]]
+    """(start, end) of what stands between a block's tags; empty where the blocks are not as they should be."""
     steps: tuple[StepScore, ...]
 
     def components(self) -> dict[str, Any]:
         """All but the steps, as JSON can hold it."""
         values = {name: value for name, value in asdict(self).items() if name != "steps"}
-        return values | {"missing": [list(pair) for pair in self.missing], "unknown_actions": list(self.unknown_actions)}
+        blocks = {name: list(span) for name, span in self.blocks.items()}
+        missing, unknown = [list(pair) for pair in self.missing], list(self.unknown_actions)
+        return values | {"missing": missing, "unknown_actions": unknown, "blocks": blocks}
 
     def step_rows(self) -> list[dict[str, Any]]:
         """A row for each predicted step."""
@@ -114,10 +122,24 @@ def score(text: str, gold: Sequence[Step], options: ScoreOptions = DEFAULTS, all
     return Score(
         total=total, format=float(passes_format), format_reason=parsed.problems[0].code if parsed.problems else "",
         consistency=float(passes_consistency), coverage=gate.coverage, missing=gate.missing, predicted_steps=len(predicted),
-        gold_steps=len(wanted), tolerance=tolerance(len(wanted)), step_scale=closeness, words_per_step=words, length_penalty=penalty,
+        gold_steps=len(wanted), tolerance=tolerance(len(wanted)),
+        difference=abs(len(predicted) - len(wanted)), step_scale=closeness, words_per_step=words, length_penalty=penalty,
         scale=scale, order=order, lcs=common, content=content, meaning=meaning,
+        blocks={name: (block.start, block.end) for name, block in parsed.blocks.items()},
         unknown_actions=() if allowed is None else tuple(sorted(set(predicted) - set(map(normalised, allowed)))), steps=steps,
     )  # fmt: skip
+
+
+def own_shortfall(gold: str, options: ScoreOptions = DEFAULTS, least: float | None = None) -> str | None:
+    """Why a gold (that `read_gold` takes) does not earn `least` against itself, by default all there is; None where it does.
+
+    With the gates passed and all steps aligned only g(L) is left: its sentences are too long.
+    """
+    found = score(gold, read_gold(gold), options)
+    if found.total >= (options.maximum if least is None else least) - _EDGE:
+        return None
+    words = f"its orc has {found.words_per_step:.0f} words a step, more than {options.words_per_step:g}"
+    return f"the gold earns {found.total:.3g} of {options.maximum:g} against itself: {words}"
 
 
 def combine(

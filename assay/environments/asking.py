@@ -1,4 +1,5 @@
-"""Asking a language model for the output of a stage: JSON in, JSON out, checked, repaired at most twice, remembered by content.
+"""Asking a language model for the output of a stage of construction: JSON in, JSON out, checked, repaired at most twice, remembered by
+content. What environments that a model builds (tools, protocols) share.
 
 The model is any function from a prompt to a reply; whoever owns a client passes it in. What it raises (the endpoint is gone) is not caught:
 only replies that are no good are this module's affair.
@@ -7,15 +8,23 @@ only replies that are no good are this module's affair.
 import json
 import os
 import re
-from collections.abc import Callable, Iterator, MutableMapping
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping, MutableMapping
+from dataclasses import dataclass, field
 from pathlib import Path
 from threading import Event, Lock
 from typing import Any, TypeVar
 
+from assay.environments.task import TaskError
+from assay.params.endpoint import Endpoint
 from assay.trajectories import content_hash
 
 Complete = Callable[[str], str]
 """prompt -> reply"""
+Teacher = tuple[str, Complete]
+"""A language model: its name, and what gives its reply to a prompt."""
+MakeTeacher = Callable[[Endpoint], Teacher]
+"""From an environment's backend to the language model that it names."""
 REPAIRS = 2
 _FENCE = re.compile(r"```(?:json)?\s*\n(.*?)```", re.DOTALL)
 T = TypeVar("T")
@@ -35,6 +44,26 @@ class StageDropped(Exception):
 
 class Stopped(Exception):
     """A question that is not asked any more: another one has failed, or a person has had enough."""
+
+
+@dataclass
+class Drops:
+    """What was dropped while an environment was built, counted by stage."""
+
+    counts: Counter[str] = field(default_factory=Counter)
+    examples: dict[str, str] = field(default_factory=dict)
+    """One message for each stage, the first."""
+
+    def add(self, counts: Mapping[str, int], examples: Mapping[str, str]) -> None:
+        self.counts.update(counts)
+        self.examples = {**examples, **self.examples}
+
+    def notes(self, name: str) -> list[str]:
+        """A sentence a stage, about the environment of that name."""
+        return [
+            f"environments.{name}: {count:,} dropped at stage {stage}, e.g.: {self.examples[stage][:200]}"
+            for stage, count in self.counts.items()
+        ]  # fmt: skip
 
 
 class FolderCache(MutableMapping[str, str]):
@@ -63,6 +92,22 @@ class FolderCache(MutableMapping[str, str]):
 
     def __len__(self) -> int:
         return sum(1 for _ in self)
+
+
+def need_teacher(name: str, teacher: object) -> None:
+    """Raises TaskError where nobody has given the address of the language model that an environment's backend asks for."""
+    if teacher is None:
+        raise TaskError(
+            f"environments.{name}.backend is an endpoint, but execution.teacher.urls is empty: list the addresses of OpenAI-compatible "
+            "servers there, e.g. [http://127.0.0.1:8000/v1]"
+        )
+
+
+def open_asker(teacher: Teacher, section: Endpoint, folder: Path) -> "Asker":
+    """A language model with its replies remembered under a folder, apart for each model and sampling."""
+    name, complete = teacher
+    identity = f"{name} at {section.temperature:g}, {section.max_tokens} tokens"
+    return Asker(complete, identity, FolderCache(folder / content_hash(identity)))
 
 
 class Asker:
