@@ -19,8 +19,8 @@ from benchmarks.arms import keep_model, metrics, place_of, sample, train_arm, va
 from benchmarks.study import Results, Study, claims, load, table
 
 TASKS_PER_ROUND, ROUNDS = 128, 40
-DEMONSTRATED = 0.8
-"""Share of right critiques among policy 0's demonstrations: the paper's policies could judge a little before they were trained to."""
+JUDGING = {"demonstrated_accuracy": 0.8, "demonstrated_working": True, "max_tokens": 20}
+"""Policy 0 answers itself before it judges, and is right more often than not: the paper's policies could judge a little, too."""
 SOLVING = {
     "self_verification": {"share": 0.0, "demonstrations": 0.15, "evaluation": 1},
 }
@@ -43,8 +43,9 @@ def parameters(arm: str, seed: int, rounds: int) -> dict[str, Any]:
     return {
         "method": options.get("method", "rise"), "scale": "tiny", "environment": "arithmetic", "seed": seed,
         "iterations": [{"k": 0, "next": 1}], "last_policy": 1,
-        "self_verification": {"demonstrated_accuracy": DEMONSTRATED} | options.get("self_verification", {}),
+        "self_verification": JUDGING | options.get("self_verification", {}),
         "verification": {"rule": "numeric", "reference": "none"},
+        "policy": {"shape": {"max_positions": 144}},
         "training": {"learning_rate": 1.0e-3, "grpo": {"report_to": "none"}},
         "fused": {"rounds": rounds, "tasks_per_round": options.get("tasks", TASKS_PER_ROUND), "steps_per_round": 1},
     }  # fmt: skip

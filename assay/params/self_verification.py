@@ -44,6 +44,8 @@ class SelfVerification(Section):
     knows their form. Without effect where policy.base names a model."""
     demonstrated_accuracy: float = Field(0.5, ge=0, le=1)
     """Share of them whose score is the true one; the others give another."""
+    demonstrated_working: bool = False
+    """Whether they answer the question themselves before the score: judging is then solving and comparing, in max_tokens for both."""
 
     @model_validator(mode="after")
     def _ordered(self) -> "SelfVerification":

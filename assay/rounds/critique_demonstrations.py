@@ -51,8 +51,9 @@ def critique_demonstrations(
         if level is None or random.random() >= own.demonstrated_accuracy:
             level = random.choice([value for value in levels.values if value != level])
         prompt = critique_prompt(task.question, text, levels=levels, template=own.template, boxed=own.boxed)
+        working = f"{row['completion']} " if own.demonstrated_working else ""
         rows.append({
             "task_id": row["task_id"], "environment": row["environment"], "prompt": [{"role": "user", "content": prompt}],
-            "completion": f"\\boxed{{{score_text(level)}}}",
+            "completion": f"{working}\\boxed{{{score_text(level)}}}",
         })  # fmt: skip
     return rows
