@@ -194,7 +194,7 @@ def _texts(
     if params.tasks.texts and not having:
         raise TaskError(
             f"tasks.texts is {params.tasks.texts}, but none of the environments ({', '.join(environments)}) has plain texts: set it to 0, "
-            "or add one of type protocols"
+            "or add one of type protocols or chain_arithmetic"
         )
     rows: list[dict[str, Any]] = []
     for name, number in divide(params.tasks.texts, {name: shares[name] for name in having}).items():
