@@ -77,6 +77,21 @@ def train_arm(
     return root / "model/policy"
 
 
+def curves(tables: Path) -> dict[str, list[float]]:
+    """Of the solutions that an arm was trained on, by round: mean tokens, and the share that the rule takes for right."""
+    import pyarrow.compute as pc
+
+    from assay.trajectories import read_table
+
+    trajectories, verdicts = read_table("trajectories", tables), read_table("verdicts", tables)
+    own = trajectories.filter(pc.equal(trajectories["kind"], "solution")).select(["trajectory_id", "round", "completion_ids"])
+    own = own.set_column(2, "tokens", pc.list_value_length(own["completion_ids"]))
+    said = verdicts.filter(pc.equal(verdicts["role"], "rule")).select(["trajectory_id", "verdict"]).to_pandas()
+    rows = own.to_pandas().merge(said, on="trajectory_id").assign(right=lambda found: found["verdict"] == "correct")
+    means = rows.groupby("round")[["tokens", "right"]].mean()
+    return {name: [round(float(value), 4) for value in means[name]] for name in ("tokens", "right")}
+
+
 def slug(arm: str) -> str:
     """An arm's name as that of a file."""
     return "".join(letter if letter.isalnum() else "-" for letter in arm)

@@ -16,8 +16,8 @@ from typing import Any
 
 import numpy as np
 
-from benchmarks.arms import Metrics, metrics, place_of, sample, train_arm, value
-from benchmarks.study import Results, Study, claims, load, table
+from benchmarks.arms import Metrics, curves, metrics, place_of, sample, train_arm, value
+from benchmarks.study import Results, Study, Value, claims, load, table
 
 TASKS_PER_ROUND, GROUP, ROUNDS, PENALTY = 64, 4, 40, 0.5
 ARMS: dict[str, dict[str, Any]] = {
@@ -76,11 +76,12 @@ def run_arm(arm: str, seed: int, rounds: int, workspace: Path) -> dict[str, Any]
     traces = {
         effect: [float(np.mean(own["effect"] == effect)) for _, own in steps.groupby("round")] for effect in EFFECTS
     } if len(steps) else {}  # fmt: skip
+    trained = curves(root / "tables")
     shutil.rmtree(root)
     parts = {part: float(np.mean([round_.get(part, 0.0) for round_ in seconds[1:]])) for part in seconds[-1]}
     return {
         "arm": arm, "seed": seed, "rounds": rounds, "measured": found, "steps": traces, "parts": parts,
-        "seconds": time.perf_counter() - began,
+        "curves": trained, "seconds": time.perf_counter() - began,
     }  # fmt: skip
 
 
@@ -88,6 +89,15 @@ def further(row: dict[str, Any]) -> float:
     """Share of a round's time that is spent on continuations."""
     parts = row.get("parts")
     return parts.get("sample further", 0.0) / sum(parts.values()) if parts else float("nan")
+
+
+def over_rounds(name: str) -> Value:
+    """Mean over all rounds of what the trained solutions show: how early it changes."""
+
+    def of(row: dict[str, Any]) -> float:
+        return float(np.mean(row["curves"][name])) if "curves" in row else float("nan")
+
+    return of
 
 
 def tables(found: Results, rounds: int) -> dict[str, str]:
@@ -101,6 +111,8 @@ def tables(found: Results, rounds: int) -> dict[str, str]:
     listed = claims(found, [
         ("VSRM is shorter than outcome alone (tokens)", "VSRM", "outcome", length, -1),
         ("VSRM is as accurate as outcome alone (pass@1)", "VSRM", "outcome", first, 0),
+        ("VSRM becomes short earlier (tokens, mean of rounds)", "VSRM", "outcome", over_rounds("tokens"), -1),
+        ("VSRM becomes accurate no later (share right, mean of rounds)", "VSRM", "outcome", over_rounds("right"), 0),
         ("VSRM-PPO is shorter than PPO on outcomes (tokens)", "VSRM-PPO", "outcome, PPO", length, -1),
         ("without propagation VSRM is less accurate", "VSRM, no propagation", "VSRM", first, -1),
         ("a smaller share of re-checks is idle or harmful under VSRM", "VSRM", "outcome", idle, -1),
@@ -112,11 +124,16 @@ def tables(found: Results, rounds: int) -> dict[str, str]:
         "re-checks": value("re-checks"), "of them idle or harmful": idle, "think block": value("complete"),
         "share of time in continuations": further,
     }  # fmt: skip
+    early = {
+        "tokens, mean of rounds": over_rounds("tokens"), "Δ tokens": over_rounds("tokens"), "share right, mean of rounds":
+        over_rounds("right"), "Δ share right": over_rounds("right"),
+    }  # fmt: skip
     out = {
         "pass@1, ood": value("pass@1", "ood"), "tokens, ood": value("length_mean", "ood"), "re-checks, ood": value("re-checks", "ood"),
         "helpful re-checks": value("helpful re-checks"), "harmful re-checks": value("harmful re-checks"),
     }  # fmt: skip
-    text = [head, *listed, "Δ: minus outcome.", "", *table(found, NAMES, columns, "outcome"), "", *table(found, NAMES, out, "outcome")]
+    parts = [table(found, NAMES, part, "outcome") for part in (columns, early, out)]
+    text = [head, *listed, "Δ: minus outcome.", *(line for part in parts for line in ("", *part))]
     return {"stepwise": "\n".join(text) + "\n"}
 
 
