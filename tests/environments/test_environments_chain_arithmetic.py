@@ -12,7 +12,7 @@ from pydantic import ValidationError
 from assay.environments.chain_arithmetic.chains import Chain
 from assay.environments.chain_arithmetic.effects import answer_of, read_trace
 from assay.environments.chain_arithmetic.environment import ChainArithmeticEnvironment
-from assay.environments.chain_arithmetic.traces import draw_trace
+from assay.environments.chain_arithmetic.traces import MARKERS, draw_trace
 from assay.environments.oracles import ORACLES
 from assay.params.data import ChainArithmetic
 from assay.rewards.segmentation import Rules, segment
@@ -113,6 +113,14 @@ def test_segments_are_found_where_re_checks_begin():
     text = "<think>7 + 6 = 3. 3 * 2 = 6. wait 3 * 2 = 7. </think>"
     splits = [split.position for split in segment(text, rules).splits]
     assert [check.effect for check in read_trace(text, META, splits).rechecks] == ["harmful"]
+
+
+def test_plain_texts_say_the_steps_without_a_mistake():
+    environment = ChainArithmeticEnvironment("c", ChainArithmetic(mistakes=1.0), seed=0)
+    for candidate in islice(environment.candidates("train"), 50):
+        text, chain = environment.pretraining_text(candidate.task), Chain.from_meta(candidate.task.meta)
+        assert text.startswith(f"{chain.start} ") and text.count(" = ") == len(chain.operations) + 1
+        assert text.endswith(f" = {candidate.task.gold}. ") and not any(marker in text for marker in MARKERS)
 
 
 @pytest.mark.parametrize(

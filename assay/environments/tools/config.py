@@ -59,7 +59,7 @@ class ToolConfig:
     world: str = "train"
     """train, or ood: relations, types and tool names that train does not have."""
     brief: bool = False
-    """Whether names are of simple syllables."""
+    """Whether names are pairs of a few short words."""
     split: str = "train"
     instruction: bool = True
     """Whether the instruction stands before the question."""

@@ -50,16 +50,20 @@ _WORDS = {
 _SURNAMED = ("person", "sailor")
 _ONSETS = ("b", "br", "d", "dr", "f", "g", "gl", "h", "k", "kr", "l", "m", "n", "p", "pl", "r", "s", "sk", "st", "t", "tr", "v", "z")
 _VOWELS = ("a", "e", "i", "o", "u", "ae", "ei", "ou")
-_PLAIN_ONSETS, _PLAIN_VOWELS = "bdfghklmnprstvz", "aeiou"
 _CODAS = ("", "l", "n", "r", "s", "m", "th", "rk", "nd", "x")
+_BRIEF = (
+    "Ba Be Da De Fa Go Gu Ha Ki Ko La Li Ma Mo Ne Pa Ri Sa Te Vi".split(),
+    "bo da fi gu ha ki la mi no pe ra ri so ta ti to vu wa xo zi".split(),
+)
+"""First and second syllables of 400 words. A small tokenizer comes to have one token for each, so that a small policy learns soon to say
+again what it was told."""
 
 
 class World:
     """The facts of one seed."""
 
     def __init__(self, name: str, seed: int, brief: bool = False) -> None:
-        """name: train or ood. brief: names are of simple syllables, of which a small tokenizer has one token
-        each."""
+        """name: train or ood. brief: names are some hundred short words, and numbers have four digits."""
         self.name, self.seed, self.brief = name, seed, brief
         self.relations = RELATIONS[name]
 
@@ -68,11 +72,11 @@ class World:
         return self.relations[domain][relation]
 
     def value(self, domain: str, relation: str, subject: str) -> str | list[str] | int:
-        """What a relation gives for a subject: a name, several, or a number of five digits."""
+        """What a relation gives for a subject: a name, several, or a number of five digits (brief: four)."""
         kind = self.relations[domain][relation]
         random = Random(seed_from(self.seed, "fact", domain, relation, subject))
         if kind == NUMBER:
-            return random.randint(10_000, 99_999)
+            return _brief_number(random) if self.brief else random.randint(10_000, 99_999)
         if kind.startswith("list:"):
             return [_name(kind[5:], random, self.brief) for _ in range(2)]
         return _name(kind, random, self.brief)
@@ -100,14 +104,22 @@ def subject_parameter(domain: str) -> str:
     return PARAMETERS.get(domain, domain)
 
 
-def _word(random: Random, syllables: int, brief: bool) -> str:
-    if brief:
-        return "".join(random.choice(_PLAIN_ONSETS) + random.choice(_PLAIN_VOWELS) for _ in range(syllables)).capitalize()
+def _word(random: Random, syllables: int) -> str:
     return "".join(random.choice(_ONSETS) + random.choice(_VOWELS) + random.choice(_CODAS) for _ in range(syllables)).capitalize()
 
 
+def _brief_number(random: Random) -> int:
+    """Four different digits: what comes next is told by the digit before."""
+    first = random.randrange(1, 10)
+    return int("".join(map(str, [first, *random.sample([digit for digit in range(10) if digit != first], 3)])))
+
+
 def _name(domain: str, random: Random, brief: bool) -> str:
-    if domain in _SURNAMED:
-        return f"{_word(random, 2, brief)} {_word(random, 2 if brief else 3, brief)}"
+    if brief:
+        made = "".join(map(random.choice, _BRIEF))
+    elif domain in _SURNAMED:
+        return f"{_word(random, 2)} {_word(random, 3)}"
+    else:
+        made = _word(random, 3)
     words = _WORDS.get(domain)
-    return f"{_word(random, 3, brief)} {random.choice(words)}" if words else _word(random, 3, brief)
+    return f"{made} {random.choice(words)}" if words else made
