@@ -38,7 +38,7 @@ for place in range(12):
 
 @pytest.fixture(scope="module")
 def executor():
-    with ToolExecutor(2, 5.0) as made:
+    with ToolExecutor(2, 5.0, apart=False) as made:  # our own templates, as in generate
         yield made
 
 

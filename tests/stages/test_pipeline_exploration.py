@@ -1,4 +1,4 @@
-"""DPH-RL with Lp-Reg and the 80/20 rule through the real DVC, at scale micro: staged, and the same as one fused round."""
+"""DPH-RL with Lp-Reg and the 80/20 rule through the real DVC, at scale micro: staged, and (long) the same as one fused round."""
 
 import pyarrow.compute as pc
 import pytest
@@ -8,6 +8,7 @@ from benchmarks.workspace import MICRO, copy_project
 pytestmark = [pytest.mark.pipeline, pytest.mark.timeout(900)]
 
 FUSED = ("fused/dvc.yaml",)
+TRAINING = {"rehearsal": {"rows_per_step": 4}, "lp_reg": {"fraction": 0.3, "kappa": 0.1}, "top_entropy": {"fraction": 0.3}}
 RULE = '''"""A rule that a policy which has learned nothing satisfies now and then."""
 
 
@@ -17,17 +18,21 @@ def parity(completions, **_others):
 '''
 
 
-def test_tasks_are_divided_rehearsed_and_explored_the_same_way_staged_and_fused(tmp_path):
-    another = copy_project(tmp_path / "explored", MICRO)  # all of it is run: nothing of a finished one is used
+@pytest.fixture(scope="module")
+def explored(tmp_path_factory):
+    another = copy_project(tmp_path_factory.mktemp("exploration") / "explored", MICRO)  # nothing of a finished one is used
     (another.root / "conf/functions/parity.py").write_text(RULE)
     another.set_params(
         method="dph_js", presample={"samples": 2, "solved": 2}, sampling={"engine": {"type": "transformers"}},
         verification={"rule": "parity", "functions": {"parity": {"path": "conf/functions/parity.py"}}},
-        training={
-            "rehearsal": {"rows_per_step": 4}, "lp_reg": {"fraction": 0.3, "kappa": 0.1}, "top_entropy": {"fraction": 0.3},
-        },
+        training=TRAINING,
         fused={"rounds": 1},
     )  # fmt: skip
+    return another
+
+
+def test_tasks_are_divided_rehearsed_and_explored(explored):
+    another = explored
     ran = another.repro()
     assert ran == [
         "configure", "generate", "pretrain", "warm_start", "presample", "rollout@0", "verify@0", "filter@0", "update@0", "finish",
@@ -60,16 +65,22 @@ def test_tasks_are_divided_rehearsed_and_explored_the_same_way_staged_and_fused(
     assert all(row["rehearsal_rows"] == 4 and 0.1 < row["selected_share"] < 0.6 for row in updates)
     assert sum(row["protected_count"] for row in updates) > 0
 
-    trained = [name.removeprefix("fused/dvc.yaml:") for name in another.repro(*FUSED) if name.startswith("fused/")]
-    assert trained[:3] == ["begin", "train@0", "finish"]
-    for name, stage in (("trajectories", "rollout"), ("batches", "filter"), ("updates", "update"), ("token_statistics", "update")):
-        assert another.table(name, "data/fused/train/0") == another.table(name, f"data/{stage}/0"), name
-    staged, fused = (another.root / folder / "1/policy/model.safetensors" for folder in ("models", "models/fused"))
-    assert staged.read_bytes() == fused.read_bytes()
-
     question = "select subset, count(*) as tasks from splits group by all order by all"
     answer = another.run("assay", "sql", "--format", "csv", question).stdout.splitlines()
     assert answer[0] == "subset,tasks" and f"near_perfect,{len(near)}" in answer
     # Policy 0's answers depend on how it is sampled and judged, not on how the next one is trained.
     another.set_params(training={"learning_rate": 1e-3, "rehearsal": {"rows_per_step": 2}})
     assert another.repro("rollout@0") == ["configure"]
+
+
+@pytest.mark.long
+def test_they_are_so_in_a_fused_round_too(explored):
+    another = explored
+    another.set_params(training=TRAINING)
+    another.repro()
+    trained = [name.removeprefix("fused/dvc.yaml:") for name in another.repro(*FUSED) if name.startswith("fused/")]
+    assert trained[:3] == ["begin", "train@0", "finish"]
+    for name, stage in (("trajectories", "rollout"), ("batches", "filter"), ("updates", "update"), ("token_statistics", "update")):
+        assert another.table(name, "data/fused/train/0") == another.table(name, f"data/{stage}/0"), name
+    staged, fused = (another.root / folder / "1/policy/model.safetensors" for folder in ("models", "models/fused"))
+    assert staged.read_bytes() == fused.read_bytes()

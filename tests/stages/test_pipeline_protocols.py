@@ -13,13 +13,18 @@ PLAIN = {"engine": {"type": "transformers"}}
 READ = {"max_steps": 8, "batch_size": 16, "report_every": 4}
 
 
-def test_a_policy_reads_imitates_and_is_reinforced_and_the_first_two_can_be_left_out(tmp_path):
-    run = copy_project(tmp_path / "protocols", MICRO)
+@pytest.fixture(scope="module")
+def run(tmp_path_factory):
+    run = copy_project(tmp_path_factory.mktemp("protocols") / "protocols", MICRO)
     run.set_params(
         environment="protocols", method="score", sampling=PLAIN,
         tasks={"train": 64, "eval": 16, "ood": 8, "demonstrations": 300, "texts": 200},
         warm_start={"batch_size": 16, "check_every": 15, "pretraining": READ},
     )  # fmt: skip
+    return run
+
+
+def test_a_policy_reads_imitates_and_is_reinforced(run):
     assert run.repro() == [
         "configure", "generate", "pretrain", "warm_start", "presample", "rollout@0", "verify@0", "filter@0", "update@0", "finish",
         "evaluate", "publish",
@@ -39,6 +44,11 @@ def test_a_policy_reads_imitates_and_is_reinforced_and_the_first_two_can_be_left
 
     said = run.run("assay", "sql", "--format", "csv", "select count(*) as texts from texts").stdout.split()
     assert said == ["texts", "200"]
+
+
+@pytest.mark.long
+def test_the_reward_is_changed_without_sampling_and_the_first_two_phases_can_be_left_out(run):
+    run.repro("filter@0")
     options = {"protocol": {"order": "lcs"}}
     run.set_params(verification=options)  # another reward is another verdict, and nothing is sampled again
     assert run.repro("filter@0") == ["configure", "generate", "presample", "verify@0", "filter@0"]
