@@ -158,9 +158,13 @@ class Asker:
 def _json(reply: str) -> Any:
     fenced = _FENCE.search(reply)
     try:
-        return json.loads(fenced[1] if fenced else reply)
+        found = json.loads(fenced[1] if fenced else reply)
+        json.dumps(found, ensure_ascii=False).encode()  # "\ud800" is JSON, and no text that can be stored
+    except UnicodeEncodeError:
+        raise Invalid("the reply holds half a character, an escape from \\ud800 to \\udfff alone") from None
     except (ValueError, RecursionError) as error:
         raise Invalid(f"the reply is no JSON ({error})") from None
+    return found
 
 
 def need(value: Any, key: str, kind: type[T], where: str = "the reply") -> T:

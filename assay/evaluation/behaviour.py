@@ -5,7 +5,7 @@ clusters of the intervals.
 """
 
 from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
@@ -13,14 +13,13 @@ from numpy.typing import NDArray
 from assay.evaluation.estimators import NOTHING, Estimate, ratio_with_interval
 from assay.evaluation.samples import CORRECT, WRONG, Samples
 from assay.evaluation.self_verification import pooled_share
-from assay.rewards.self_verification_metrics import behaviour, reflections, verifies
+from assay.rewards.self_verification_metrics import reflections, verifies
 
 
 @dataclass(frozen=True)
 class Keywords:
     """Of every evaluation sample, (rows,) each."""
 
-    texts: NDArray[np.object_]
     verifies: NDArray[np.bool_]
     reflections: NDArray[np.int64]
 
@@ -29,9 +28,8 @@ def keywords(samples: Samples) -> Keywords:
     """Every text is read once, though metrics are asked for by environment and over all."""
     texts = samples.rows["text"].to_pylist()
     return Keywords(
-        np.array(texts, dtype=object), np.array([verifies(text) for text in texts], dtype=bool),
-        np.array([reflections(text) for text in texts], dtype=np.int64),
-    )  # fmt: skip
+        np.array([verifies(text) for text in texts], dtype=bool), np.array([reflections(text) for text in texts], dtype=np.int64)
+    )
 
 
 def behaviour_metrics(
@@ -44,13 +42,8 @@ def behaviour_metrics(
     task = np.unique(samples.task[own], return_inverse=True)[1].reshape(-1)
     marked = words.verifies[own]
     telling = np.unique(task[marked], return_inverse=True)[1].reshape(-1)
-    found = behaviour(words.texts[own].tolist(), right.tolist())
-    for name, value, estimate in (
-        ("verification_frequency", found.verification_frequency, pooled_share(marked, task, confidence)),
-        ("self_verified_accuracy", found.self_verified_accuracy, pooled_share(right[marked], telling, confidence)),
-        (
-            "reflection_rate", found.reflection_rate,
-            ratio_with_interval(np.bincount(task, weights=words.reflections[own]), np.bincount(task), confidence),
-        ),
-    ):  # fmt: skip
-        yield name, NOTHING if value is None else replace(estimate, value=value)
+    if not len(own):
+        return
+    yield "verification_frequency", pooled_share(marked, task, confidence)
+    yield "self_verified_accuracy", pooled_share(right[marked], telling, confidence) if marked.any() else NOTHING
+    yield "reflection_rate", ratio_with_interval(np.bincount(task, weights=words.reflections[own]), np.bincount(task), confidence)

@@ -102,9 +102,18 @@ def _answers(samples: pa.Table, verdicts: pa.Table, option: SelfVerification) ->
 def critique_metrics(samples: list[Judged], levels: tuple[float, float, float], confidence: float) -> Iterator[tuple[str, Estimate]]:
     """Metrics of the samples of one policy. levels: self_verification.levels."""
     scale = Levels(*levels)
-    pairs = [(said, one.truth, one.task_id) for one in samples for said in one.says]
-    if not pairs:
+    if not samples:
         return
+    if pairs := [(said, one.truth, one.task_id) for one in samples for said in one.says]:
+        yield from _rates(pairs, scale, confidence)
+    silent: dict[str, list[bool]] = defaultdict(list)
+    for one in samples:
+        silent[one.task_id].append(not one.says)
+    yield "verification_unjudged_share", mean_with_interval([np.mean(own) for own in silent.values()], confidence)
+    yield from vote_metrics(samples, scale.right, confidence)
+
+
+def _rates(pairs: list[tuple[float | None, float, str]], scale: Levels, confidence: float) -> Iterator[tuple[str, Estimate]]:
     predicted, truth, tasks = ([pair[i] for pair in pairs] for i in range(3))
     estimates = verification_estimates(predicted, truth, tasks, scale, confidence)  # type: ignore[arg-type]
     plain = verification_metrics(predicted, truth, scale)  # type: ignore[arg-type]
@@ -120,11 +129,6 @@ def critique_metrics(samples: list[Judged], levels: tuple[float, float, float], 
     ):  # fmt: skip
         yield name, NOTHING if value is None else Estimate(value, float("nan"), float("nan"), count)
     yield from _judge_rates(pairs, scale, confidence)
-    silent: dict[str, list[bool]] = defaultdict(list)
-    for one in samples:
-        silent[one.task_id].append(not one.says)
-    yield "verification_unjudged_share", mean_with_interval([np.mean(own) for own in silent.values()], confidence)
-    yield from vote_metrics(samples, scale.right, confidence)
 
 
 def _judge_rates(pairs: list[tuple[float | None, float, str]], scale: Levels, confidence: float) -> Iterator[tuple[str, Estimate]]:

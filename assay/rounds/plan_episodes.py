@@ -34,7 +34,7 @@ def sampled(params: Params, tasks: int, eval_rows: int) -> Sampled:
     sampling, episodes = params.sampling, params.sampling.episodes
     share, group, turn, prompt = share_played(params), sampling.group_size, sampling.max_tokens, params.policy.max_prompt_tokens
     played, played_eval = round(tasks * share), round(eval_rows * share)
-    whole = min(episodes.max_tokens, episodes.max_turns * turn)
+    whole = episodes.max_tokens  # what tools say is in it
     if episodes.unit == "episode":
         own, collected, before = Count(played * group, played * group * episodes.max_tokens), Count(0, 0), prompt
     else:

@@ -176,6 +176,7 @@ def read_record(row: Any, distractors: bool = True) -> Record:
         raise row
     if not isinstance(row, Mapping):
         raise RecordError(f"is {type(row).__name__}, expected an object")
+    check_text(row)
     system, actions = None, None
     if "response" in row:
         question, gold, system = _text(row, "query"), _text(row, "response"), _text(row, "system")
@@ -193,6 +194,16 @@ def read_record(row: Any, distractors: bool = True) -> Record:
         raise RecordError(f"the gold uses {sorted(used - actions)[0]!r}, which is not among its actions")
     identity = str(row["id"]) if row.get("id") not in (None, "") else content_hash(question, gold)
     return Record(identity, str(row.get("type") or ""), str(row.get("level") or ""), system, question, gold, tuple(sorted(actions or used)))
+
+
+def check_text(row: Mapping[str, Any]) -> None:
+    """Raises RecordError for what cannot be stored: JSON may spell half a character, numbers without end, and what is none."""
+    try:
+        json.dumps(row, ensure_ascii=False, allow_nan=False, default=str).encode()
+    except UnicodeEncodeError:
+        raise RecordError("holds half a character (an escape from \\ud800 to \\udfff alone)") from None
+    except (ValueError, RecursionError) as error:
+        raise RecordError(f"cannot be stored: {error}") from None
 
 
 def _text(row: Mapping[str, Any], name: str) -> str:

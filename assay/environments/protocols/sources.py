@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from assay.environments.protocols.executor import ExecutorError, execute
-from assay.environments.protocols.records import RecordError, Rejected, read_rows
+from assay.environments.protocols.records import RecordError, Rejected, check_text, read_rows
 from assay.environments.task import TaskError
 from assay.trajectories import content_hash
 
@@ -57,6 +57,8 @@ def _rows(path: Path) -> list[tuple[str, Any]]:
 def _source(row: Any, max_characters: int) -> Source:
     if isinstance(row, RecordError):
         raise row
+    if isinstance(row, Mapping):
+        check_text(row)
     text = row.get("text") if isinstance(row, Mapping) else None
     if not isinstance(text, str) or not text.strip():
         raise RecordError("is no object with a text")
@@ -73,6 +75,13 @@ def _bench(value: Any) -> dict[str, Any] | None:
     try:
         bench: dict[str, Any] = {"allowed": []} | dict(value)
         execute("", bench)
-    except (ExecutorError, TypeError, ValueError) as error:
+    except (ExecutorError, TypeError, ValueError, OverflowError) as error:
         raise RecordError(f"bench cannot be used: {error}") from error
+    have, sheet = bench.get("have") or {}, bench.get("sheet") or {}
+    if not isinstance(have, Mapping) or not all(isinstance(amount, str) for amount in have.values()):
+        raise RecordError("bench cannot be used: have is no object of texts, such as {\"buffer\": \"5 ml\"}")
+    if not isinstance(sheet, Mapping) or not all(
+        isinstance(listed, list) and all(isinstance(one, str) for one in listed) for listed in sheet.values()
+    ):
+        raise RecordError("bench cannot be used: sheet is no object of lists of texts")
     return bench

@@ -24,6 +24,8 @@ from assay.environments.tools.tasks import from_task, to_task
 from assay.params.tools import EndpointTools, TemplateTools, Tools
 from assay.trajectories import seed_from
 
+PATIENCE = 24
+"""Places in a row that stay empty before there is taken to be no more to come."""
 TOGETHER = 128
 """Environments that go through the gate as one batch."""
 DRAWS = 6_000
@@ -94,21 +96,24 @@ class ToolsEnvironment:
         return ModelBackend(config, open_asker(self._teacher, section, self._root / CACHE), self._executor)
 
     def _gated(self, config: ToolConfig, backend: Backend, seed: int) -> Iterator[tuple[int, ToolEnvironment]]:
-        """Places whose draws were all refused are left out; where none of a batch was filled, there is no more to come. A language model's
+        """Places whose draws were all refused are left out; where PATIENCE in a row are, there is no more to come. A language model's
         batches grow up to what it is asked at once: what is built beyond need costs questions (whose replies are remembered)."""
-        together, threads, first = TOGETHER, 1, 0
+        together, threads, first, empty = TOGETHER, 1, 0, 0
         if not isinstance(backend, TemplateBackend):
             together, threads = len(config.scenarios), self._concurrency
         while True:
             built = build(config, backend, self._executor, range(first, first + together), seed, threads=threads)
             self._note(built.refused, built.examples)
-            filled = [place for place in range(first, first + together) if place not in set(built.empty)]
-            if not filled:
-                raise TaskError(
-                    f"environments.{self.name}: {together} environments in a row could not be built, last: "
-                    f"{list(built.examples.values())[-1]}"
-                )
-            yield from zip(filled, built.environments, strict=True)
+            missing, made = set(built.empty), iter(built.environments)
+            for place in range(first, first + together):
+                empty = empty + 1 if place in missing else 0
+                if empty == PATIENCE:
+                    raise TaskError(
+                        f"environments.{self.name}: {PATIENCE} environments in a row could not be built, last: "
+                        f"{list(built.examples.values())[-1]}"
+                    )
+                if place not in missing:
+                    yield place, next(made)
             first += together
             together = max(together, min(2 * together, threads))
 

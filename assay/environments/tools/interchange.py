@@ -110,10 +110,14 @@ def _write_parquet(path: Path, rows: Sequence[Mapping[str, Any]]) -> None:
 
 
 def _publish(path: Path, make: Callable[[Path], object]) -> None:
+    import pyarrow as pa
+
     draft = path.with_name(f".{path.name}.partial")
     try:
         make(draft)
         draft.replace(path)
+    except pa.ArrowException as error:
+        raise ToolError(f"{path}: no Parquet table holds these records ({error}); write JSON lines, to a file .jsonl") from error
     except OSError as error:
         raise ToolError(f"{path}: could not be written ({error.strerror or error}); choose another place, or free disk space") from error
     finally:

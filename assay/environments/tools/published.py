@@ -1,6 +1,6 @@
 """A file of published records as a task family: environments that others have built, with neither graph nor intended calls."""
 
-import ast
+import symtable
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
@@ -35,13 +35,12 @@ def unsound_sources(placed: Sequence[tuple[str, ToolEnvironment]]) -> list[str]:
 
 def _why_unsound(name: str, source: str) -> str | None:
     try:
-        tree = ast.parse(source)
-        compile(tree, "<tool>", "exec", dont_inherit=True)
+        compile(source, "<tool>", "exec", dont_inherit=True)
+        names = symtable.symtable(source, "<tool>", "exec")
     except (SyntaxError, ValueError, RecursionError, MemoryError) as error:  # what Python's parser raises for texts that it cannot hold
         return f"does not compile ({type(error).__name__}: {error})"
-    bound = {node.id for node in ast.walk(tree) if isinstance(node, ast.Name) and isinstance(node.ctx, ast.Store)}
-    bound |= {node.name for node in tree.body if isinstance(node, ast.FunctionDef | ast.ClassDef | ast.AsyncFunctionDef)}
-    return None if name in bound else "defines no function of its name"
+    bound = name in names.get_identifiers() and (names.lookup(name).is_assigned() or names.lookup(name).is_imported())
+    return None if bound else "defines no function of its name"
 
 
 class PublishedToolsEnvironment:
