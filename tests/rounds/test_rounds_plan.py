@@ -62,7 +62,7 @@ def test_critiques_and_continuations_are_counted():
     ("unit", "trained", "tokens", "collected"),
     [
         # 8 of 32 tasks have tools. Of each, one episode, and a group of 4 at each of up to 6 states; or a group of 4 whole episodes.
-        ("turn", 24 * 4 + 8 * 6 * 4, (24 * 4 + 8 * 6 * 4) * 30, (8, 8 * 150)),
+        ("turn", 24 * 4 + 8 * 6 * 4, (24 * 4 + 8 * 6 * 4) * 30, (8, 8 * 400)),
         ("episode", 24 * 4 + 8 * 4, 24 * 4 * 30 + 8 * 4 * 400, (0, 0)),
     ],
 )
@@ -74,7 +74,7 @@ def test_episodes_are_counted_with_all_the_turns_that_they_may_have(unit, traine
         "tasks": {"eval": 12, "ood": 0}, "evaluation": {"samples": 2, "pass_at": [1]}, "iterations": [{"k": 0, "next": 1}],
     }  # fmt: skip
     lines = {line.stage: line for line in estimate_run(Params.model_validate(sections)).lines}
-    evaluated = 18 * 30 + 6 * 150  # five turns of 30 tokens
+    evaluated = 18 * 30 + 6 * 400  # what tools say is in them
     assert (lines["finish"].rows, lines["finish"].tokens) == (24, evaluated)
     assert (lines["update"].rows, lines["update"].tokens) == (trained, tokens)
     assert lines["rollout"].rows == trained + collected[0] + 24 and lines["rollout"].tokens == tokens + collected[1] + evaluated
