@@ -60,6 +60,7 @@ def measure(case: str, caching: bool, workspace: Path) -> dict[str, float]:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--folder", type=Path, default=ROOT / ".assay/claims")
+    parser.add_argument("--cases", nargs="+", choices=CASES, default=list(CASES))
     parser.add_argument("--worker", choices=CASES, help=argparse.SUPPRESS)
     parser.add_argument("--caching", type=int, help=argparse.SUPPRESS)
     parser.add_argument("--workspace", type=Path, help=argparse.SUPPRESS)
@@ -69,7 +70,8 @@ def main() -> None:
         return
     head = ("kind", "prefix cache", "solutions", "s", "further rows", "prompt tokens each", "planning s", "s", "share of sampling")
     print(f"| {' | '.join(head)} |\n|{'---|' * len(head)}")
-    for case, (study, _) in CASES.items():
+    for case in arguments.cases:
+        study, _ = CASES[case]
         workspace = study.prepare(arguments.folder.resolve(), 0)
         spent = {}
         for caching in (1, 0):
