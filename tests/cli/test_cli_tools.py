@@ -12,7 +12,7 @@ from assay.environments.tools.backends import TemplateBackend
 from assay.environments.tools.config import FULL
 from assay.environments.tools.construct import construct
 from assay.environments.tools.interchange import read, to_record, write
-from assay.environments.tools.published import PublishedToolsEnvironment
+from assay.environments.tools.published import PublishedToolsEnvironment, _why_unsound
 from assay.params.tools import Tools
 from assay.trajectories import write_shard
 
@@ -103,3 +103,15 @@ def test_sources_that_cannot_run_are_named_with_row_and_reason_and_kept(tmp_path
     made = PublishedToolsEnvironment("bench", Tools(path="bench.jsonl"), 0, tmp_path, 0.5)
     assert sum(1 for split in ("train", "eval") for _ in made.candidates(split)) == 5
     assert len(made.notes) == 3 and f"bench.jsonl, line 2, codes: the source of {name} does not compile" in made.notes[0]
+
+
+@pytest.mark.parametrize(
+    ("name", "source", "sound"),
+    [
+        ("date", "from datetime import date", True),
+        ("f", "if True:\n    def f(x):\n        return x", True),
+        ("f", "def g():\n    f = 1\n    return f", False),
+    ],
+)
+def test_a_source_is_sound_where_running_it_binds_the_name(name, source, sound):
+    assert (_why_unsound(name, source) is None) == sound

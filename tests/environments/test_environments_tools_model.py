@@ -73,6 +73,8 @@ def test_two_repairs_are_made_with_the_reason_and_no_third(executor):
     with pytest.raises(StageDropped, match="decompose: the reply is no JSON"):
         made(executor, stubborn)
     assert len(stubborn.prompts) == 3
+    with pytest.raises(StageDropped, match="half a character"):  # JSON, but no text that a table could hold
+        made(executor, Model(decompose=['{"question": "\\ud800"}'] * 3))
 
 
 @pytest.mark.parametrize(
