@@ -300,13 +300,14 @@ def test_params_lead_to_the_endpoint(tmp_path):
 @pytest.mark.parametrize(
     ("more", "why"),
     [
-        ('"bench": {"have": {"buffer": 5}}', "have is no object of texts"), ('"bench": {"sheet": {"mix": [5]}}', "sheet is no object of lists"),
-        ('"bench": {"volume": NaN}', "cannot be stored"), ('"bench": {"factor": 1e400}', "cannot be stored"),
-        ('"id": "\\ud800"', "half a character"),
+        ({"bench": BENCH | {"have": {"buffer": 5}}}, "have is no object of texts"),
+        ({"bench": BENCH | {"sheet": {"mix": [5]}}}, "sheet is no object of lists"),
+        ({"bench": BENCH | {"factor": float("inf")}}, "cannot be stored"), ({"id": "\ud800"}, "half a character"),
     ],
 )  # fmt: skip
 def test_a_text_whose_bench_cannot_be_used_is_left_out_before_anything_is_asked(tmp_path, more, why):
-    (tmp_path / "t.jsonl").write_text(f'{{"text": "Mix it.", {more}}}\n{{"text": "Add it."}}\n')
+    rows = [{"text": "Mix it."} | more, {"text": "Add it.", "bench": BENCH}]
+    (tmp_path / "t.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
     found, rejected = read_sources(tmp_path / "t.jsonl", 50)
     assert [source.text for source in found] == ["Add it."]
     assert len(rejected) == 1 and why in rejected[0].problem
