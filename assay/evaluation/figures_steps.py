@@ -47,6 +47,7 @@ class ReasoningSteps:
             self.trace_task, self.trace_moment = self.trace_task[first], self.trace_moment[first]
         self.effect = np.array(steps["effect"].to_pylist(), dtype=object)
         self.truth = np.array(steps["oracle_effect"].to_pylist(), dtype=object)
+        self.read = pc.is_valid(steps["oracle_effect"]).to_numpy()
         self.reward, self.difference = (steps[name].to_numpy().astype(np.float64) for name in ("reward", "difference"))
 
     def __len__(self) -> int:
@@ -114,21 +115,19 @@ class ReasoningSteps:
 
     def agreement(self) -> Grid | None:
         """Numbers of steps by what the oracle and what accuracies say of them, all moments together; None where no oracle reads them."""
-        known = self.truth != None  # noqa: E711 - elementwise
-        if not known.any():
+        if not self.read.any():
             return None
-        counts = Counter(zip(self.truth[known], self.effect[known], strict=True))
+        counts = Counter(zip(self.truth[self.read], self.effect[self.read], strict=True))
         rows = [(_TRUE[true], *(f"{counts[true, said]:,}" for said in EFFECTS)) for true in EFFECTS]
         return Grid(("by the oracle", *(f"accuracies: {name}" for name, _ in EFFECTS.values())), tuple(rows), 1)
 
     def agreement_sentence(self) -> str:
         """Share of steps of which accuracies and oracle say the same; "" where no oracle reads them."""
-        known = self.truth != None  # noqa: E711 - elementwise
-        if not known.any():
+        if not self.read.any():
             return ""
-        share = pooled_share((self.truth == self.effect)[known], _compact(self.task[known]), self.confidence)
+        share = pooled_share((self.truth == self.effect)[self.read], _compact(self.task[self.read]), self.confidence)
         return (
-            f"Of {_steps(int(known.sum()))} that the oracle reads, accuracies of continuations say the same of {share.value:.1%} "
+            f"Of {_steps(int(self.read.sum()))} that the oracle reads, accuracies of continuations say the same of {share.value:.1%} "
             f"[{share.low:.1%}, {share.high:.1%}]."
         )
 

@@ -97,28 +97,8 @@ def confusion(predicted: Sequence[Hashable], truth: Sequence[Hashable]) -> dict[
 
 
 VERIFYING = ("verify", "verifying", "recheck", "validate", "re-evaluate")
+"""What solutions say of checking themselves: keywords as in RISE, as whole words in any case."""
 REFLECTING = ("wait", "however", "alternatively", "retry", "recheck")
-
-
-@dataclass(frozen=True)
-class Behaviour:
-    """What solutions say of checking themselves; keywords as in RISE, as whole words in any case."""
-
-    verification_frequency: float | None
-    """Share of solutions that hold one of VERIFYING."""
-    self_verified_accuracy: float | None
-    """Share of right ones among these."""
-    reflection_rate: float | None
-    """Occurrences of REFLECTING per solution."""
-
-
-def behaviour(texts: Sequence[str], right: Sequence[bool]) -> Behaviour:
-    """Over solutions and whether each is right. Raises SelfVerificationError for lengths that differ."""
-    if len(texts) != len(right):
-        raise SelfVerificationError(f"{len(texts)} solutions but {len(right)} verdicts")
-    verifying = [good for text, good in zip(texts, right, strict=True) if verifies(text)]
-    count = sum(map(reflections, texts))
-    return Behaviour(_share(len(verifying), len(texts)), _share(sum(map(bool, verifying)), len(verifying)), _share(count, len(texts)))
 
 
 def verifies(text: str) -> bool:

@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from assay.rewards.critiques import BINARY, SelfVerificationError
-from assay.rewards.self_verification_metrics import behaviour, confusion, verification_metrics
+from assay.rewards.self_verification_metrics import confusion, reflections, verification_metrics, verifies
 
 LEVELS = (1.0, -0.5, -1.0)
 
@@ -92,11 +92,5 @@ def test_what_is_no_level_is_refused(predicted, truth, words):
 
 def test_behaviour_counts_whole_words():
     texts = ["Wait, let me verify: 7.", "However, wait. Recheck!", "unverifyable waiting", "7"]
-    seen = behaviour(texts, [True, False, True, True])
-    assert seen.verification_frequency == 0.5  # "verify" and "recheck"
-    assert seen.self_verified_accuracy == 0.5
-    assert seen.reflection_rate == 1.0  # wait; however, wait, recheck
-    nothing = behaviour(["7"], [True])
-    assert (nothing.verification_frequency, nothing.self_verified_accuracy, nothing.reflection_rate) == (0.0, None, 0.0)
-    with pytest.raises(SelfVerificationError, match="1 solutions but 2"):
-        behaviour(["7"], [True, False])
+    assert [verifies(text) for text in texts] == [True, True, False, False]
+    assert [reflections(text) for text in texts] == [1, 3, 0, 0]  # wait; however, wait, recheck
