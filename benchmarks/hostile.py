@@ -5,7 +5,7 @@ r"""Hostile answers among ordinary ones: what they cost, and what is left of the
 Rows are judged by `verify_trajectories` with the default limits: formulas by math-verify, numbers by the numeric verifier, completions
 by a reward function in TRL's convention. First ordinary ones alone, then as many of which `share` are hostile, of every kind
 in turn and no two equal. Printed: verdicts per second of both and their ratio, abstentions by reason, the most memory that all processes
-held together (resident, pages that they share counted for each), processes that are left. The exit code is 1 where an ordinary answer
+held together (pages that they share counted once), processes that are left. The exit code is 1 where an ordinary answer
 got a verdict that is not its own, a hostile one is correct, or a process is left.
 """
 
@@ -24,7 +24,7 @@ from random import Random
 import pyarrow as pa
 
 from assay.environments import Task
-from assay.isolation.processes import descendants, is_alive, resident
+from assay.isolation.processes import descendants, is_alive
 from assay.params.functions import RewardFunction
 from assay.params.verification import VerificationParams
 from assay.verifiers import verify_trajectories
@@ -260,16 +260,25 @@ def judge(rows: Sequence[Row], params: VerificationParams, workers: int) -> list
     return [found[number] for number in range(len(rows))]
 
 
+def proportional(pid: int) -> int:
+    """Bytes of a process, pages that it shares with others divided among them: between fork and exec a child "has" all of its parent."""
+    try:
+        fields = Path(f"/proc/{pid}/smaps_rollup").read_text().split()
+    except OSError:
+        return 0  # it has ended
+    return int(fields[fields.index("Pss:") + 1]) * 1024
+
+
 @contextmanager
 def watched(interval: float = 0.02) -> Iterator[Usage]:
     """Memory and processes of the block. Processes that were there before are left out."""
     before, usage, ended = {one.pid for one in descendants(os.getpid())}, Usage(), threading.Event()
-    usage.own = resident(os.getpid())
+    usage.own = proportional(os.getpid())
 
     def watch() -> None:
         while not ended.wait(interval):
             family = [one.pid for one in descendants(os.getpid()) if one.pid not in before]
-            usage.peak = max(usage.peak, sum(map(resident, (os.getpid(), *family))))
+            usage.peak = max(usage.peak, sum(map(proportional, (os.getpid(), *family))))
 
     watcher, began = threading.Thread(target=watch), time.monotonic()
     watcher.start()
