@@ -13,11 +13,12 @@ import pyarrow as pa
 
 from assay.engines import Completion, Engine, Progress, Renderer, Request
 from assay.environments.tools.episodes import Episode, step
-from assay.environments.tools.execution import ToolExecutor, clean
+from assay.environments.tools.execution import ToolExecutor
 from assay.environments.tools.record import ToolEnvironment
 from assay.params.tools import EpisodeParams
 from assay.rollouts.plan import PlanError, PlanRow
 from assay.rollouts.rows import trajectory_rows
+from assay.sandbox.tool import clean
 from assay.trajectories import content_hash, schema, seed_from, to_table, token_hash
 
 

@@ -15,7 +15,7 @@ STAGES: dict[str, Any] = yaml.safe_load((ROOT / "dvc.yaml").read_text())["stages
 }
 CODE = (
     "assay/engines", "assay/environments", "assay/evaluation", "assay/objectives", "assay/rewards", "assay/rollouts",
-    "assay/rounds", "assay/training", "assay/trajectories/gates", "assay/verifiers",
+    "assay/rounds", "assay/sandbox", "assay/training", "assay/trajectories/gates", "assay/verifiers",
 )  # fmt: skip
 """Rooms that decide what a stage writes. The others: parameters reach a stage as values, through its file in data/config;
 shards, warehouse and processes carry results and do not make them."""
@@ -24,7 +24,9 @@ LEFT_OUT: dict[tuple[str, str], str] = {
     ("warm_start", "assay/verifiers"): "a corrected verifier must not make every policy anew",
     ("generate", "assay/engines"): "only the client of a language model that builds environments; its replies are remembered",
     ("warm_start", "assay/rollouts"): "only the episodes that the warm start's pass@1 plays",
+    ("warm_start", "assay/sandbox"): "the tools of those episodes",
     ("presample", "assay/environments/tools"): "presamples are answered in one turn",
+    ("presample", "assay/sandbox"): "the same",
     ("generate", "assay/rewards/boxes.py"): "how a verifier finds an answer",
     ("generate", "assay/rewards/voting.py"): "a name that critiques pass on",
     ("warm_start", "assay/rewards"): "how a verifier finds an answer",
