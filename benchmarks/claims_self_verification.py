@@ -19,11 +19,9 @@ from benchmarks.arms import keep_model, metrics, place_of, sample, train_arm, va
 from benchmarks.study import Results, Study, claims, load, table
 
 TASKS_PER_ROUND, ROUNDS = 128, 40
-JUDGING = {"demonstrated_accuracy": 0.8, "demonstrated_working": True, "max_tokens": 20}
+JUDGING = {"demonstrations": 0.3, "demonstrated_accuracy": 0.9, "demonstrated_working": True, "max_tokens": 20}
 """Policy 0 answers itself before it judges, and is right more often than not: the paper's policies could judge a little, too."""
-SOLVING = {
-    "self_verification": {"share": 0.0, "demonstrations": 0.15, "evaluation": 1},
-}
+SOLVING = {"self_verification": {"share": 0.0, "evaluation": 1}}
 """Everything as in RISE, without critiques in training: the papers' Zero-RL."""
 ARMS: dict[str, dict[str, Any]] = {
     "RISE": {},

@@ -12,8 +12,9 @@ from assay.trajectories import seed_from
 from assay.verifiers import Verdict
 from assay.verifiers.critiques import is_answered
 
-KINDS, WEIGHTS = ("own", "other", "cut"), (45, 45, 10)
-"""What is judged: the worked answer, that of another task, half of the own one."""
+KINDS, WEIGHTS = ("own", "near", "other", "cut"), (45, 35, 10, 10)
+"""What is judged: the worked answer, the same with another digit, the answer to another task, half of the own one. A policy errs by digits:
+where only answers to other tasks were wrong, it would learn to tell what is plausible, and call all of its own solutions right."""
 
 
 def critique_demonstrations(
@@ -41,7 +42,9 @@ def critique_demonstrations(
         row = demonstrations[random.randrange(len(demonstrations))]
         kind = random.choices(KINDS, WEIGHTS)[0]
         text = row["completion"]
-        if kind == "other":
+        if kind == "near":
+            text = misread(text, random)
+        elif kind == "other":
             text = demonstrations[random.choice(by_environment[row["environment"]])]["completion"]
         elif kind == "cut":
             text = text[: len(text) // 2]
@@ -57,3 +60,12 @@ def critique_demonstrations(
             "completion": f"{working}\\boxed{{{score_text(level)}}}",
         })  # fmt: skip
     return rows
+
+
+def misread(text: str, random: Random) -> str:
+    """The text with one of its digits replaced by another; without digits, as it is."""
+    places = [place for place, character in enumerate(text) if character in "0123456789"]
+    if not places:
+        return text
+    place = random.choice(places)
+    return text[:place] + random.choice([digit for digit in "0123456789" if digit != text[place]]) + text[place + 1 :]

@@ -1,13 +1,14 @@
 """Critiques that the warm start sees: so many, of right and wrong worked answers, with scores that are true as often as asked for."""
 
 from collections import Counter
+from random import Random
 
 import pytest
 
 from assay.environments import Task
 from assay.params import Params
 from assay.rewards.self_verification import SelfVerificationError, read_score
-from assay.rounds.critique_demonstrations import critique_demonstrations
+from assay.rounds.critique_demonstrations import critique_demonstrations, misread
 from assay.verifiers import Judge
 
 TASKS = {task.task_id: task for task in (Task.create("sums", "train", f"{n} + 1 = ?", str(n + 1), "numeric") for n in range(400))}
@@ -49,3 +50,23 @@ def test_without_worked_answers_there_is_nothing_to_judge():
     params = Params.model_validate({"self_verification": {"demonstrations": 0.5}})
     with Judge(params.verification) as judge, pytest.raises(SelfVerificationError, match="no worked answer to judge"):
         critique_demonstrations([], {}, params, judge.verdict)
+
+
+def test_many_wrong_ones_are_near_misses():
+    """One digit apart, as a policy's own errors are: the score is to be worked out, not guessed from what is plausible."""
+    near = other = 0
+    for row in made(demonstrations=0.5, demonstrated_accuracy=1.0):
+        gold, prompt = TASKS[row["task_id"]].gold, row["prompt"][0]["content"]
+        shown = prompt.split("Solution:\n")[1].splitlines()[0].removeprefix(">").strip()
+        apart = len(gold) == len(shown) and sum(a != b for a, b in zip(gold, shown, strict=True)) == 1
+        near, other = near + apart, other + (not apart and shown not in ("", gold))
+    assert near > other > 0
+
+
+def test_a_misread_text_differs_by_a_digit():
+    random = Random(0)
+    for text in ("7", "59/1", "so it is 3.5"):
+        changed = [misread(text, random) for _ in range(50)]
+        assert all(len(one) == len(text) and sum(a != b for a, b in zip(one, text, strict=True)) == 1 for one in changed)
+        assert {one for one in changed} > {changed[0]}
+    assert misread("none", random) == "none"
