@@ -17,7 +17,7 @@ from typing import Any
 from benchmarks.arms import metrics, place_of, sample, train_arm, value
 from benchmarks.study import Results, Study, claims, load, table
 
-TASKS_PER_ROUND, GROUP, ROUNDS = 48, 8, 30
+TASKS_PER_ROUND, GROUP, ROUNDS = 24, 8, 30
 LEARNING_RATE = 5.0e-4
 ARMS: dict[str, dict[str, Any]] = {
     "GRPO": {},
