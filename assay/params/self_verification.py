@@ -45,7 +45,7 @@ class SelfVerification(Section):
     demonstrated_accuracy: float = Field(0.5, ge=0, le=1)
     """Share of them whose score is the true one; the others give another."""
     demonstrated_working: bool = False
-    """Whether they answer the question themselves before the score: judging is then solving and comparing, in max_tokens for both."""
+    """Whether they answer the question (rightly) before the score: judging is then solving and comparing, in max_tokens for both."""
 
     @model_validator(mode="after")
     def _ordered(self) -> "SelfVerification":

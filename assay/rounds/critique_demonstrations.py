@@ -34,8 +34,10 @@ def critique_demonstrations(
         )
     levels = Levels(*own.levels)
     by_environment: dict[str, list[int]] = defaultdict(list)
+    by_task: dict[str, list[int]] = defaultdict(list)
     for position, row in enumerate(demonstrations):
         by_environment[row["environment"]].append(position)
+        by_task[row["task_id"]].append(position)
     rows = []
     for index in range(round(len(demonstrations) * own.demonstrations / (1 - own.demonstrations))):
         random = Random(seed_from(params.seed, "critique demonstration", index))
@@ -54,7 +56,10 @@ def critique_demonstrations(
         if level is None or random.random() >= own.demonstrated_accuracy:
             level = random.choice([value for value in levels.values if value != level])
         prompt = critique_prompt(task.question, text, levels=levels, template=own.template, boxed=own.boxed)
-        working = f"{row['completion']} " if own.demonstrated_working else ""
+        working = ""
+        if own.demonstrated_working:  # where answers of demonstrations may be wrong, one that is not
+            answers = (demonstrations[position]["completion"] for position in by_task[row["task_id"]])
+            working = next((f"{one} " for one in answers if verdict(task, one).verdict == "correct"), f"{row['completion']} ")
         rows.append({
             "task_id": row["task_id"], "environment": row["environment"], "prompt": [{"role": "user", "content": prompt}],
             "completion": f"{working}\\boxed{{{score_text(level)}}}",
