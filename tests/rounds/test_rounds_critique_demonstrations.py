@@ -74,7 +74,8 @@ def test_a_misread_text_differs_by_a_digit():
 
 def test_the_question_is_worked_out_rightly_where_demonstrations_are_not_always_right():
     rows = [{**row, "completion": wrong} for row in ROWS for wrong in ("0", row["completion"])]
-    params = Params.model_validate({"self_verification": {"demonstrations": 0.3, "demonstrated_accuracy": 1.0, "demonstrated_working": True}})
+    own = {"demonstrations": 0.3, "demonstrated_accuracy": 1.0, "demonstrated_working": True}
+    params = Params.model_validate({"self_verification": own})
     with Judge(params.verification) as judge:
         found = critique_demonstrations(rows, TASKS, params, judge.verdict)
     assert {row["completion"].split(" ")[0] == TASKS[row["task_id"]].gold for row in found} == {True}
