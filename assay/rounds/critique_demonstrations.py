@@ -2,6 +2,7 @@
 
 from collections import defaultdict
 from collections.abc import Callable, Mapping, Sequence
+from itertools import chain
 from random import Random
 from typing import Any
 
@@ -15,15 +16,19 @@ from assay.verifiers.critiques import is_answered
 KINDS, WEIGHTS = ("own", "near", "other", "cut"), (45, 35, 10, 10)
 """What is judged: the worked answer, the same with another digit, the answer to another task, half of the own one. A policy errs by digits:
 where only answers to other tasks were wrong, it would learn to tell what is plausible, and call all of its own solutions right."""
+TRIES = 16
+"""Worked answers that are looked through for a right one, to be written before the score."""
 
 
 def critique_demonstrations(
-    demonstrations: Sequence[Mapping[str, Any]], tasks: Mapping[str, Task], params: Params, verdict: Callable[[Task, str], Verdict]
+    demonstrations: Sequence[Mapping[str, Any]], tasks: Mapping[str, Task], params: Params, verdict: Callable[[Task, str], Verdict],
+    answer: Callable[[Task, Random], str],
 ) -> list[dict[str, Any]]:
     """Rows of `demonstrations` that judge a worked answer, so many that they are the share self_verification.demonstrations of all.
 
     The score is the true one with probability self_verification.demonstrated_accuracy, else another level. tasks: of the demonstrations.
-    verdict: on a text. Equal parameters and demonstrations give equal rows. Raises SelfVerificationError without demonstrations.
+    verdict: on a text. answer: another worked answer to a task. Equal parameters and demonstrations give equal rows. Raises
+    SelfVerificationError without demonstrations.
     """
     own = params.self_verification
     if not own.demonstrations:
@@ -34,10 +39,8 @@ def critique_demonstrations(
         )
     levels = Levels(*own.levels)
     by_environment: dict[str, list[int]] = defaultdict(list)
-    by_task: dict[str, list[int]] = defaultdict(list)
     for position, row in enumerate(demonstrations):
         by_environment[row["environment"]].append(position)
-        by_task[row["task_id"]].append(position)
     rows = []
     for index in range(round(len(demonstrations) * own.demonstrations / (1 - own.demonstrations))):
         random = Random(seed_from(params.seed, "critique demonstration", index))
@@ -58,7 +61,7 @@ def critique_demonstrations(
         prompt = critique_prompt(task.question, text, levels=levels, template=own.template, boxed=own.boxed)
         working = ""
         if own.demonstrated_working:  # where answers of demonstrations may be wrong, one that is not
-            answers = (demonstrations[position]["completion"] for position in by_task[row["task_id"]])
+            answers = chain([row["completion"]], (answer(task, random) for _ in range(TRIES)))
             working = next((f"{one} " for one in answers if verdict(task, one).verdict == "correct"), f"{row['completion']} ")
         rows.append({
             "task_id": row["task_id"], "environment": row["environment"], "prompt": [{"role": "user", "content": prompt}],

@@ -5,9 +5,10 @@ import shutil
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
+from random import Random
 
 from assay.engines import chat
-from assay.environments import Generated, generate
+from assay.environments import Environment, Generated, Task, generate, make_environment
 from assay.environments.asking import Teacher
 from assay.params import Params
 from assay.params.endpoint import Endpoint
@@ -33,13 +34,20 @@ def make_tasks(params: Params, root: Path, execution: ExecutionParams | None = N
             counters[what] = lines(f"tasks of {what}")
         counters[what](done, wanted)
 
+    def answer(task: Task, random: Random) -> str:
+        if task.environment not in environments:
+            environments[task.environment] = make_environment(task.environment, params, root)
+        shown = environments[task.environment].demonstration(task, random)
+        return shown if isinstance(shown, str) else shown[-1]["content"]
+
+    environments: dict[str, Environment] = {}
     counters: dict[str, Callable[[int, int], None]] = {}
     with Judge(params.verification, execution.verifier_workers) as judge:
         checked = lines("golds that need a worker")
         made = generate(params, root, lambda tasks: judge.gold_problems(tasks, checked), say, ask if execution.teacher.urls else None)
         critiques = []
         if params.policy.base is None:
-            critiques = critique_demonstrations(made.demonstrations, made.demonstrated, params, judge.verdict)
+            critiques = critique_demonstrations(made.demonstrations, made.demonstrated, params, judge.verdict, answer)
         if not critiques:
             return made
         rows = made.demonstrations + critiques

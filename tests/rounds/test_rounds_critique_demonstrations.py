@@ -17,10 +17,15 @@ ROWS = [
 ]
 
 
+def again(task, random):
+    """Right now and then."""
+    return task.gold if random.random() < 0.4 else "0"
+
+
 def made(**own):
     params = Params.model_validate({"self_verification": own})
     with Judge(params.verification) as judge:
-        return critique_demonstrations(ROWS, TASKS, params, judge.verdict)
+        return critique_demonstrations(ROWS, TASKS, params, judge.verdict, again)
 
 
 def test_there_are_as_many_as_asked_for():
@@ -49,7 +54,7 @@ def test_scores_are_true_as_often_as_asked_for(accuracy):
 def test_without_worked_answers_there_is_nothing_to_judge():
     params = Params.model_validate({"self_verification": {"demonstrations": 0.5}})
     with Judge(params.verification) as judge, pytest.raises(SelfVerificationError, match="no worked answer to judge"):
-        critique_demonstrations([], {}, params, judge.verdict)
+        critique_demonstrations([], {}, params, judge.verdict, again)
 
 
 def test_many_wrong_ones_are_near_misses():
@@ -73,10 +78,10 @@ def test_a_misread_text_differs_by_a_digit():
 
 
 def test_the_question_is_worked_out_rightly_where_demonstrations_are_not_always_right():
-    rows = [{**row, "completion": wrong} for row in ROWS for wrong in ("0", row["completion"])]
+    rows = [{**row, "completion": "0"} if number % 2 else row for number, row in enumerate(ROWS)]
     own = {"demonstrations": 0.3, "demonstrated_accuracy": 1.0, "demonstrated_working": True}
     params = Params.model_validate({"self_verification": own})
     with Judge(params.verification) as judge:
-        found = critique_demonstrations(rows, TASKS, params, judge.verdict)
+        found = critique_demonstrations(rows, TASKS, params, judge.verdict, again)
     assert {row["completion"].split(" ")[0] == TASKS[row["task_id"]].gold for row in found} == {True}
     assert {read_score(row["completion"]).value for row in found} == {1.0, -0.5, -1.0}
