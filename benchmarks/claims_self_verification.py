@@ -19,7 +19,7 @@ from benchmarks.arms import keep_model, metrics, place_of, sample, train_arm, va
 from benchmarks.study import Results, Study, claims, load, table
 
 TASKS_PER_ROUND, ROUNDS = 128, 40
-JUDGING = {"demonstrations": 0.3, "demonstrated_accuracy": 0.9, "demonstrated_working": True, "max_tokens": 20}
+JUDGING = {"demonstrations": 0.4, "demonstrated_accuracy": 0.9, "demonstrated_working": True, "max_tokens": 56, "max_prompt_tokens": 160}
 """Policy 0 answers itself before it judges, and is right more often than not: the paper's policies could judge a little, too."""
 SOLVING = {"self_verification": {"share": 0.0, "evaluation": 1}}
 """Everything as in RISE, without critiques in training: the papers' Zero-RL."""
@@ -39,11 +39,13 @@ NAMES = (*ARMS, "policy 0")
 def parameters(arm: str, seed: int, rounds: int) -> dict[str, Any]:
     options = ARMS.get(arm, SOLVING)
     return {
-        "method": options.get("method", "rise"), "scale": "tiny", "environment": "arithmetic", "seed": seed,
+        "method": options.get("method", "rise"), "scale": "tiny", "environment": "overthinking", "seed": seed,
+        "environments": {"chain": {"mistakes": 0.45, "redundancy": 0.0}},
+        "warm_start": {"target": 0.99, "max_steps": 4000, "check_every": 500},
         "iterations": [{"k": 0, "next": 1}], "last_policy": 1,
         "self_verification": JUDGING | options.get("self_verification", {}),
         "verification": {"rule": "numeric", "reference": "none"},
-        "policy": {"shape": {"max_positions": 144}},
+        "policy": {"shape": {"max_positions": 224}, "max_prompt_tokens": 60},
         "training": {"learning_rate": 1.0e-3, "grpo": {"report_to": "none"}},
         "fused": {"rounds": rounds, "tasks_per_round": options.get("tasks", TASKS_PER_ROUND), "steps_per_round": 1},
     }  # fmt: skip
