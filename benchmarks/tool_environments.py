@@ -2,7 +2,8 @@
 
     python -m benchmarks.tool_environments [--count 1000] [--workers 2] [--seed 0]
 
-Construction is timed alone and with the gate, whose calls are the bulk of the work. Equal seeds must give equal hashes: the second time it
+Construction is timed alone and with the gate, whose calls are the bulk of the work. Then the golden calls are executed as those of a policy
+are, each distinct one in a process of its own (up to 2,000: `apart/s`). Equal seeds must give equal hashes: the second time it
 is done in another process, with another hash seed, in batches that begin elsewhere. The start of the workers counts. Fails where a place
 stays empty or hashes differ.
 """
@@ -13,13 +14,14 @@ import os
 import subprocess
 import sys
 import time
+from collections.abc import Sequence
 
 from assay.environments.tools.backends import TemplateBackend
 from assay.environments.tools.build import Built, build
 from assay.environments.tools.config import FULL, TINY, ToolConfig
 from assay.environments.tools.construct import construct
-from assay.environments.tools.execution import ToolExecutor
-from assay.environments.tools.record import ToolError
+from assay.environments.tools.execution import Request, ToolExecutor
+from assay.environments.tools.record import ToolEnvironment, ToolError
 from assay.environments.tools.statistics import measure, table
 from assay.trajectories import content_hash, seed_from
 
@@ -36,7 +38,8 @@ def main() -> None:
     if arguments.again:
         print(json.dumps(again(PRESETS[arguments.again], arguments.count, arguments.workers, arguments.seed)))
         return
-    print(f"{'preset':<10}{'environments':>14}{'refused':>9}{'constructed/s':>15}{'and gated/s':>13}{'calls':>9}{'calls/s':>9}  hashes")
+    heads = {"environments": 14, "refused": 9, "constructed/s": 15, "and gated/s": 13, "calls": 9, "calls/s": 9, "apart/s": 9}
+    print(f"{'preset':<10}{''.join(f'{head:>{width}}' for head, width in heads.items())}  hashes")
     for name, config in PRESETS.items():
         constructed = construction_rate(config, min(200, arguments.count), arguments.seed)
         with ToolExecutor(arguments.workers, apart=False) as executor:
@@ -47,7 +50,7 @@ def main() -> None:
         check(built, name, arguments)
         print(
             f"{name:<10}{len(built.environments):>14}{built.refused.total():>9}{constructed:>15.0f}{arguments.count / seconds:>13.1f}"
-            f"{executed:>9}{rate:>9.0f}  equal"
+            f"{executed:>9}{rate:>9.0f}{apart_rate(built.environments, arguments.workers):>9.0f}  equal"
         )
         if name == "full":
             shown = table(measure(built.environments))
@@ -63,6 +66,18 @@ def construction_rate(config: ToolConfig, count: int, seed: int) -> float:
         except ToolError:
             continue  # a draw that `build` would draw again
     return count / (time.perf_counter() - began)
+
+
+def apart_rate(environments: Sequence[ToolEnvironment], workers: int) -> float:
+    """Golden calls per second, each in a process of its own. The workers are warm."""
+    requests = [
+        Request(environment.codes, call.tool, call.arguments) for environment in environments for call in environment.calls
+    ][:2000]  # fmt: skip
+    with ToolExecutor(workers) as executor:
+        executor.execute(requests[:1])
+        began = time.perf_counter()
+        executor.execute(requests)
+        return len(requests) / (time.perf_counter() - began)
 
 
 def check(built: Built, name: str, arguments: argparse.Namespace) -> None:
