@@ -17,7 +17,7 @@ KINDS, WEIGHTS = ("own", "near", "other", "cut"), (45, 35, 10, 10)
 """What is judged: the worked answer, the same with another digit, the answer to another task, half of the own one. A policy errs by digits:
 where only answers to other tasks were wrong, it would learn to tell what is plausible, and call all of its own solutions right."""
 TRIES = 16
-"""Worked answers that are looked through for a right one, to be written before the score."""
+"""Further worked answers that are looked through for a right one, to be written before the score."""
 
 
 def critique_demonstrations(
@@ -47,9 +47,9 @@ def critique_demonstrations(
         row = demonstrations[random.randrange(len(demonstrations))]
         kind = random.choices(KINDS, WEIGHTS)[0]
         text = row["completion"]
-        if kind == "near":
-            text = misread(text, random)
-        elif kind == "other":
+        if kind == "near" and (changed := misread(text, random)) != text:
+            text = changed
+        elif kind in ("near", "other"):  # what has no digit has no near miss
             text = demonstrations[random.choice(by_environment[row["environment"]])]["completion"]
         elif kind == "cut":
             text = text[: len(text) // 2]
@@ -61,7 +61,8 @@ def critique_demonstrations(
         prompt = critique_prompt(task.question, text, levels=levels, template=own.template, boxed=own.boxed)
         working = ""
         if own.demonstrated_working:  # where answers of demonstrations may be wrong, one that is not
-            answers = chain([row["completion"]], (answer(task, random) for _ in range(TRIES)))
+            others = () if row.get("turns") else (answer(task, random) for _ in range(TRIES))  # an episode is no working
+            answers = chain([row["completion"]], others)
             working = next((f"{one} " for one in answers if verdict(task, one).verdict == "correct"), f"{row['completion']} ")
         rows.append({
             "task_id": row["task_id"], "environment": row["environment"], "prompt": [{"role": "user", "content": prompt}],

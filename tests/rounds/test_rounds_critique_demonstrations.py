@@ -28,6 +28,11 @@ def made(**own):
         return critique_demonstrations(ROWS, TASKS, params, judge.verdict, again)
 
 
+def judged(row):
+    """The solution in a critique's prompt."""
+    return row["prompt"][0]["content"].split("Solution:\n")[1].splitlines()[0].removeprefix(">").strip()
+
+
 def test_there_are_as_many_as_asked_for():
     assert made() == [] and made(demonstrations=0.0) == []
     rows = made(demonstrations=0.2)
@@ -41,7 +46,7 @@ def test_scores_are_true_as_often_as_asked_for(accuracy):
     true, said = [], Counter()
     for row in rows:
         prompt = row["prompt"][0]["content"]
-        shown = prompt.split("Solution:\n")[1].splitlines()[0].removeprefix(">").strip()
+        shown = judged(row)
         assert TASKS[row["task_id"]].question in prompt
         score = read_score(row["completion"]).value
         level = 1.0 if shown == TASKS[row["task_id"]].gold else -0.5 if shown else -1.0
@@ -61,8 +66,7 @@ def test_many_wrong_ones_are_near_misses():
     """One digit apart, as a policy's own errors are: the score is to be worked out, not guessed from what is plausible."""
     near = other = 0
     for row in made(demonstrations=0.5, demonstrated_accuracy=1.0):
-        gold, prompt = TASKS[row["task_id"]].gold, row["prompt"][0]["content"]
-        shown = prompt.split("Solution:\n")[1].splitlines()[0].removeprefix(">").strip()
+        gold, shown = TASKS[row["task_id"]].gold, judged(row)
         apart = len(gold) == len(shown) and sum(a != b for a, b in zip(gold, shown, strict=True)) == 1
         near, other = near + apart, other + (not apart and shown not in ("", gold))
     assert near > other > 0
@@ -85,3 +89,13 @@ def test_the_question_is_worked_out_rightly_where_demonstrations_are_not_always_
         found = critique_demonstrations(rows, TASKS, params, judge.verdict, again)
     assert {row["completion"].split(" ")[0] == TASKS[row["task_id"]].gold for row in found} == {True}
     assert {read_score(row["completion"]).value for row in found} == {1.0, -0.5, -1.0}
+
+
+def test_what_has_no_digit_is_judged_against_answers_to_other_tasks():
+    words = [{**row, "completion": "abcdefghij"[number % 10] * 3} for number, row in enumerate(ROWS)]
+    params = Params.model_validate({"self_verification": {"demonstrations": 0.5}})
+    with Judge(params.verification) as judge:
+        found = critique_demonstrations(words, TASKS, params, judge.verdict, again)
+    own = {row["task_id"]: row["completion"] for row in words}
+    shown = [(own[row["task_id"]], judged(row)) for row in found]
+    assert 0.3 < sum(one == text for one, text in shown) / len(shown) < 0.65  # without digits 45 % are their own, and a tenth of 45 %

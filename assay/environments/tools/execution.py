@@ -11,9 +11,7 @@ from typing import Any
 from assay.isolation import Outcome, Pool
 from assay.sandbox.tool import SHOWN, Status, clean
 
-MODULES = tuple(
-    "math json re datetime decimal fractions statistics collections itertools functools string hashlib calendar".split()
-)
+MODULES = tuple("math json re datetime decimal fractions statistics collections itertools functools string hashlib calendar".split())
 """Imported before workers are forked: what tools import most."""
 PATIENCE = 3
 """Calls of one tool in a batch that may take all of their time; the others are then answered as if they had."""
@@ -45,7 +43,7 @@ class ToolExecutor:
     """Runs batches of calls in a pool of workers: no network, no file system (stricter than a scratch folder), no other processes.
 
     seconds: wall clock per call; memory_mib: beyond what a worker has at its start; characters: longer feedback is cut. apart: each call in
-    a process of its own (a millisecond), without which code of others could touch later calls; False for code that this library has
+    a process of its own (some milliseconds), without which code of others could touch later calls; False for code that this library has
     written itself. A context manager; batches of several threads wait for each other. Raises IsolationError where the pool itself fails,
     never for what a tool does.
     """
