@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
+import pyarrow.compute as pc
 
 Metrics = dict[str, dict[str, float | None]]
 """Split -> metric -> value."""
@@ -53,6 +54,27 @@ def sample(params: Any, model: Path, tasks: Path, out: Path, kind: str = "evalua
     return Sampled(rows, known, trajectories, verdicts)
 
 
+def judged_by(params: Any, model: Path, others: Sampled) -> Metrics:
+    """Metrics of evaluation where the policy in `model` judges the samples of another one: all policies that judge the same samples can be
+    compared, however many of their own are wrong."""
+    from assay.params import load_execution
+    from assay.rollouts import sample_rows
+    from assay.rounds import open_bench, open_sampler, verify
+    from assay.rounds.further import further_samples
+    from assay.trajectories import to_table
+    from assay.verifiers import NoiseState
+
+    execution = load_execution()
+    samples = others.trajectories.filter(pc.equal(others.trajectories["kind"], "evaluation"))
+    with open_sampler(params, model, execution) as sampler:
+        plan = further_samples(sampler.renderer, samples, others.tasks, params).plan
+        critiques = sample_rows(plan, [row.prompt_ids or () for row in plan], sampler.engine, sampler.renderer)
+    both = pa.concat_tables([to_table("trajectories", samples), critiques])
+    with open_bench(others.tasks, params, execution, appeals=False) as bench:
+        verdicts = verify(others.tasks, both, params, execution, bench, NoiseState()).verdicts
+    return metrics(Sampled(others.rows, others.tasks, both, verdicts), params)
+
+
 def metrics(sampled: Sampled, params: Any) -> Metrics:
     """Those of the stage `evaluate`, over all environments."""
     from assay.evaluation import evaluate
@@ -79,8 +101,6 @@ def train_arm(
 
 def curves(tables: Path) -> dict[str, list[float]]:
     """Of the solutions that an arm was trained on, by round: mean tokens, and the share that the rule takes for right."""
-    import pyarrow.compute as pc
-
     from assay.trajectories import read_table
 
     trajectories, verdicts = read_table("trajectories", tables), read_table("verdicts", tables)
@@ -108,11 +128,11 @@ def keep_model(root: Path, target: Path) -> None:
     shutil.copytree(root / "model", target)
 
 
-def value(metric: str, split: str = "eval") -> Callable[[dict[str, Any]], float]:
-    """Reads a metric out of a result; nan where it was not defined."""
+def value(metric: str, split: str = "eval", part: str = "measured") -> Callable[[dict[str, Any]], float]:
+    """Reads a metric out of a part of a result; nan where it was not defined."""
 
     def of(row: dict[str, Any]) -> float:
-        found = row["measured"][split].get(metric)
+        found = row.get(part, {}).get(split, {}).get(metric)
         return float("nan") if found is None else float(found)
 
     return of

@@ -5,7 +5,8 @@ what cost to solving?
     python -m benchmarks.claims_self_verification --tables          # only write the table of what there is
 
 Judged by rules fixed before: the policy after the last round, 8 samples of each held-out task with one critique each, the oracle's
-verdict as the truth. Balanced accuracy decides about judging: accuracy alone is high for a critic that calls everything wrong.
+verdict as the truth. Balanced accuracy decides about judging: accuracy alone is high for a critic that calls everything wrong. Since a
+policy that solves nearly everything has few wrong solutions of its own, every policy also judges the same ones: those of policy 0.
 """
 
 import shutil
@@ -15,7 +16,7 @@ from typing import Any
 
 import numpy as np
 
-from benchmarks.arms import keep_model, metrics, place_of, sample, train_arm, value
+from benchmarks.arms import Sampled, judged_by, keep_model, metrics, place_of, sample, train_arm, value
 from benchmarks.study import Results, Study, claims, load, table
 
 TASKS_PER_ROUND, ROUNDS = 128, 40
@@ -64,6 +65,12 @@ def offline_solutions(seed: int, rounds: int, workspace: Path) -> Path:
     return folder
 
 
+def first_samples(seed: int, rounds: int, workspace: Path) -> Sampled:
+    """Of policy 0, with its own critiques, on held-out tasks: what every policy judges. The same each time, as seeds are hashes."""
+    root, model, tasks = place_of("policy 0", workspace)
+    return sample(load(parameters("policy 0", seed, rounds), root), model / "policy", tasks, root / "samples")
+
+
 def run_arm(arm: str, seed: int, rounds: int, workspace: Path) -> dict[str, Any]:
     from assay.trajectories import read_table
 
@@ -71,11 +78,14 @@ def run_arm(arm: str, seed: int, rounds: int, workspace: Path) -> dict[str, Any]
     began = time.perf_counter()
     params = load(parameters(arm, seed, rounds), root)
     own: dict[str, Any] = {"arm": arm, "seed": seed, "rounds": rounds}
+    first = first_samples(seed, rounds, workspace)
     if arm == "policy 0":
-        return own | {"measured": metrics(sample(params, model / "policy", tasks, root / "samples"), params)}
+        found = metrics(first, params)
+        return own | {"measured": found, "judged": found}
     offline = offline_solutions(seed, rounds, workspace) if ARMS[arm].get("offline") else None
     policy = train_arm(params, root, model, tasks, offline=offline)
     found = metrics(sample(params, policy, tasks, root / "samples"), params)
+    judged = judged_by(params, policy, first)
     if arm == "Zero-RL":
         keep_model(root, workspace / "zero-rl")
     batches = read_table("batches", root / "tables").select(["trajectory_id", "round", "reward"]).to_pandas()
@@ -83,7 +93,7 @@ def run_arm(arm: str, seed: int, rounds: int, workspace: Path) -> dict[str, Any]
     rewards = batches.merge(kinds, on="trajectory_id").groupby(["kind", "round"])["reward"].mean()
     shutil.rmtree(root)
     return own | {
-        "measured": found, "seconds": time.perf_counter() - began,
+        "measured": found, "judged": judged, "seconds": time.perf_counter() - began,
         "rewards": {kind: [float(value) for value in rewards[kind]] for kind in rewards.index.levels[0]},
     }  # fmt: skip
 
@@ -96,25 +106,36 @@ def faster(row: dict[str, Any]) -> float:
 
 def tables(found: Results, rounds: int) -> dict[str, str]:
     balanced, first = value("verification_balanced_accuracy"), value("pass@1")
+    same = value("verification_balanced_accuracy", part="judged")
     head = (
         f"{rounds} rounds of {TASKS_PER_ROUND} tasks x 8 solutions, PPO where nothing is said, one optimizer step a round, learning "
-        f"rate 0.001; seeds {', '.join(map(str, sorted({seed for _, seed in found})))}. Held-out tasks, 8 samples and a critique of each; "
-        "the truth is the oracle's. Means with 95 % t intervals over seeds; differences (Δ) are paired by seed. "
+        f"rate 0.001; seeds {', '.join(map(str, sorted({seed for _, seed in found})))}. Held-out tasks, 8 samples and a critique of each "
+        "(own: of the arm's own samples; same: of policy 0's, which are the same for all arms of a seed); the truth is the oracle's. "
+        "Means with 95 % t intervals over seeds; differences (Δ) are paired by seed. "
         "`python -m benchmarks.claims_self_verification`.\n"
     )
     listed = claims(found, [
-        ("RISE judges better than Zero-RL (balanced accuracy)", "RISE", "Zero-RL", balanced, 1),
+        ("RISE judges its own solutions better than Zero-RL (balanced accuracy)", "RISE", "Zero-RL", balanced, 1),
+        ("RISE judges the same solutions better than Zero-RL", "RISE", "Zero-RL", same, 1),
+        ("RISE judges the same solutions better than policy 0", "RISE", "policy 0", same, 1),
         ("RISE solves as well as Zero-RL (pass@1)", "RISE", "Zero-RL", first, 0),
         ("RISE solves as well as Zero-RL with the same number of trajectories", "RISE", "Zero-RL, compute-matched", first, 0),
         ("online critiques judge the last policy better than offline ones", "RISE", "RISE, offline", balanced, 1),
+        ("online critiques judge the same solutions better than offline ones", "RISE", "RISE, offline", same, 1),
         ("online and offline solve alike", "RISE", "RISE, offline", first, 0),
         ("more critiques, better judging", "RISE, 50 %", "RISE", balanced, 1),
         ("stratified selection judges better than uniform", "RISE, stratified", "RISE", balanced, 1),
     ])  # fmt: skip
     columns = {
-        "pass@1": first, "Δ pass@1": first, "balanced": balanced, "Δ balanced": balanced, "binary": value("verification_accuracy"),
+        "pass@1": first, "Δ pass@1": first, "balanced, own": balanced, "Δ": balanced, "binary": value("verification_accuracy"),
         "exact": value("verification_exact_accuracy"), "majority class": value("verification_majority_accuracy"),
         "Matthews": value("verification_matthews"), "unscored": value("verification_unscored_share"),
+    }  # fmt: skip
+    others = {
+        "balanced, same": same, "Δ": same, "true positives": value("verification_true_positive_rate", part="judged"),
+        "false positives": value("verification_false_positive_rate", part="judged"),
+        "Matthews": value("verification_matthews", part="judged"), "unscored": value("verification_unscored_share", part="judged"),
+        "policy 0's weighted@8": value("vote_weighted@8", part="judged"), "its maj@8": value("vote_majority@8", part="judged"),
     }  # fmt: skip
     votes = {
         "maj@8": value("vote_majority@8"), "weighted@8": value("vote_weighted@8"), "weighted@8, constant":
@@ -122,7 +143,8 @@ def tables(found: Results, rounds: int) -> dict[str, str]:
         "pass@1, ood": value("pass@1", "ood"), "balanced, ood": value("verification_balanced_accuracy", "ood"),
         "critiques' gain in reward minus solutions'": faster,
     }  # fmt: skip
-    text = [head, *listed, "Δ: minus Zero-RL.", "", *table(found, NAMES, columns, "Zero-RL"), "", *table(found, NAMES, votes, "Zero-RL")]
+    parts = [line for each in (columns, others, votes) for line in ("", *table(found, NAMES, each, "Zero-RL"))]
+    text = [head, *listed, "Δ: minus Zero-RL, of the column before.", *parts]
     return {"self_verification": "\n".join(text) + "\n"}
 
 
