@@ -29,11 +29,13 @@ def assemble(
     values_of: "ValuesOf | None" = None,
     rehearsal: pa.Table | None = None,
     rounds: int = 1,
+    may_be_solved: bool = False,
     note: Callable[[str], None] = lambda line: print(line, flush=True),
 ) -> pa.Table:
     """Table `batches`. estimates: `noise_estimates` of the verdicts, which corrections may use. policy, reference: folders of the
     policy that sampled and of policy 0, read only where an option needs them. steps: table `steps`. values_of: the critic, where there is
-    one. rehearsal: stored answers of policy 0. rounds: of an iteration.
+    one. rehearsal: stored answers of policy 0. rounds: of an iteration. may_be_solved: where all groups have equal rewards, no row is kept
+    and the batch has no gate; else that is an error.
 
     gates: folder for data docs; None runs no gate. note: gets a line where a correction could not do what it should.
     Raises GateError before anything can be trained on data that fails one.
@@ -48,12 +50,14 @@ def assemble(
     environment_of = dict(zip(tasks["task_id"].to_pylist(), tasks["environment"].to_pylist(), strict=True))
     noise = Noise(environment_of, estimates)
     batches = assemble_batch(
-        trajectories, verdicts, params, noise=noise, steps=steps, values_of=values_of, policy=policy, reference=reference, note=note
-    )
+        trajectories, verdicts, params, noise=noise, steps=steps, values_of=values_of, policy=policy, reference=reference,
+        may_be_solved=may_be_solved, note=note,
+    )  # fmt: skip
     if rehearsal is not None:
         batches = add_rehearsal(batches, rehearsal, params, rounds=rounds)
     if gates is not None:
-        print(run_gate("batch", {"batches": reinforced(batches), "trajectories": trajectories}, gates / "batch", limits), flush=True)
+        if pc.any(batches["kept"]).as_py():
+            print(run_gate("batch", {"batches": reinforced(batches), "trajectories": trajectories}, gates / "batch", limits), flush=True)
         print(describe(batches), flush=True)
     return batches
 

@@ -21,7 +21,8 @@ class RoundReport:
     """Share of rows that were trained on."""
     false_negative_rate: float | None
     """Of the rule, over all environments, weighted by right answers; None where none was right."""
-    entropy: float
+    entropy: float | None
+    """None where nothing was trained on, as all groups have equal rewards."""
     divergence: float | None
     tokens: int
     """Sampled."""
@@ -40,7 +41,7 @@ class RoundReport:
             reward=pc.mean(batches["reward"]).as_py() or 0.0,
             kept=pc.mean(pc.cast(sampled["kept"], "float64")).as_py() or 0.0,
             false_negative_rate=pooled_false_negative_rate(estimates),
-            entropy=pc.mean(updates["entropy"]).as_py() or 0.0,
+            entropy=pc.mean(updates["entropy"]).as_py(),
             divergence=pc.mean(updates["divergence"]).as_py(),
             tokens=pc.sum(pc.list_value_length(trajectories["completion_ids"])).as_py() or 0,
             seconds=dict(seconds),
@@ -53,11 +54,12 @@ class RoundReport:
 
     def __str__(self) -> str:
         rate = "–" if self.false_negative_rate is None else f"{self.false_negative_rate:.3f}"
+        entropy = "no update" if self.entropy is None else f"entropy {self.entropy:.3f}"
         divergence = "" if self.divergence is None else f", divergence {self.divergence:.4f}"
         parts = ", ".join(f"{name} {value:.2f}" for name, value in self.seconds.items() if value >= 0.005)
         return (
             f"round {self.round + 1} of {self.rounds}: reward {self.reward:.3f}, kept {self.kept:.0%}, false negatives {rate}, "
-            f"entropy {self.entropy:.3f}{divergence}, {self.tokens_per_second:,.0f} tokens/s, "
+            f"{entropy}{divergence}, {self.tokens_per_second:,.0f} tokens/s, "
             f"{sum(self.seconds.values()):.2f} s ({parts})"
         )
 

@@ -32,6 +32,7 @@ from assay.rounds.journal import TABLES, Journal
 from assay.rounds.round_report import RoundReport
 from assay.rounds.sample import Sampler, open_sampler
 from assay.rounds.verify import Bench, open_bench, verify
+from assay.training.filters import SOLVED, FilterError
 from assay.trajectories import publish_folder, read_table, to_table, write_shard
 from assay.verifiers import NoiseState
 from assay.verifiers.critiques import Outcome, outcomes
@@ -92,7 +93,8 @@ class Places:
 def train(params: Params, k: int, places: Places, execution: ExecutionParams, watch: Watch = lambda report: None) -> None:
     """Run the rounds of iteration `k` and publish places.next_model and the tables in places.out.
 
-    `watch` is called after each round that this process ran. Raises the errors of the rooms that a round goes through.
+    `watch` is called after each round that this process ran. A round whose groups all have equal rewards changes nothing. Raises the
+    errors of the rooms that a round goes through, and FilterError where no round of the iteration had anything to train on.
     """
     journal = Journal(places.scratch)
     rounds, done = params.fused.rounds, journal.completed()
@@ -102,6 +104,8 @@ def train(params: Params, k: int, places: Places, execution: ExecutionParams, wa
             for number in range(done, rounds):
                 watch(run.round(number))
     shutil.rmtree(places.scratch / "draft", ignore_errors=True)
+    if not any(map(len, journal.tables("updates", rounds))):
+        raise FilterError(f"in no round of iteration {k} had any group different rewards, so there is nothing to train on: {SOLVED}")
     if places.gates is not None:
         tasks = read_table("tasks", places.tasks)
         check_whole(tasks, lambda name: pa.concat_tables(journal.tables(name, rounds)), params, places.gates / "whole")
@@ -187,17 +191,20 @@ class _Run:
                 self.table, trajectories, verdicts, estimates, self.params, policy=self._policy_of(self.sampler_round),
                 reference=self.places.reference, gates=gates, steps=verified.steps,
                 values_of=None if self.session.critic is None else self.session.critic.values, rehearsal=self.presampled.rehearsal,
-                rounds=self.params.fused.rounds, note=self._note,
+                rounds=self.params.fused.rounds, may_be_solved=True, note=self._note,
             )  # fmt: skip
         # Written while the update runs: neither waits for the other.
         pending = self._write(draft, {
             "trajectories": trajectories, "states": states, "turns": played.turns, "tool_calls": played.tool_calls, "verdicts": verdicts,
             "steps": verified.steps, "noise_estimates": estimates, "batches": batches,
         })  # fmt: skip
-        with clock.part("update"):
-            result = self.session.run(batches)
+        record = {name: to_table(name, []) for name in ("updates", "token_statistics")}
+        if pc.any(batches["kept"]).as_py():
+            with clock.part("update"):
+                result = self.session.run(batches)
+                record = {"updates": result.updates, "token_statistics": result.token_statistics}
         with clock.part("write"):
-            pending += self._write(draft, {"updates": result.updates, "token_statistics": result.token_statistics})
+            pending += self._write(draft, record)
             self.session.publish(draft / "state")
             self.noise.write(draft / FILE)
             for future in pending:
@@ -207,7 +214,7 @@ class _Run:
         if number % TRIM_EVERY == 0:
             _give_back_memory()
         return RoundReport.of(
-            self.k, number, self.params.fused.rounds, batches, estimates, result.updates, trajectories, clock.seconds
+            self.k, number, self.params.fused.rounds, batches, estimates, record["updates"], trajectories, clock.seconds
         )  # fmt: skip
 
     def _note(self, line: str) -> None:

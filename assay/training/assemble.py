@@ -19,7 +19,7 @@ from assay.params.training import Corrected, Direct, Forward, GroupZScore, Leave
 from assay.training.corrected import Noise, Rates, corrected_advantages, rates_for
 from assay.training.critique_rewards import Critiques
 from assay.training.earned import AssembleError, earned_by, shaped_rewards
-from assay.training.filters import KEPT, REASONS, drop_reasons, mean_mismatch, without_variance
+from assay.training.filters import KEPT, REASONS, check_left, drop_reasons, mean_mismatch, without_variance
 from assay.training.ragged import Ragged, Streams
 from assay.training.reference import compute_logprobs, needs_reference
 from assay.training.rehearsal import RehearsalError, rehearsal_batch
@@ -40,6 +40,7 @@ def assemble_batch(
     values_of: ValuesOf | None = None,
     policy: Path | None = None,
     reference: Path | None = None,
+    may_be_solved: bool = False,
     progress: Callable[[str], None] = lambda line: None,
     note: Callable[[str], None] = lambda line: None,
 ) -> pa.Table:
@@ -50,7 +51,8 @@ def assemble_batch(
     are rewarded. values_of: the critic, needed by PPO. policy: the
     folder of the policy that sampled, needed where filter.max_mismatch is set, or rewards.reference_penalty with top_p below 1.
     reference: the folder of policy 0, needed where a term or a penalty asks for its log-probabilities. Either one's tokenizer tells whether
-    prompts open the thinking (rewards.levels.no_format). note: gets a line where a correction could not do what it should.
+    prompts open the thinking (rewards.levels.no_format). may_be_solved: no row need be kept where rewards are equal within groups.
+    note: gets a line where a correction could not do what it should.
     Raises AssembleError: a trajectory without a rule verdict,
     lists of different lengths, a temperature other than sampling.temperature, a missing folder, or no row kept at all.
     """
@@ -98,6 +100,7 @@ def assemble_batch(
     dropped = drop_reasons(
         rewards, groups, truncated, streams, params, lambda: mean_mismatch(policy, streams, params, progress)
     )
+    check_left(dropped, may_be_solved=may_be_solved)
     kept = dropped == KEPT
     step, divide_rows, divide_tokens = _steps(groups, kept, streams.mask.sums().astype(np.int64), params)
     streams = streams.blanked(kept)
@@ -286,7 +289,7 @@ def _steps(
     """
     counted = np.ones_like(kept) if params.filter.denominator == "all" else kept
     order = np.unique(groups[counted])
-    steps = min(params.training.steps_per_iteration, len(order))
+    steps = max(1, min(params.training.steps_per_iteration, len(order)))  # none kept: no row's step counts
     of_group = np.zeros(groups.max() + 1, dtype=np.int64)
     for step, part in enumerate(np.array_split(order, steps)):
         of_group[part] = step

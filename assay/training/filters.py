@@ -11,6 +11,7 @@ from assay.params.training import Backward, BackwardZScored, ForwardZScored, Gro
 from assay.training.ragged import Ragged, Streams
 from assay.training.reference import needs_reference
 
+SOLVED = "the policy solves all or none of each group: change the tasks, or raise sampling.group_size"
 REASONS = ("abstained", "truncated", "zero_variance", "duplicate", "mismatch")
 """Drop reasons, in the order in which they are looked for."""
 
@@ -32,8 +33,7 @@ def drop_reasons(
     """(rows,) int8: the number of the reason among REASONS, KEPT where the row is kept.
 
     rewards: (rows,), NaN where the rule abstained. groups: (rows,) numbers from 0. truncated: (rows,) cut at
-    max_tokens. mismatch: gives (rows,) nats, called only where filter.max_mismatch is set. Raises FilterError where
-    nothing is left.
+    max_tokens. mismatch: gives (rows,) nats, called only where filter.max_mismatch is set.
     """
     dropped = np.full(len(rewards), KEPT, dtype=np.int8)
 
@@ -49,9 +49,15 @@ def drop_reasons(
         drop(_duplicates(groups, streams.completions), "duplicate")
     if params.filter.max_mismatch is not None:
         drop(mismatch() > params.filter.max_mismatch, "mismatch")
-    if not (dropped == KEPT).any():
-        raise FilterError(_nothing_left(dropped))
     return dropped
+
+
+def check_left(dropped: np.ndarray, *, may_be_solved: bool) -> None:
+    """Raises FilterError where no row is left to train on. may_be_solved: not so where groups with equal rewards are the cause, of which
+    a policy that solves all or nothing of a few tasks has one round and none the next."""
+    if (dropped == KEPT).any() or (may_be_solved and (dropped == REASONS.index("zero_variance")).any()):
+        return
+    raise FilterError(_nothing_left(dropped))
 
 
 def _only_advantages_bear_gradient(params: Params) -> bool:
@@ -107,7 +113,7 @@ def _nothing_left(dropped: np.ndarray) -> str:
     counts = Counter(REASONS[code] for code in dropped)
     reasons = ", ".join(f"{counts[name]:,} {name}" for name in REASONS if counts[name])
     advice = {
-        "zero_variance": "the policy solves all or none of each group: change the tasks, or raise sampling.group_size",
+        "zero_variance": SOLVED,
         "abstained": "look at the reasons in the verdicts table: the verifier fails",
         "truncated": "raise sampling.max_tokens, or set filter.truncated to false",
     }.get(counts.most_common(1)[0][0], "relax the filter")

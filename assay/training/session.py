@@ -59,6 +59,7 @@ class UpdateSession:
         progress: Report = lambda line: None,
     ) -> None:
         self.policy, self.params, self._progress = policy, params, progress
+        self._trainer_state = trainer_state
         # Another number of processes divides rows otherwise: its checkpoints are of no use to this one.
         self.scratch = scratch / f"processes-{os.environ.get('WORLD_SIZE', '1')}"
         state = read_state(trainer_state, policy, params) if trainer_state else None
@@ -126,6 +127,8 @@ class UpdateSession:
 
     def publish(self, out: Path) -> None:
         """Replace the folder `out` by policy, trainer state and critic as they are now, whole or not at all."""
+        if not self._ran:
+            return self._publish_start(out)
         trainer = self.trainer
         accelerator = trainer.accelerator
         lora = self.params.training.lora is not None
@@ -145,6 +148,17 @@ class UpdateSession:
                 self.critic.publish(draft / "critic", draft / "trainer")
             publish_folder(draft, out)
         accelerator.wait_for_everyone()
+
+    def _publish_start(self, out: Path) -> None:
+        """What the session was opened with: before the first update there is no optimizer whose state could be written."""
+        if self.main:
+            draft = draft_of(out)
+            shutil.rmtree(draft, ignore_errors=True)
+            for folder in (self.policy, self._trainer_state, self.policy.parent / "critic"):
+                if folder is not None and folder.is_dir():
+                    shutil.copytree(folder, draft / folder.name)
+            publish_folder(draft, out)
+        self.trainer.accelerator.wait_for_everyone()
 
     def forget_checkpoints(self) -> None:
         """Checkpoints belong to a batch that is done."""

@@ -3,8 +3,13 @@
 import shutil
 
 import pytest
+import yaml
 
+from assay.params.execution import ExecutionParams
+from assay.rounds.train import Places, train
+from assay.trajectories import read_table
 from benchmarks.kills import repro_until
+from benchmarks.study import load
 from benchmarks.workspace import fingerprints
 
 pytestmark = [pytest.mark.pipeline, pytest.mark.engine, pytest.mark.timeout(900)]
@@ -37,6 +42,38 @@ def test_one_round_is_a_staged_iteration(another):
     question = "select round, count(*) as rows from trajectories where kind = 'solution' group by all order by all"
     answer = another.run("assay", "sql", "--format", "csv", "--version", "fused/workspace", question).stdout
     assert answer.splitlines() == ["round,rows", "0,64"]
+
+
+def test_a_round_without_different_rewards_changes_nothing(finished, tmp_path):
+    # Two answers a round, right by the toss of a coin: with this seed the first two rounds are equal, in which the run is interrupted.
+    workspace, reports = finished.root, []
+    values = yaml.safe_load((workspace / "params.yaml").read_text()) | {
+        "seed": 8, "sampling": {"engine": {"type": "transformers"}, "group_size": 2}, "filter": {"zero_variance_groups": True},
+        "verification": {"noise": {"type": "independent", "false_positive_rate": 0.5, "false_negative_rate": 0.0}},
+        "fused": {"rounds": 6, "tasks_per_round": 1, "steps_per_round": 1},
+    }  # fmt: skip
+    params, model = load(values, tmp_path / "params"), workspace / "models/0"
+    places = Places(
+        workspace / "data/tasks/tasks.parquet", model, model / "policy", tmp_path / "tables", tmp_path / "model", tmp_path / "scratch",
+        tmp_path / "gates",
+    )  # fmt: skip
+
+    def interrupted(report):
+        reports.append(report)
+        if report.round == 1:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        train(params, 0, places, ExecutionParams(), interrupted)
+    kept_weights = tmp_path / "scratch/rounds/0001/state/policy/model.safetensors"
+    assert kept_weights.read_bytes() == (model / "policy/model.safetensors").read_bytes()
+    train(params, 0, places, ExecutionParams(), reports.append)
+    batches, updates = (read_table(name, tmp_path / "tables").to_pylist() for name in ("batches", "updates"))
+    kept = [number for number in range(6) if any(row["kept"] for row in batches if row["round"] == number)]
+    assert 1 < kept[0] and len(kept) > 1 and kept == [row["round"] for row in updates]
+    assert [row["global_step"] for row in updates] == list(range(len(kept)))
+    assert {row["drop_reason"] for row in batches if row["round"] not in kept} == {"zero_variance"}
+    assert [report.round for report in reports if "no update" not in str(report)] == kept
 
 
 def test_a_fused_iteration_that_is_killed_ends_with_the_tables_of_one_that_is_not(another, tmp_path):

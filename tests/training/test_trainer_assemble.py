@@ -215,6 +215,18 @@ def test_nothing_left_says_why():
         assemble_batch(trajectories, make_verdicts(trajectories, [1] * 8, abstain=(0, 4)), make_params())
 
 
+def test_a_round_may_be_solved_but_not_be_without_verdicts():
+    trajectories = make_trajectories(2, 4)
+    for denominator in ("kept", "all"):
+        params = make_params(filter={"denominator": denominator})
+        batch = assemble_batch(trajectories, make_verdicts(trajectories, [1] * 4 + [0] * 4), params, may_be_solved=True)
+        assert batch["drop_reason"].to_pylist() == ["zero_variance"] * 8
+        assert batch["step"].null_count == batch["denominator_rows"].null_count == 8
+    abstained = make_verdicts(trajectories, [1] * 8, abstain=tuple(range(8)))
+    with pytest.raises(FilterError, match=r"all 8 rows were dropped \(8 abstained\).*verifier fails"):
+        assemble_batch(trajectories, abstained, make_params(), may_be_solved=True)
+
+
 def test_ragged_rows():
     rows = from_rows([np.array([1, 2]), np.array([]), np.array([3, 4, 5])], np.int32)
     taken = rows.take(np.array([2, 1, 0, 2]))
