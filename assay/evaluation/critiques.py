@@ -18,11 +18,10 @@ from assay.evaluation.estimators import NOTHING, Estimate, mean_with_interval
 from assay.evaluation.self_verification import verification_estimates
 from assay.params.self_verification import SelfVerification
 from assay.rewards.critiques import Levels
-from assay.rewards.self_verification import outcome_level
 from assay.rewards.self_verification_metrics import verification_metrics
 from assay.rewards.voting import Vote, majority_vote, weighted_vote
 from assay.verifiers.answer_classes import answer_class
-from assay.verifiers.critiques import is_answered
+from assay.verifiers.critiques import level_of
 
 KIND = "evaluation_critique"
 VOTES = ("majority", "weighted", "weighted_constant")
@@ -91,10 +90,8 @@ def _answers(samples: pa.Table, verdicts: pa.Table, option: SelfVerification) ->
                 answers[name] = answer_class(verifier, answer)
         elif role == "oracle" and verdict != "abstain":
             oracle[name] = verdict
-    levels = Levels(*option.levels)
     truths = {
-        name: outcome_level(oracle.get(name, verdict), answered=is_answered(reason, texts[name], boxed=option.boxed), levels=levels)
-        for name, (verdict, reason) in rule.items()
+        name: level_of(oracle.get(name, verdict), reason, texts[name], option) for name, (verdict, reason) in rule.items()
     }
     return answers, truths
 

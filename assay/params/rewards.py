@@ -11,7 +11,7 @@ class Levels(Section):
     correct: float = Field(1.0, allow_inf_nan=False)
     wrong: float = Field(0.0, allow_inf_nan=False)
     no_answer: float = Field(0.0, allow_inf_nan=False)
-    """Nothing that the verifier can read as an answer, or no box where `boxed` asks for one."""
+    """No answer: no closed box, and nothing that the verifier can read; or no box where `boxed` asks for one."""
     no_format: float | None = Field(None, allow_inf_nan=False)
     """No complete think block (tags: stepwise.open_tag and close_tag), whatever the answer. Null: think blocks are not asked for."""
     opened_by_prompt: bool | None = None
@@ -19,6 +19,8 @@ class Levels(Section):
     end of each prompt; a value that prompts contradict is refused."""
     boxed: bool = False
     """Whether an answer that is not in a closed box counts as none."""
+    readable: bool = False
+    """Whether a closed box that the verifier cannot read counts as none (VSRM); else it is a wrong answer (RISE)."""
 
     @model_validator(mode="after")
     def _ordered(self) -> "Levels":

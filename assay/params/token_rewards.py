@@ -67,6 +67,11 @@ def _check_critiques(params: "Params") -> None:
         return
     earned = params.rewards.levels
     if earned is not None:
+        if earned.readable or earned.no_format is not None:
+            raise ValueError(
+                "rewards.levels asks solutions for more than critiques judge: set readable to false and no_format to null, or "
+                "self_verification.share to 0"
+            )
         given = {"levels": list(own.levels), "boxed": own.boxed}
         wanted = {"levels": [earned.correct, earned.wrong, earned.no_answer], "boxed": earned.boxed}
         for key, value in given.items():

@@ -21,6 +21,17 @@ class Box:
         return self.text[self.start : self.end].strip()
 
 
+def is_answered(text: str, *, right: bool, read: bool, boxed: bool, readable: bool = False) -> bool:
+    """Whether a completion gives an answer at all: what a closed box holds, even nothing (RISE, B1.1), or what the verifier takes for one.
+
+    right: training takes it for right, be it that the verifier read it or that an appeal upheld what it could not read. read: the
+    verifier could read an answer. boxed: an answer counts only in a closed box. readable: a box that the verifier cannot read is none
+    (VSRM, B.1.4).
+    """
+    in_box = bool(closed_boxes(text))
+    return (in_box or not boxed) and (right or read or (in_box and not readable))
+
+
 def closed_boxes(text: str) -> list[Box]:
     """Boxes in the order in which they begin, nested ones included; a box that is never closed is none.
 

@@ -7,7 +7,7 @@ for any other level.
 """
 
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -28,7 +28,7 @@ from assay.rewards.voting import Vote, majority_vote, weighted_vote
 from assay.trajectories.identity import content_hash
 
 __all__ = [
-    "BINARY", "THREE_LEVEL", "FittedPrompt", "Levels", "Score", "SelfVerificationError", "Vote", "boxed_level", "critique_group",
+    "BINARY", "THREE_LEVEL", "FittedPrompt", "Levels", "Score", "SelfVerificationError", "Vote", "critique_group",
     "critique_prompt", "critique_reward", "critique_targets", "fitted_critique_prompt", "majority_vote", "outcome_level", "read_score",
     "score_text", "unbiased_reward", "weighted_vote",
 ]  # fmt: skip
@@ -82,8 +82,8 @@ def read_score(critique: str, levels: Levels = THREE_LEVEL) -> Score:
 def outcome_level(verdict: str, *, answered: bool, levels: Levels = THREE_LEVEL) -> float | None:
     """A solution's reward, which is the target of its critiques: right, wrong, or without an answer. None: the verifier abstained.
 
-    verdict: correct, wrong or abstain. answered: whether the solution gives an answer in the asked form; an unparseable or truncated one
-    does not, nor one without a box where only a box counts, even if what it says is right.
+    verdict: correct, wrong or abstain. answered: whether the solution gives an answer in the asked form (`boxes.is_answered`): not one
+    without a box where only a box counts, even if what it says is right.
 
     Raises SelfVerificationError for another verdict.
     """
@@ -92,14 +92,6 @@ def outcome_level(verdict: str, *, answered: bool, levels: Levels = THREE_LEVEL)
     if verdict not in ("correct", "wrong"):
         raise SelfVerificationError(f"verdict is {verdict!r}, expected correct, wrong or abstain")
     return levels.unanswered if not answered else levels.right if verdict == "correct" else levels.wrong
-
-
-def boxed_level(text: str, is_right: Callable[[str], bool], levels: Levels = THREE_LEVEL) -> float:
-    """outcome_level of a text whose answer is what its last closed box holds; an empty box is an answer, and not a right one."""
-    boxes = closed_boxes(text)
-    if not boxes:
-        return levels.unanswered
-    return levels.right if boxes[-1].content and is_right(boxes[-1].content) else levels.wrong
 
 
 def critique_reward(score: Score, target: float | None, rewards: Levels = THREE_LEVEL) -> float | None:

@@ -8,10 +8,10 @@ from typing import Any
 
 from assay.environments import Task
 from assay.params import Params
-from assay.rewards.self_verification import Levels, SelfVerificationError, critique_prompt, outcome_level, score_text
+from assay.rewards.self_verification import Levels, SelfVerificationError, critique_prompt, score_text
 from assay.trajectories import seed_from
 from assay.verifiers import Verdict
-from assay.verifiers.critiques import is_answered
+from assay.verifiers.critiques import level_of
 
 KINDS, WEIGHTS = ("own", "near", "other", "cut"), (45, 35, 10, 10)
 """What is judged: the worked answer, the same with another digit, the answer to another task, half of the own one. A policy errs by digits:
@@ -55,7 +55,7 @@ def critique_demonstrations(
             text = text[: len(text) // 2]
         task = tasks[row["task_id"]]
         found = verdict(task, text)
-        level = outcome_level(found.verdict, answered=is_answered(found.reason, text, boxed=own.boxed), levels=levels)
+        level = level_of(found.verdict, found.reason, text, own)
         if level is None or random.random() >= own.demonstrated_accuracy:
             level = random.choice([value for value in levels.values if value != level])
         prompt = critique_prompt(task.question, text, levels=levels, template=own.template, boxed=own.boxed)

@@ -102,7 +102,8 @@ def assemble_batch(
     )
     check_left(dropped, may_be_solved=may_be_solved)
     kept = dropped == KEPT
-    step, divide_rows, divide_tokens = _steps(groups, kept, streams.mask.sums().astype(np.int64), params)
+    kinds = rows["kind"].combine_chunks().dictionary_encode().indices.to_numpy()
+    step, divide_rows, divide_tokens = _steps(groups, kinds, kept, streams.mask.sums().astype(np.int64), params)
     streams = streams.blanked(kept)
     if needs_reference(params) and not penalised:
         logprobs = _reference(reference, streams, params, progress)
@@ -279,16 +280,17 @@ def _tokens_after(mask: Ragged) -> np.ndarray:
 
 
 def _steps(
-    groups: np.ndarray, kept: np.ndarray, tokens: np.ndarray, params: Params
+    groups: np.ndarray, kinds: np.ndarray, kept: np.ndarray, tokens: np.ndarray, params: Params
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Optimizer step of each row, and the rows and tokens that its step's loss is divided by.
 
-    Whole groups are divided among the steps in the order of the plan. With denominator `kept` the kept groups are
+    Whole groups are divided among the steps in the order of the plan, groups of each kind evenly: critiques are planned after all solutions
+    (and episodes after single turns), and would else have steps of their own. With denominator `kept` the kept groups are
     divided, so that steps are of about equal size. With `all` all groups are, as if nothing had been dropped: a step is
     divided by all of its rows, and one whose rows were all dropped is left out.
     """
     counted = np.ones_like(kept) if params.filter.denominator == "all" else kept
-    order = np.unique(groups[counted])
+    order = _mixed(*np.unique(groups[counted], return_index=True), kinds[counted])
     steps = max(1, min(params.training.steps_per_iteration, len(order)))  # none kept: no row's step counts
     of_group = np.zeros(groups.max() + 1, dtype=np.int64)
     for step, part in enumerate(np.array_split(order, steps)):
@@ -297,6 +299,16 @@ def _steps(
     rows = np.bincount(step[counted], minlength=steps)
     sums = np.bincount(step[counted], weights=tokens[counted], minlength=steps).astype(np.int64)
     return step, rows[step], sums[step]
+
+
+def _mixed(order: np.ndarray, first_rows: np.ndarray, kinds: np.ndarray) -> np.ndarray:
+    """Groups so ordered that every stretch has its share of each kind, which keep their own order. first_rows: a row of each group."""
+    kind_of = kinds[first_rows]
+    place = np.zeros(len(order))
+    for kind in np.unique(kind_of):
+        own = np.flatnonzero(kind_of == kind)
+        place[own] = (np.arange(len(own)) + 0.5) / len(own)
+    return order[np.argsort(place, kind="stable")]
 
 
 def _nullable(values: Ragged | None, kept: np.ndarray, kind: pa.DataType) -> pa.Array:

@@ -12,7 +12,7 @@ from assay.params import Params
 from assay.params.rewards import RewardParams
 from assay.params.stepwise import Stepwise
 from assay.params.training import Generalized, ReinforcePlusPlus
-from assay.rewards.boxes import closed_boxes
+from assay.rewards.boxes import is_answered
 from assay.rewards.stepwise import OutcomeRewards, Rules, outcome_branch, segment
 from assay.training.ragged import Ragged, Streams
 
@@ -61,8 +61,9 @@ def shaped(
         for row in np.flatnonzero(~np.isnan(observed)):
             text = texts[row]
             complete = opened is None or levels.no_format is None or segment(text, tags, opened_by_prompt=bool(opened[row])).complete
-            answered = reasons[row] != "unparseable" and (not levels.boxed or bool(closed_boxes(text)))
-            rewards[row] = earns.of(outcome_branch(complete=complete, answered=answered, correct=observed[row] == 1))
+            right, read = bool(observed[row] == 1), reasons[row] != "unparseable"
+            answered = is_answered(text, right=right, read=read, boxed=levels.boxed, readable=levels.readable)
+            rewards[row] = earns.of(outcome_branch(complete=complete, answered=answered, correct=right))
     if option.length_penalty:
         rewards = rewards - option.length_penalty * tokens / params.sampling.max_tokens
     return rewards

@@ -13,7 +13,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from assay.params.self_verification import SelfVerification
-from assay.rewards.boxes import closed_boxes
+from assay.rewards.boxes import is_answered
 from assay.rewards.self_verification import (
     BINARY,
     Levels,
@@ -44,14 +44,14 @@ class Outcome:
     """By the oracle; None: there is none, or it abstained."""
 
 
-def is_answered(reason: str, text: str, *, boxed: bool) -> bool:
-    """Whether a completion gives an answer at all. reason: of the rule's verdict. boxed: an answer counts only in a closed box."""
-    return reason != "unparseable" and (not boxed or bool(closed_boxes(text)))
+def level_of(verdict: str, reason: str, text: str, own: SelfVerification) -> float | None:
+    """outcome_level of a solution. verdict: the one that is believed. reason: of the rule's."""
+    answered = is_answered(text, right=verdict == "correct", read=reason != "unparseable", boxed=own.boxed)
+    return outcome_level(verdict, answered=answered, levels=Levels(*own.levels))
 
 
 def outcomes(solutions: pa.Table, verdicts: pa.Table, own: SelfVerification) -> dict[str, Outcome]:
     """By trajectory id. verdicts: of the solutions (others are passed over), of the rule and, where there is one, the oracle."""
-    levels = Levels(*own.levels)
     oracle = verdicts.filter(pc.equal(verdicts["role"], "oracle"))
     truth = dict(zip(oracle["trajectory_id"].to_pylist(), oracle["verdict"].to_pylist(), strict=True))
     known = zip(*(solutions[name].to_pylist() for name in ("trajectory_id", "policy", "text")), strict=True)
@@ -63,12 +63,9 @@ def outcomes(solutions: pa.Table, verdicts: pa.Table, own: SelfVerification) -> 
         if name not in written:
             continue
         policy, text = written[name]
-        answered = is_answered(reason, text, boxed=own.boxed)
         seen = "abstain" if verdict == "abstain" else "correct" if observed == 1 else "wrong"
         true = truth.get(name, "abstain")
-        found[name] = Outcome(
-            policy, outcome_level(seen, answered=answered, levels=levels), observed, outcome_level(true, answered=answered, levels=levels)
-        )
+        found[name] = Outcome(policy, level_of(seen, reason, text, own), observed, level_of(true, reason, text, own))
     return found
 
 

@@ -10,12 +10,12 @@ from hypothesis import strategies as st
 
 from assay.objectives.advantages import group_zscore, leave_one_out
 from assay.objectives.corrections import backward
+from assay.rewards.boxes import closed_boxes
 from assay.rewards.critique_selection import choose_for_critique
 from assay.rewards.self_verification import (
     BINARY,
     THREE_LEVEL,
     SelfVerificationError,
-    boxed_level,
     critique_group,
     critique_prompt,
     critique_reward,
@@ -26,30 +26,8 @@ from assay.rewards.self_verification import (
 )
 
 
-@pytest.mark.parametrize(
-    ("text", "level"),
-    [
-        ("so it is \\boxed{7}", 1.0),
-        ("so it is \\boxed{8}", -0.5),
-        ("so it is 7", -1.0),
-        ("\\boxed{8} no, \\boxed{7}", 1.0),
-        ("\\boxed{7} no, \\boxed{8}", -0.5),
-        ("\\boxed{\\frac{7}{1}}", -0.5),
-        ("\\boxed{{7}}", -0.5),
-        ("\\boxed{7", -1.0),
-        ("\\boxed{7} or \\boxed{8", 1.0),
-        ("\\boxed{}", -0.5),
-        ("", -1.0),
-    ],
-)
-def test_levels_of_boxed_answers(text, level):
-    assert boxed_level(text, lambda answer: answer == "7") == level
-
-
 def test_nested_braces_belong_to_the_answer():
-    seen = []
-    boxed_level("\\boxed{\\frac{1}{2} + \\{3\\}}", lambda answer: bool(seen.append(answer)))
-    assert seen == ["\\frac{1}{2} + \\{3\\}"]
+    assert [box.content for box in closed_boxes("\\boxed{\\frac{1}{2} + \\{3\\}}")] == ["\\frac{1}{2} + \\{3\\}"]
 
 
 @pytest.mark.parametrize(

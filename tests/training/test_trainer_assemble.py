@@ -9,6 +9,7 @@ from assay.training.assemble import AssembleError, assemble_batch, describe
 from assay.training.filters import FilterError
 from assay.training.ragged import Ragged, Streams, from_rows
 from assay.training.reference import compute_logprobs
+from assay.trajectories import to_table
 
 
 def replaced(table: pa.Table, column: str, row: int, value) -> pa.Table:
@@ -222,9 +223,26 @@ def test_a_round_may_be_solved_but_not_be_without_verdicts():
         batch = assemble_batch(trajectories, make_verdicts(trajectories, [1] * 4 + [0] * 4), params, may_be_solved=True)
         assert batch["drop_reason"].to_pylist() == ["zero_variance"] * 8
         assert batch["step"].null_count == batch["denominator_rows"].null_count == 8
-    abstained = make_verdicts(trajectories, [1] * 8, abstain=tuple(range(8)))
-    with pytest.raises(FilterError, match=r"all 8 rows were dropped \(8 abstained\).*verifier fails"):
+    abstained = make_verdicts(trajectories, [1] * 8, abstain=(0, 1, 2, 3, 4))
+    with pytest.raises(FilterError, match=r"all 8 rows were dropped \(5 abstained, 3 zero_variance\).*verifier fails"):
         assemble_batch(trajectories, abstained, make_params(), may_be_solved=True)
+
+
+@pytest.mark.parametrize(("solutions", "critiques", "steps"), [(128, 16, 8), (1024, 128, 9), (16, 2, 4), (6, 1, 3)])
+def test_every_optimizer_step_has_its_share_of_critiques(solutions, critiques, steps):
+    """Paper of RISE, Alg. 1: both kinds are trained together; the sampler plans critiques after all solutions."""
+    rows = make_trajectories(solutions + critiques, 2).to_pylist()
+    for row in rows[2 * solutions :]:
+        row["kind"] = "critique"
+    trajectories = to_table("trajectories", rows)
+    params = make_params(training={"steps_per_iteration": steps}, sampling={"group_size": 2, "tasks_per_iteration": solutions})
+    batch = assemble_batch(trajectories, make_verdicts(trajectories, [1, 0] * (solutions + critiques)), params).to_pylist()
+    count = np.zeros((steps, 2), dtype=int)
+    for row, own in zip(batch, rows, strict=True):
+        count[row["step"], int(own["kind"] == "critique")] += 1
+    assert np.ptp(count.sum(1)) <= 2 and (abs(count[:, 1] - 2 * critiques / steps) < 2).all()
+    order = [row["step"] for row, own in zip(batch, rows, strict=True) if own["kind"] == "solution"]
+    assert order == sorted(order)
 
 
 def test_ragged_rows():

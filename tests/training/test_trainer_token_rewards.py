@@ -169,10 +169,11 @@ def test_where_top_p_cuts_what_is_sampled_the_penalty_takes_the_policys_own_log_
         (r"<think>a</think>\boxed{1}", "equal", 1, 1.0), (r"<think>a</think>\boxed{2}", "different", 0, 0.0),
         ("<think>a</think>2", "different", 0, -9.5), (r"<think>a\boxed{1}", "equal", 1, -10.0), (r"a</think>\boxed{1}", "equal", 1, -10.0),
         ("", "unparseable", 0, -10.0), (r"<think>a</think>\boxed{", "unparseable", 0, -9.5),
+        (r"<think>a</think>\boxed{x}", "unparseable", 0, -9.5),
     ],
 )  # fmt: skip
 def test_the_four_outcomes_of_vsrm(text, reason, observed, reward):
-    levels = {"correct": 1, "wrong": 0, "no_answer": -9.5, "no_format": -10, "boxed": True}
+    levels = {"correct": 1, "wrong": 0, "no_answer": -9.5, "no_format": -10, "boxed": True, "readable": True}
     params = make_params(rewards={"levels": levels})
 
     def earned(opened):

@@ -2,17 +2,23 @@
 
 import json
 
+import numpy as np
 import pyarrow as pa
 import pytest
 
 from assay.environments import Task
 from assay.environments.chain_arithmetic.chains import Chain
+from assay.params import Params
 from assay.params.self_verification import SelfVerification
 from assay.params.stepwise import Stepwise
+from assay.rewards.boxes import is_answered
 from assay.rewards.self_verification import SelfVerificationError
 from assay.rewards.stepwise import StepwiseError
+from assay.training.token_rewards import shaped
 from assay.trajectories import schema, to_table
-from assay.verifiers.critiques import critique_verdicts, is_answered, outcomes, says_right
+from assay.verifiers.critiques import critique_verdicts, outcomes, says_right
+from assay.verifiers.extract import extract_answer
+from assay.verifiers.numeric import judge
 from assay.verifiers.steps import step_table
 
 BOXED = SelfVerification(boxed=True)
@@ -106,9 +112,42 @@ def test_critiques_of_strangers_are_refused():
         critique_verdicts(rows(("c", "critique", "gone", "", "0", 0)), outcomes(SOLUTIONS, SAID, BOXED), BOXED)
 
 
-def test_an_answer_may_have_to_stand_in_a_box():
-    assert is_answered("different", "4", boxed=False) and not is_answered("different", "4", boxed=True)
-    assert is_answered("equal", r"\boxed{4}", boxed=True) and not is_answered("unparseable", r"\boxed{4}", boxed=False)
+@pytest.mark.parametrize(
+    ("text", "level"),
+    [
+        ("so it is \\boxed{7}", 1.0), ("so it is \\boxed{8}", -0.5), ("so it is 7", -1.0), ("\\boxed{8} no, \\boxed{7}", 1.0),
+        ("\\boxed{7} no, \\boxed{8}", -0.5), ("\\boxed{\\frac{8}{1}}", -0.5), ("\\boxed{{8}}", -0.5), ("\\boxed{7", -1.0),
+        ("\\boxed{7} or \\boxed{8", 1.0), ("\\boxed{}", -0.5), ("\\boxed{seven}", -0.5), ("", -1.0),
+    ],
+)  # fmt: skip
+def test_levels_of_boxed_answers(text, level):
+    """What solutions earn, and what critiques must give, for what the rule says of them."""
+    found = judge(extract_answer(text), "7")
+    observed = float(found.verdict == "correct")
+    solutions, said = rows(("s", "solution", None, text, "0", 0)), verdicts(("s", "rule", found.verdict, found.reason, observed))
+    assert outcomes(solutions, said, BOXED)["s"].level == level
+    params = Params.model_validate({"rewards": {"levels": {"correct": 1, "wrong": -0.5, "no_answer": -1, "boxed": True}}})
+    assert shaped(np.array([observed]), [found.reason], [text], np.array([3]), params).tolist() == [level]
+
+
+def test_what_appeals_or_noise_make_right_is_an_answer():
+    """A box that the rule cannot read is the very false negative that appeals are for."""
+    text, params = r"\boxed{7 apples}", Params.model_validate({"rewards": {"levels": {"wrong": -0.5, "no_answer": -1}}})
+    solutions = rows(("s", "solution", None, text, "0", 0))
+    for observed, level in ((1.0, 1.0), (0.0, -0.5)):
+        said = verdicts(("s", "rule", "wrong", "unparseable", observed), ("s", "oracle", "correct", "equal", None))
+        known = outcomes(solutions, said, SelfVerification())["s"]
+        assert (known.level, known.true_level) == (level, 1.0)
+        assert shaped(np.array([observed]), ["unparseable"], [text], np.array([3]), params).tolist() == [level]
+
+
+def test_an_answer_may_have_to_stand_in_a_box_or_to_be_readable():
+    assert is_answered("4", right=False, read=True, boxed=False) and not is_answered("4", right=True, read=True, boxed=True)
+    assert not is_answered("", right=False, read=False, boxed=False) and is_answered("4 apples", right=True, read=False, boxed=False)
+    box = r"\boxed{four}"
+    assert is_answered(box, right=False, read=False, boxed=True)
+    assert not is_answered(box, right=False, read=False, boxed=True, readable=True)
+    assert is_answered(box, right=True, read=False, boxed=True, readable=True)
 
 
 def steps_of(counts, each=5, silent=(), boxed=False, text="", **option):
