@@ -3,8 +3,10 @@ here.
 """
 
 import json
+import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +14,8 @@ from assay.engines.base import EngineMistake
 from assay.params.policy import PolicyParams
 
 Message = Mapping[str, str]
+TAG = re.compile(r"[<\[{|].*\w.*[>\]}|]", re.DOTALL)
+"""An added token that is no plain text."""
 
 PLAIN_END = "<|im_end|>"
 PLAIN_TEMPLATE = (
@@ -130,6 +134,15 @@ class Renderer:
         """Render the prompt of every row of `tasks`. Raises EngineError for the first that cannot be, or is too long."""
         for task in tasks:
             self.prompt_ids(task["prompt"], task["task_id"])
+
+    @cached_property
+    def control_texts(self) -> tuple[str, ...]:
+        """Strings that the tokenizer reads as single tokens of their own meaning, longest first: special ones, and other added ones in
+        brackets (<think>, [INST]). Added tokens that only shorten text, such as runs of blanks, mean what they say."""
+        tokenizer = self.tokenizer
+        special = {str(token.content) for token in tokenizer.added_tokens_decoder.values() if token.special}
+        tags = {token for token in tokenizer.get_added_vocab() if TAG.fullmatch(token)}
+        return tuple(sorted({*tokenizer.all_special_tokens, *special, *tags}, key=lambda token: (-len(token), token)))
 
     def text(self, ids: Sequence[int]) -> str:
         """Text of token ids, without special tokens."""

@@ -111,7 +111,8 @@ class LocalJudge(Section):
     critique: CritiqueQuestion | None = None
     """The model is a policy trained by self-verification (models/K/policy of such a run) and is asked for a score. Give its measured
     verification_true_positive_rate and verification_false_positive_rate as judge_rates, or `measured`: without a score the judge
-    abstains, which they leave out too."""
+    abstains, which they leave out too. The judge is greedy: measure them at self_verification.evaluation_temperature 0. Give system_prompt
+    as policy.system_prompt was."""
 
 
 class SimulatedJudge(Section):

@@ -4,7 +4,6 @@ Both belong to the engine session of the solutions, and to the same policy. Prom
 those of its solution as they were sampled, never encoded again.
 """
 
-import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
@@ -23,9 +22,6 @@ from assay.rewards.self_verification import Levels, critique_group, fitted_criti
 from assay.rewards.stepwise import MARKERS, PARITY, Rules, segment, states, step_tokens, token_offsets
 from assay.rollouts.plan import PlanRow
 from assay.trajectories import content_hash, seed_from, to_table
-
-TAG = re.compile(r"[<\[{|].*\w.*[>\]}|]", re.DOTALL)
-"""An added token that is no plain text."""
 
 Levelled = Callable[[pa.Table], Sequence[float | None]]
 """Level that each of some solutions earned, None where nothing is decided."""
@@ -135,7 +131,7 @@ def _critiques(
     evaluation = params.evaluation.temperature if own.evaluation_temperature is None else own.evaluation_temperature
     temperature, top_p = (params.sampling.temperature, params.sampling.top_p) if trains else (evaluation, params.evaluation.top_p)
     ask = partial(
-        fitted_critique_prompt, levels=levels_of(own), template=own.template, boxed=own.boxed, special_tokens=special_tokens(renderer)
+        fitted_critique_prompt, levels=levels_of(own), template=own.template, boxed=own.boxed, special_tokens=renderer.control_texts
     )
 
     def encoded(prompt: str) -> tuple[int, ...]:
@@ -172,14 +168,6 @@ def _critiques(
             f"({own.max_prompt_tokens}); raise it"
         )
     return rows, notes
-
-
-def special_tokens(renderer: Renderer) -> tuple[str, ...]:
-    """Strings that the tokenizer reads as single tokens of their own meaning: special ones, and other added ones in brackets (<think>,
-    [INST]). Added tokens that only shorten text, such as runs of blanks, mean what they say."""
-    tokenizer = renderer.tokenizer
-    tags = {token for token in tokenizer.get_added_vocab() if TAG.fullmatch(token)}
-    return tuple(sorted({*tokenizer.all_special_tokens, *tags}))
 
 
 def continuations(solutions: pa.Table, params: Params, renderer: Renderer) -> tuple[list[PlanRow], pa.Table]:

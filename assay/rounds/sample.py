@@ -36,10 +36,10 @@ def plan_samples(
 
 
 def engine_params(params: Params, plays: bool = False) -> EngineParams:
-    """sampling.engine; vLLM with its prefix cache where continuations are sampled, or single turns of played episodes, which share nearly
-    all of their prompts, unless the engine's own arguments say otherwise."""
+    """sampling.engine; vLLM with its prefix cache where continuations are sampled, single turns of played episodes or critiques, which
+    share nearly all of their prompts, unless the engine's own arguments say otherwise."""
     engine = params.sampling.engine
-    if isinstance(engine, VllmEngine) and (params.stepwise.continuations or plays):
+    if isinstance(engine, VllmEngine) and (params.stepwise.continuations or plays or params.self_verification.share):
         return engine.model_copy(update={"arguments": {"enable_prefix_caching": True, **engine.arguments}})
     return engine
 

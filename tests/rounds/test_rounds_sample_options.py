@@ -24,10 +24,12 @@ def test_there_is_room_for_the_longest_of_all_kinds():
     assert longest_sequence(params_with(stepwise=steps), RENDERER) == 100 + 4 + 7
 
 
-def test_continuations_share_their_beginnings_unless_told_otherwise():
+def test_continuations_and_critiques_share_their_beginnings_unless_told_otherwise():
     assert engine_params(params_with()).arguments == {}
     steps = {"continuations": 5}
     assert engine_params(params_with(stepwise=steps)).arguments == {"enable_prefix_caching": True}
+    for judging, cached in (({"share": 0.5}, {"enable_prefix_caching": True}), ({"evaluation": 1}, {})):
+        assert engine_params(params_with(self_verification=judging | {"max_prompt_tokens": 90})).arguments == cached
     told = {"max_tokens": 60, "engine": {"type": "vllm", "arguments": {"enable_prefix_caching": False, "max_num_seqs": 8}}}
     assert engine_params(params_with(stepwise=steps, sampling=told)).arguments == told["engine"]["arguments"]
     plain = {"max_tokens": 60, "engine": {"type": "transformers"}}

@@ -92,6 +92,8 @@ def test_a_policy_that_judges_itself_scores_whole_solutions(model):
             ("correct", "equal"), ("wrong", "different"), ("abstain", "judge_unparseable"), ("abstain", "judge_unparseable"),
         ]  # fmt: skip
         assert [json.loads(finding.components)["said"] for finding in findings] == list(SCORES.values())
+        judge.decide([case("0.5y", solution=LONG, trajectory_id="long")])
+        assert judge.cost.calls == 1 and 0 < judge.cost.tokens <= 1024 + 32  # without its beginning, as in training
 
 
 def test_a_limit_that_holds_no_case_is_said_before_the_engine_starts(model):

@@ -9,13 +9,14 @@ import logging
 from collections.abc import Sequence
 from importlib import metadata
 from pathlib import Path
+from typing import Any
 
 from assay.engines import Engine, EngineError, EngineMistake, Renderer, Request, load_renderer, open_engine
 from assay.params.execution import ExecutionParams
 from assay.params.noise import LocalJudge
 from assay.params.policy import PolicyParams
 from assay.params.sampling import VllmEngine
-from assay.rewards.self_verification import Levels, critique_prompt, read_score
+from assay.rewards.self_verification import Levels, critique_prompt, fitted_critique_prompt, read_score
 from assay.trajectories import content_hash, file_digest
 from assay.verifiers.judges import prompt
 from assay.verifiers.judges.base import Case, Cost, decide_distinct
@@ -45,7 +46,6 @@ class LocalAppeals:
         self.cost = Cost()
         self._engine: Engine | None = None
         self._renderer: Renderer | None = None
-        self._control: tuple[str, ...] = ()
 
     def decide(self, cases: Sequence[Case]) -> list[Finding]:
         self.cost = Cost()
@@ -62,7 +62,7 @@ class LocalAppeals:
         requests: dict[int, Request] = {}
         for position, case in enumerate(cases):
             try:
-                ids = renderer.prompt_ids(self._messages(case))
+                ids = renderer.prompt_ids(self._messages(case, renderer))
             except EngineMistake:  # too long: a prompt that holds no case has been rendered before
                 continue
             requests[position] = Request(ids, seed=0, temperature=0.0, top_p=1.0, max_tokens=self._params.max_tokens)
@@ -89,7 +89,7 @@ class LocalAppeals:
             )
             try:
                 renderer = load_renderer(self._folder, options)
-                text = renderer.rendered(self._messages(Case("", "", "", "")))
+                text = renderer.rendered(self._messages(Case("", "", "", ""), renderer))
             except EngineMistake as error:
                 raise VerifierError(f"{_KEY}.model is {self._params.model!r}: {error}") from error
             empty = len(renderer.prefix_ids) + len(renderer.tokenizer(text, add_special_tokens=False)["input_ids"])
@@ -98,7 +98,7 @@ class LocalAppeals:
                     f"{_KEY}.max_prompt_tokens is {self._params.max_prompt_tokens}, but the question alone, without task and answer, has "
                     f"{empty} tokens with this model's tokenizer: raise it"
                 )
-            self._renderer, self._control = renderer, control_tokens(renderer)
+            self._renderer = renderer
         if self._engine is None:
             try:
                 self._engine = open_engine(
@@ -115,15 +115,21 @@ class LocalAppeals:
                 raise EngineError(f"{_KEY}.model is {self._params.model!r}: {error}") from error
         return self._engine, self._renderer
 
-    def _messages(self, case: Case) -> list[dict[str, str]]:
+    def _messages(self, case: Case, renderer: Renderer) -> list[dict[str, str]]:
+        """A critique's question is put as in training: a long solution loses its beginning."""
         option = self._params.critique
         if option is None:
-            return prompt.messages(case, None, self._control)
-        asked = critique_prompt(
-            case.question, case.solution, levels=Levels(*option.levels), template=option.template, boxed=option.boxed,
-            special_tokens=self._control,
-        )  # fmt: skip
-        return [{"role": "user", "content": asked}]
+            return prompt.messages(case, None, renderer.control_texts)
+        ask: dict[str, Any] = {
+            "levels": Levels(*option.levels), "template": option.template, "boxed": option.boxed, "special_tokens": renderer.control_texts,
+        }  # fmt: skip
+
+        def fits(asked: str) -> bool:
+            return len(renderer.encoded(renderer.rendered([{"role": "user", "content": asked}]))) <= self._params.max_prompt_tokens
+
+        fitted = fitted_critique_prompt(case.question, case.solution, fits, **ask)
+        content = critique_prompt(case.question, case.solution, **ask) if fitted is None else fitted.text  # too long is said elsewhere
+        return [{"role": "user", "content": content}]
 
     def _read(self, reply: str) -> Finding:
         option = self._params.critique
@@ -174,13 +180,6 @@ def folder_digest(folder: Path) -> str:
             stream.seek(max(size - _EDGE, 0))
             parts += [size, content_hash(start.hex(), stream.read().hex())]
     return content_hash(*parts)
-
-
-def control_tokens(renderer: Renderer) -> tuple[str, ...]:
-    """Texts that the model's tokenizer takes for tokens of control, longest first."""
-    tokenizer = renderer.tokenizer
-    added = {str(token.content) for token in tokenizer.added_tokens_decoder.values() if token.special}
-    return tuple(sorted(added | set(tokenizer.all_special_tokens), key=lambda token: (-len(token), token)))
 
 
 def _vllm_version() -> str:
