@@ -31,7 +31,8 @@ def test_a_share_of_0_is_the_baseline_bit_for_bit(policy, tmp_path, estimator):
     trajectories, weights, batches = make_trajectories(6, 4), [], []
     verdicts = make_verdicts(trajectories, [1, 0, 0, 1] * 6)
     for name, extra in (("baseline", {}), ("off", {"self_verification": {"share": 0.0, **JUDGING}})):
-        params = make_params(training=QUIET | {"advantage": {"type": estimator}, **ESTIMATORS[estimator]}, rewards={"levels": LEVELS}, **extra)
+        training = QUIET | {"advantage": {"type": estimator}, **ESTIMATORS[estimator]}
+        params = make_params(training=training, rewards={"levels": LEVELS}, **extra)
         values = nothing if estimator == "generalized" else None
         batches.append(assemble_batch(trajectories, verdicts, params, values_of=values))
         if estimator != "generalized":  # a critic is a folder of its own, made by the pipeline
