@@ -121,8 +121,9 @@ def _rates(pairs: list[tuple[float | None, float, str]], scale: Levels, confiden
     yield "verification_specificity", estimates.specificity
     count = len(set(tasks))
     for name, value in (
-        ("verification_precision", plain.precision), ("verification_matthews", plain.matthews),
-        ("verification_majority_accuracy", plain.majority_accuracy), ("verification_unscored_share", plain.unscored),
+        ("verification_precision", plain.precision), ("verification_negative_precision", plain.negative_precision),
+        ("verification_matthews", plain.matthews), ("verification_majority_accuracy", plain.majority_accuracy),
+        ("verification_majority_exact_accuracy", plain.majority_exact_accuracy), ("verification_unscored_share", plain.unscored),
     ):  # fmt: skip
         yield name, NOTHING if value is None else Estimate(value, float("nan"), float("nan"), count)
     yield from _judge_rates(pairs, scale, confidence)

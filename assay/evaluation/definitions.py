@@ -58,8 +58,10 @@ METRICS: dict[str, str] = {
     "verification_recall": "Share of the right samples' critiques that call them right; one without a score does not.",
     "verification_specificity": "Share of the other samples' critiques that do not call them right.",
     "verification_precision": "Share of the critiques that call a sample right whose sample is.",
+    "verification_negative_precision": "Share of the critiques that do not call a sample right whose sample is not.",
     "verification_matthews": "Matthews' correlation of what critiques say and what is true; 0 for a constant judge.",
     "verification_majority_accuracy": "verification_accuracy of always naming the more frequent class.",
+    "verification_majority_exact_accuracy": "verification_exact_accuracy of always naming the most frequent level.",
     "verification_unscored_share": "Share of critiques without a score of the scale.",
     "verification_true_positive_rate": (
         "The policy's rate as a judge of appeals: share of the right samples' critiques that call them right, of those with a score. "

@@ -19,6 +19,18 @@ VOTES = {
     "weighted_constant": "weighted by critiques, over all k samples",
 }
 
+JUDGING = {
+    "balanced": "verification_balanced_accuracy",
+    "binary": "verification_accuracy",
+    "majority class": "verification_majority_accuracy",
+    "exact": "verification_exact_accuracy",
+    "most frequent level": "verification_majority_exact_accuracy",
+    "recall, right": "verification_recall",
+    "precision, right": "verification_precision",
+    "recall, others": "verification_specificity",
+    "precision, others": "verification_negative_precision",
+    "Matthews": "verification_matthews",
+}
 BEHAVIOUR = {
     "right called right, as a judge": "verification_true_positive_rate",
     "wrong called right, as a judge": "verification_false_positive_rate",

@@ -8,6 +8,7 @@ from assay.evaluation.critiques import judged_samples
 from assay.evaluation.figures import Figure
 from assay.evaluation.figures_self_verification import (
     BEHAVIOUR,
+    JUDGING,
     OVERTHINKING,
     confusion_grid,
     metric_grid,
@@ -86,7 +87,8 @@ def _grids(record: RunRecord, table: Lookup, split: str, params: Params) -> tupl
     found = (
         (f"Votes of policy {last}", _VOTES, vote_grid(table)),
         ("What critiques say, and what their samples earned", _CONFUSION, confusion),
-        ("How policies judge, and how they speak of checking", _BEHAVIOUR, metric_grid(table, split, BEHAVIOUR)),
+        ("How well policies judge", _JUDGING, metric_grid(table, split, JUDGING)),
+        ("As judges of others, and how they speak of checking", _BEHAVIOUR, metric_grid(table, split, BEHAVIOUR)),
     )
     return tuple((title, note, grid) for title, note, grid in found if grid is not None)
 
@@ -100,6 +102,10 @@ _CONFUSION = "Numbers of critiques, by the level that the sample earned (by the 
 _PROMPTS = (
     "A solution is not judged where even without it its prompt exceeds self_verification.max_prompt_tokens, or where a stratified "
     "selection found too few that the rule decided. A longer one loses its beginning."
+)
+_JUDGING = (
+    "Accuracies beside what naming always the same reaches: in class (right or not) 'majority class', in level 'most frequent level'. Of "
+    "the right samples and of the others, the share that critiques find (recall), and of what they say the share that is so (precision)."
 )
 _BEHAVIOUR = (
     "Rates as a judge of appeals are of critiques with a score. Words of checking (verify, recheck …) and of reflecting (wait, however …) "

@@ -60,6 +60,8 @@ def test_a_critic_that_calls_everything_wrong_is_no_judge():
     found = metrics([(f"t{n}", str(n), n < 2, None, [-0.5]) for n in range(10)])
     assert found["verification_accuracy"].value == pytest.approx(0.8) == found["verification_majority_accuracy"].value
     assert found["verification_balanced_accuracy"].value == pytest.approx(0.5)
+    assert found["verification_exact_accuracy"].value == pytest.approx(0.8) == found["verification_majority_exact_accuracy"].value
+    assert found["verification_negative_precision"].value == pytest.approx(0.8) and found["verification_precision"].n == 0
     assert found["verification_recall"].value == 0 and found["verification_specificity"].value == 1
     assert found["verification_matthews"].value == 0 and found["verification_accuracy"].n == 10
     assert found["verification_accuracy"].low < 0.8 < found["verification_accuracy"].high
