@@ -68,8 +68,13 @@ def tables(found: Results, rounds: int) -> dict[str, str]:
     listed = claims(found, [
         ("GRPO raises Solve-F1 over policy 0", "GRPO", "policy 0", f1, 1),
         ("REINFORCE++ raises Solve-F1 over policy 0", "REINFORCE++", "policy 0", f1, 1),
-        *((f"GRPO raises Solve-F1 in {name.replace('_', ' ')}", "GRPO", "policy 0", value(f"solve_f1:{name}"), 1) for name in SCENARIOS),
+        *(
+            (f"{arm} raises Solve-F1 in {name.replace('_', ' ')}", arm, "policy 0", value(f"solve_f1:{name}"), 1)
+            for arm in ("GRPO", "REINFORCE++") for name in SCENARIOS
+        ),
         ("GRPO raises Solve-F1 out of distribution", "GRPO", "policy 0", value("solve_f1", "ood"), 1),
+        ("Solve-P as reward: precision above the F1 reward's", "Solve-P as reward", "GRPO", precision, 1),
+        ("Solve-R as reward: recall above the F1 reward's", "Solve-R as reward", "GRPO", recall, 1),
         ("Solve-P as reward: recall below the F1 reward's", "Solve-P as reward", "GRPO", recall, -1),
         ("Solve-R as reward: precision below the F1 reward's", "Solve-R as reward", "GRPO", precision, -1),
         ("Solve-R as reward: more calls than under the F1 reward", "Solve-R as reward", "GRPO", calls, 1),
@@ -79,7 +84,7 @@ def tables(found: Results, rounds: int) -> dict[str, str]:
     ])  # fmt: skip
     main = {
         "Solve-F1": f1, "Δ Solve-F1": f1, "Solve-P": value("solve_p"), "strict P": precision, "Solve-R": recall, "answered": answered,
-        "Δ answered": answered, "calls": calls, "turns": value("solve_turns"),
+        "Δ answered": answered, "calls": calls, "turns": value("solve_turns"), "cut": value("truncated_share"),
     }  # fmt: skip
     scenarios = {name.replace("_", " "): value(f"solve_f1:{name}") for name in SCENARIOS}
     out = {
@@ -87,8 +92,9 @@ def tables(found: Results, rounds: int) -> dict[str, str]:
         "Solve-R": value("solve_r", "ood"), "answered": value("pass@1", "ood"),
     }  # fmt: skip
     text = [
-        head, *listed, "Δ: minus policy 0.", "", *table(found, NAMES, main, "policy 0"), "", "Solve-F1 by scenario.", "",
-        *table(found, NAMES, scenarios, "policy 0"), "",
+        head, *listed, "Δ: minus policy 0. cut: share of episodes that end since a turn was cut at sampling.max_tokens, after which none "
+        "can follow; a reward for many calls in one turn leads there.", "",
+        *table(found, NAMES, main, "policy 0"), "", "Solve-F1 by scenario.", "", *table(found, NAMES, scenarios, "policy 0"), "",
         "Out of distribution: relations and tool names that no training task has, and more distractors.", "",
         *table(found, NAMES, out, "policy 0"),
     ]  # fmt: skip

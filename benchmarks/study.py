@@ -151,10 +151,10 @@ def table(found: Results, arms: Sequence[str], columns: Mapping[str, Value], aga
     return lines
 
 
-def claims(found: Results, listed: Sequence[tuple[str, str, str, Value, int]]) -> list[str]:
-    """A table of directional claims: the text, arm, the arm that it is compared with, what is compared, and its sign (1: higher, -1: lower,
-    0: equal). Seen where the interval of the paired difference lies on its side of 0, or within EQUAL of it where equality is claimed.
-    Fewer than three seeds decide nothing."""
+def claims(found: Results, listed: Sequence[tuple[str, str, str | None, Value, int]]) -> list[str]:
+    """A table of directional claims: the text, arm, the arm that it is compared with (None: with 0), what is compared, and its sign
+    (1: higher, -1: lower, 0: equal). Seen where the interval of the paired difference lies on its side of 0, or within EQUAL of it
+    where equality is claimed. Fewer than three seeds decide nothing."""
     from scipy.stats import t
 
     lines = ["| claim | difference | seen |", "|---|---|---|"]

@@ -197,12 +197,3 @@ def episode_metrics(solved: int, calls: int, total: int) -> EpisodeMetrics:
         raise ValueError(f"{solved} solved sub-answers of {total} with {calls} calls cannot be: expected 0 <= solved <= both, total >= 1")
     strict = solved / calls if calls else 0.0
     return EpisodeMetrics(strict if calls else 1.0, strict, solved / total, 2 * solved / (calls + total))
-
-
-def terminal(reward: float, mask: Sequence[bool]) -> list[float]:
-    """The reward on the last generated token, 0 elsewhere, padding included. mask: (T,) true on generated tokens. Raises ValueError
-    where there is none."""
-    positions = [position for position, generated in enumerate(mask) if generated]
-    if not positions:
-        raise ValueError("a response without any generated token has no place for its reward")
-    return [reward if position == positions[-1] else 0.0 for position in range(len(mask))]

@@ -30,15 +30,18 @@ def environment(folder, share=0.3, reward=None, **options):
     return PublishedProtocolsEnvironment("published", PublishedProtocols(path="records.jsonl", **options), 0, folder, share, reward)
 
 
-def test_the_three_kinds_of_records_are_read(tmp_path):
+def test_all_kinds_of_records_are_read(tmp_path):
     rows = [
         QA,
         {"system": "Be brief.", "query": "Prepare it. Only add, mix.", "response": GOLD},
         {"conversations": [{"from": "human", "value": "Prepare the tube."}, {"from": "gpt", "value": GOLD}]},
+        {"system": "As asked.", "conversations": [{"from": "human", "value": "Prepare it."}, {"from": "gpt", "value": GOLD}]},
+        {"instruction": "Prepare the tube.", "input": "It is cold.", "output": GOLD, "system": ""},
     ]
     records, rejected = read_records(file_of(tmp_path, rows))
-    assert rejected == [] and [record.system for record in records] == [None, "Be brief.", None]
-    assert [record.actions for record in records] == [("add", "burn", "mix"), ("add", "mix"), ("add", "mix")]
+    assert rejected == [] and [record.system for record in records] == [None, "Be brief.", None, "As asked.", None]
+    assert [record.actions for record in records] == [("add", "burn", "mix"), *[("add", "mix")] * 4]
+    assert records[4].question == "Prepare the tube.\nIt is cold."
     assert (records[0].identity, records[0].kind, records[0].level) == ("p1", "planning", "problem solving")
     assert all(validate(record.gold) == [] for record in records)
     assert read_records(file_of(tmp_path, [QA]), distractors=False)[0][0].actions == ("add", "mix")

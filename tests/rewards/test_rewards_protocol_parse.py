@@ -1,14 +1,13 @@
 """The Sketch-and-Fill format: positions, the format gate, the rules for golds, the gate between key and orc."""
 
 import json
-from itertools import pairwise
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from protocol_example import ADD, GOLD, MIX, STEPS, written
 
-from assay.rewards.protocol import BLOCKS, GoldError, consistency, parse, read_gold, read_leniently, regions, score, validate
+from assay.rewards.protocol import BLOCKS, GoldError, consistency, parse, read_gold, read_leniently, score, validate
 
 
 def codes(text, **options):
@@ -26,17 +25,6 @@ def test_every_part_is_found_at_its_position():
     line = parsed.orc[2]
     assert GOLD[line.start : line.end] == "Step 3: Spin the tube at 300 xg for 5 min."
     assert GOLD[line.sentence_start : line.end] == line.sentence == "Spin the tube at 300 xg for 5 min." and line.words == 9
-
-
-def test_regions_cover_the_blocks_without_gap_or_overlap():
-    parsed = parse(GOLD)
-    found = regions(parsed)
-    for name, block in parsed.blocks.items():
-        spans = [(start, end) for start, end, of, _ in found if of == name]
-        assert spans[0][0] == block.start and spans[-1][1] == block.end
-        assert all(first[1] == second[0] for first, second in pairwise(spans))
-    assert [step for _, _, of, step in found if of == "key" and step] == [1, 2, 3, 4]
-    assert [GOLD[start:end] for start, end, of, step in found if of == "orc" and step == 4] == ["Step 4: Discard the supernatant."]
 
 
 @pytest.mark.parametrize(

@@ -9,7 +9,6 @@ from assay.rewards.tool_use import (
     episode_metrics,
     normalise,
     solve,
-    terminal,
     turn_reward,
     verifies,
 )
@@ -137,12 +136,6 @@ def test_metrics_of_an_episode():
 def test_impossible_counts_are_refused(counts):
     with pytest.raises(ValueError, match="cannot be"):
         episode_metrics(*counts)
-
-
-def test_the_reward_stands_on_the_last_generated_token():
-    assert terminal(0.7, [True, True, False, True, False, False]) == [0, 0, 0, 0.7, 0, 0]
-    with pytest.raises(ValueError, match="no place"):
-        terminal(0.7, [False, False])
 
 
 def test_an_answer_with_quotation_marks_is_an_echo_too():

@@ -1,7 +1,8 @@
 """Published protocols: records of SciRecipe's three kinds as tasks, each held to the rules of the format before it is one.
 
 Question and answer: {id, type, level, question, think, key, orc, note, action[, action_new]}. Reinforcement learning: {system, query,
-response}. Fine-tuning: {conversations: [{from, value}, ...][, system]}. In a file of JSON lines or of one JSON array.
+response}. Fine-tuning: {conversations: [{from, value}, ...][, system]} or {instruction[, input], output[, system]}. In a file of JSON
+lines or of one JSON array.
 """
 
 import json
@@ -181,7 +182,10 @@ def read_record(row: Any, distractors: bool = True) -> Record:
     if "response" in row:
         question, gold, system = _text(row, "query"), _text(row, "response"), _text(row, "system")
     elif "conversations" in row:
-        question, gold = _turns(row["conversations"])
+        (question, gold), system = _turns(row["conversations"]), _optional(row, "system")
+    elif "instruction" in row:
+        asked, gold, system = _text(row, "instruction"), _text(row, "output"), _optional(row, "system")
+        question = "\n".join(filter(None, (asked, _optional(row, "input"))))
     else:
         question = _text(row, "question")
         gold = "\n".join(f"<{name}>\n{_body(row, name)}\n</{name}>" for name in BLOCKS)
@@ -211,6 +215,10 @@ def _text(row: Mapping[str, Any], name: str) -> str:
     if not isinstance(value, str) or not value.strip():
         raise RecordError(f"{name} is {'missing' if value is None else 'no text' if not isinstance(value, str) else 'blank'}")
     return value.strip()
+
+
+def _optional(row: Mapping[str, Any], name: str) -> str | None:
+    return _text(row, name) if row.get(name) not in (None, "") else None
 
 
 def _body(row: Mapping[str, Any], name: str) -> str:

@@ -7,7 +7,7 @@ of ours is said where it is made. `parse` reads a text, `validate` holds a gold 
 from assay.params.protocols import ScoreOptions
 from assay.rewards.protocol.align import align_as_evaluated, align_as_figured, lcs_length
 from assay.rewards.protocol.lexical import bleu_average, lexical_reward, rouge_l, token_f1
-from assay.rewards.protocol.parse import BLOCKS, Block, OrcLine, Parsed, Problem, Step, parse, read_leniently, regions
+from assay.rewards.protocol.parse import BLOCKS, Block, OrcLine, Parsed, Problem, Step, parse, read_leniently
 from assay.rewards.protocol.score import Score, StepScore, combine, own_shortfall, score
 from assay.rewards.protocol.validate import Consistency, GoldError, consistency, read_gold, validate
 
@@ -34,7 +34,6 @@ __all__ = [
     "parse",
     "read_gold",
     "read_leniently",
-    "regions",
     "rouge_l",
     "score",
     "token_f1",

@@ -6,7 +6,6 @@ text, however broken; both take time proportional to its length.
 
 import json
 import re
-from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -118,23 +117,6 @@ def read_leniently(text: str) -> tuple[list[str], tuple[Step, ...], str]:
         orc_text = text[orc.start : orc.end].strip()
     steps, _ = _steps(text, key)
     return [line.strip() for line in text[key.start : key.end].split("\n") if line.strip()], tuple(steps), orc_text
-
-
-def regions(parsed: Parsed) -> list[tuple[int, int, str, int | None]]:
-    """(start, end, block, step number) that cover the blocks' contents in order, for marking tokens: of key and orc each line with its
-    step, and the rest of a block with None."""
-    found: list[tuple[int, int, str, int | None]] = []
-    for name, block in parsed.blocks.items():
-        at = block.start
-        lines: Sequence[Step | OrcLine] = parsed.key if name == "key" else parsed.orc if name == "orc" else ()
-        for line in lines:
-            if line.start > at:
-                found.append((at, line.start, name, None))
-            found.append((line.start, line.end, name, line.number))
-            at = line.end
-        if block.end > at:
-            found.append((at, block.end, name, None))
-    return found
 
 
 def _blocks(text: str) -> tuple[dict[str, Block], list[Problem]]:
