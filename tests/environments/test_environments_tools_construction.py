@@ -233,6 +233,20 @@ def test_spreads_have_their_mean_and_keep_their_bounds():
         Spread(2, 1, 3)
 
 
+PAIR = (("s1", "Alpha One", ()), ("s2", "Beta Two", ()))
+NUMBERS = (("s1", "1000", ()), ("s2", "4000", ()))
+
+
+@pytest.mark.parametrize(
+    ("nodes", "answers"),
+    [(PAIR, ["Beta Two", "alpha one, beta two", "Beta Two and Alpha One"]), (NUMBERS, ["5,000", "3000", "4000000", "4000", "1000"])],
+)
+def test_final_answers_follow_from_parallel_ones(nodes, answers):
+    made = tuple(SubQuestion(key, "Who?", answer, on) for key, answer, on in nodes)
+    for answer in answers:
+        assert check_decomposition(Decomposition("parallel_single_hop", "Where is it?", answer, made)) == []
+
+
 @pytest.mark.parametrize(
     ("changes", "word"),
     [
@@ -248,6 +262,9 @@ def test_spreads_have_their_mean_and_keep_their_bounds():
         ({"scenario": "single_hop"}, "expected exactly 1"),
         ({"scenario": "parallel_single_hop"}, "depend on each other"),
         ({"scenario": "parallel_multi_hop"}, "expected at least 4"),
+        ({"scenario": "parallel_single_hop", "nodes": PAIR, "answer": "Zzzz 9999"}, "does not follow"),
+        ({"scenario": "parallel_single_hop", "nodes": PAIR, "answer": "Beta Two, Gamma"}, "does not follow"),
+        ({"scenario": "parallel_single_hop", "nodes": NUMBERS, "answer": "5001"}, "does not follow"),
     ],
 )
 def test_unsound_graphs_are_refused(changes, word):

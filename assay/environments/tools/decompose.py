@@ -4,7 +4,10 @@ single_hop: one; parallel_single_hop: several independent ones, whose answers th
 chains, combined by the policy or by a last tool.
 """
 
+import re
 from collections.abc import Sequence
+from fractions import Fraction
+from math import prod
 from random import Random
 from typing import Any
 
@@ -145,11 +148,12 @@ question, in a sub-question or within another answer.
 The scenario is {scenario}: {meaning}.
 Reply: {{"question": text, "answer": text, "subquestions": [{{"id": "s1", "question": text, "answer": text, "depends_on": [ids]}}, ...]}},
 sub-questions in an order in which each comes after those that it depends on."""
+COMBINED = "it is one of them, several of them after commas, or their sum, difference, product, largest or smallest"
 MEANINGS: dict[Scenario, str] = {
     "single_hop": "exactly one sub-question, whose answer is the final answer",
-    "parallel_single_hop": "two or three sub-questions that do not depend on each other; the final answer combines theirs",
+    "parallel_single_hop": f"two or three sub-questions that do not depend on each other; the final answer combines theirs: {COMBINED}",
     "multi_hop": "a chain of two to ten sub-questions, each of which needs the answer before it; the last answer is the final one",
-    "parallel_multi_hop": "several chains of sub-questions, four to eleven sub-questions in all; the final answer combines their ends",
+    "parallel_multi_hop": f"several chains of sub-questions, four to eleven in all; the final answer combines their ends: {COMBINED}",
 }
 
 
@@ -198,7 +202,23 @@ def _check_shape(found: Decomposition) -> list[str]:
         return ["sub-questions of parallel_multi_hop are not several chains"]
     if found.scenario in ("single_hop", "multi_hop") and not verifies(found.answer, found.nodes[-1].answer):
         return ["the final answer is not the last sub-answer"]
+    if found.scenario.startswith("parallel") and not _follows(found):
+        return [f"the final answer {found.answer!r} does not follow from the last sub-answers: {COMBINED}"]
     return []
+
+
+def _follows(found: Decomposition) -> bool:
+    """Whether the final answer is made of the answers to those sub-questions on which no other depends."""
+    inner = {key for node in found.nodes for key in node.depends_on}
+    ends = [normalise(node.answer) for node in found.nodes if node.id not in inner]
+    if all(normalise(piece) in ends for piece in re.split(r", | and ", found.answer)):
+        return True
+    try:
+        numbers, answer = [Fraction(end) for end in ends], Fraction(normalise(found.answer))
+    except (ValueError, ZeroDivisionError):
+        return False
+    made = {sum(numbers), prod(numbers), max(numbers), min(numbers)}
+    return answer in made | ({abs(numbers[0] - numbers[1])} if len(numbers) == 2 else set())
 
 
 def _check_answers(found: Decomposition) -> list[str]:
