@@ -14,6 +14,8 @@ from assay.engines.base import EngineMistake
 from assay.params.policy import PolicyParams
 
 Message = Mapping[str, str]
+MARK = "\ue000{}\ue001"
+"""Stands for a message's content where the template's own words are sought."""
 TAG = re.compile(r"[<\[{|].*\w.*[>\]}|]", re.DOTALL)
 """An added token that is no plain text."""
 
@@ -108,7 +110,7 @@ class Renderer:
 
     def _frame(self, roles: tuple[str, ...]) -> tuple[tuple[int, ...], ...]:
         """Token ids of what the template writes around messages of these roles: before the first, then after each."""
-        marks = [f"\ue000{index}\ue001" for index in range(len(roles) + 1)]
+        marks = [MARK.format(index) for index in range(len(roles) + 1)]
         sampled = {"role": "assistant", "content": marks[0]}
         others = [{"role": role, "content": mark} for role, mark in zip(roles, marks[1:], strict=True)]
         rest = self.rendered([{"role": "user", "content": "?"}, sampled, *others])
@@ -121,10 +123,17 @@ class Renderer:
                     "policy.chat_template"
                 )
             parts.append(before)
-        ends = [self.tokenizer.decode([token]) for token in self.stop_ids]
         parts = [*parts[1:], rest]
-        parts[0] = next((parts[0].removeprefix(end) for end in ends if end and parts[0].startswith(end)), parts[0])
+        parts[0] = next((parts[0].removeprefix(end) for end in self._ends() if parts[0].startswith(end)), parts[0])
         return tuple(tuple(self.tokenizer(part, add_special_tokens=False)["input_ids"]) for part in parts)
+
+    def _ends(self) -> list[str]:
+        return [text for token in self.stop_ids if (text := self.tokenizer.decode([token]))]
+
+    def end_of_turn(self) -> str:
+        """The end token that the template writes after a turn of the policy; where it writes none, the tokenizer's own."""
+        _, _, rest = self.rendered([{"role": "user", "content": "?"}, {"role": "assistant", "content": MARK}]).partition(MARK)
+        return next((end for end in self._ends() if rest.startswith(end)), self.tokenizer.eos_token or self._ends()[0])
 
     def encoded(self, text: str) -> tuple[int, ...]:
         """Token ids of a rendered prompt, of any length."""

@@ -134,7 +134,7 @@ def generate(
     eval is chosen first, then ood, then train: what a held-out split shares with another is taken out of the other.
     No prompt is in two splits, whatever its gold. Demonstrations come from further tasks of the training
     distribution, and where there are too few from the training tasks again; none are made where `policy.base` names
-    a trained model. Equal parameters give equal output.
+    a model that is not fine-tuned. Equal parameters give equal output.
 
     `check_golds(tasks)` returns what is wrong with the gold of each, or None. `progress(what, done, wanted)` is called now and
     then. `make_teacher(backend)` gives the language model that an environment's backend names. Raises TaskError: no environment, an
@@ -172,7 +172,7 @@ def _generate(
     tasks = [task for split in SPLITS for task in by_split[split]]
     if check_golds is not None:
         _refuse_bad_golds(tasks, check_golds(tasks), origins)
-    total = params.tasks.demonstrations if params.policy.base is None else 0
+    total = params.tasks.demonstrations if params.supervises else 0
     demonstrations: list[dict[str, Any]] = []
     demonstrated: dict[str, Task] = {}
     for name, number in divide(total, shares).items():
@@ -182,7 +182,7 @@ def _generate(
         demonstrated |= known
     demonstrations.sort(key=lambda row: seed_from(params.seed, "order", row["task_id"], row["completion"]))
     notes = [note for environment in environments.values() for note in environment.notes] + _shortfalls(counts)
-    texts = _texts(environments, shares, [*demonstrated.values()], params) if params.policy.base is None else []
+    texts = _texts(environments, shares, [*demonstrated.values()], params) if params.supervises else []
     return Generated(tasks, demonstrations, counts, demonstrated, notes, texts)
 
 

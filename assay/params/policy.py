@@ -40,11 +40,23 @@ class ModelShape(Section):
         return self
 
 
+class LoraParams(Section):
+    """Low-rank adaptation; the published policy has the adapter merged."""
+
+    rank: int = Field(16, ge=1)
+    alpha: float = Field(32, gt=0)
+    dropout: float = Field(0.0, ge=0, lt=1)
+    targets: tuple[str, ...] | Literal["all-linear"] = "all-linear"
+
+
 class PolicyParams(Section):
     """The policy that is trained."""
 
     base: str | None = None
     """Any causal language model: a Hugging Face hub name or a local folder. Null: a small one is made from scratch."""
+    fine_tune: bool = False
+    """Whether a `base` goes through the supervised phases too (warm_start.pretraining, warm_start), with texts and demonstrations of the
+    environments. False: policy 0 is the base as it is."""
     shape: ModelShape = ModelShape()
     """Used only where `base` is null."""
     dtype: Literal["float32", "bfloat16", "float16"] = "float32"
@@ -65,8 +77,13 @@ class SupervisedParams(Section):
     """How a supervised run is optimised."""
 
     batch_size: int = Field(256, ge=1)
+    micro_batch_size: int | None = Field(None, ge=1)
+    """Rows that are computed at once, at most; equal results but for rounding. Null: all of a batch, those of similar length together."""
     learning_rate: float = Field(3e-3, gt=0)
+    """Of a small policy made from scratch; a base that is fine-tuned wants about a tenth of it with `lora`, and a thousandth without."""
     warmup_steps: int = Field(50, ge=0)
+    lora: LoraParams | None = None
+    """Of a base that is fine-tuned. Null: all of its weights are trained, as those of a policy made from scratch always are."""
 
 
 class Pretraining(SupervisedParams):
@@ -79,7 +96,7 @@ class Pretraining(SupervisedParams):
 
 
 class WarmStartParams(SupervisedParams):
-    """Supervised training of the from-scratch policy until sampling succeeds often enough for reinforcement learning."""
+    """Supervised training of policy 0, made from scratch or fine-tuned, until sampling succeeds often enough for reinforcement learning."""
 
     pretraining: Pretraining = Pretraining()
     target: float = Field(0.35, gt=0, lt=1)

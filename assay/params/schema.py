@@ -57,6 +57,11 @@ class Params(Section):
     fused: FusedParams = FusedParams()
     execution: ExecutionParams = ExecutionParams()
 
+    @property
+    def supervises(self) -> bool:
+        """Whether policy 0 is trained on demonstrations or texts before any reward."""
+        return self.policy.base is None or self.policy.fine_tune
+
     @model_validator(mode="after")
     def _iterations_without_gap(self) -> "Params":
         for position, iteration in enumerate(self.iterations):
@@ -184,15 +189,23 @@ def _check_scores(params: "Params") -> None:
 def _check_texts(params: "Params") -> None:
     """Raises ValueError for pre-training without texts, and for a policy that is made from scratch and never trained."""
     start = params.warm_start
-    if params.policy.base is not None:
+    if not params.supervises:
         return
+    if params.policy.fine_tune and params.policy.base is None:
+        raise ValueError("policy.fine_tune is true, but policy.base is null: name the model that is to be fine-tuned, or set it to false")
+    for key, phase in (("warm_start", start), ("warm_start.pretraining", start.pretraining)):
+        if phase.lora is not None and params.policy.base is None:
+            raise ValueError(f"{key}.lora is set, but policy.base is null: a policy made from scratch has nothing to adapt; set it to null")
     if start.pretraining.max_steps and not params.tasks.texts:
         raise ValueError(
             f"warm_start.pretraining.max_steps is {start.pretraining.max_steps}, but tasks.texts is 0, so that there is nothing to train "
             "on: raise tasks.texts, or set max_steps to 0"
         )
     if not start.max_steps and not start.pretraining.max_steps:
-        raise ValueError("warm_start.max_steps and warm_start.pretraining.max_steps are 0: policy 0 would know nothing; raise one of them")
+        raise ValueError(
+            "warm_start.max_steps and warm_start.pretraining.max_steps are 0: "
+            + ("policy.fine_tune would do nothing" if params.policy.fine_tune else "policy 0 would know nothing") + "; raise one of them"
+        )
 
 
 def _check_exploration(params: "Params") -> None:

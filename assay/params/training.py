@@ -9,6 +9,7 @@ from assay.params.base import Section
 from assay.params.exploration import KlCov, LpReg, Rehearsal, TopEntropy
 from assay.params.grpo import check_grpo_fields
 from assay.params.noise import Rate, check_rates
+from assay.params.policy import LoraParams
 
 Beta = Annotated[float, Field(ge=0, lt=1)]
 
@@ -226,15 +227,6 @@ class CriticParams(Section):
     """First optimizer steps of a run in which the critic alone learns: the policy's learning rate is 0."""
     max_gradient_norm: float = Field(1.0, gt=0)
     weight_decay: float = Field(0.0, ge=0)
-
-
-class LoraParams(Section):
-    """Low-rank adaptation; the published policy has the adapter merged."""
-
-    rank: int = Field(16, ge=1)
-    alpha: float = Field(32, gt=0)
-    dropout: float = Field(0.0, ge=0, lt=1)
-    targets: tuple[str, ...] | Literal["all-linear"] = "all-linear"
 
 
 class TrainingParams(Section):

@@ -1,4 +1,4 @@
-"""Policy 0, made from scratch or taken from `policy.base`. The body of the stage `warm_start`."""
+"""Policy 0, made from scratch, taken from `policy.base` or fine-tuned from it. The body of the stage `warm_start`."""
 
 from pathlib import Path
 from typing import Any
@@ -12,15 +12,19 @@ from assay.verifiers import Judge
 def first_policy(params: Params, tasks: Path, out: Path, scratch: Path, pretrained: Path | None = None) -> dict[str, Any]:
     """Policy 0 in `out`: trained on the demonstrations, or taken from `policy.base`. Returns its summary.
 
-    pretrained: what `pretrained_policy` published; it goes on from the policy in it, where there is one, and else from scratch.
+    pretrained: what `pretrained_policy` published; it goes on from the policy in it, where there is one, and else from the base or scratch.
     """
-    from assay.training.base import base_policy
+    from assay.training.base import base_policy, copy_base
     from assay.training.warm_start import warm_start
 
-    folder = None if pretrained is None else pretrained / "policy"
+    folder = None if pretrained is None or not (pretrained / "policy").is_dir() else pretrained / "policy"
     rows = read_table("tasks", tasks / "tasks.parquet")
+    base = None
     if params.policy.base is not None:
-        return base_policy(params, rows, out, scratch)
+        if not (params.policy.fine_tune and params.warm_start.max_steps):
+            return base_policy(params, rows, out, scratch, folder)
+        base = scratch / "base"
+        copy_base(params, base, folder)
     with Judge() as judge:
         return warm_start(
             params,
@@ -29,5 +33,6 @@ def first_policy(params: Params, tasks: Path, out: Path, scratch: Path, pretrain
             out,
             scratch,
             is_correct=lambda task, text: judge.is_correct(Task.from_row(task), text),
-            pretrained=folder if folder is not None and folder.is_dir() else None,
+            pretrained=folder if base is None else None,
+            base=base,
         )

@@ -46,7 +46,7 @@ def make_tasks(params: Params, root: Path, execution: ExecutionParams | None = N
         checked = lines("golds that need a worker")
         made = generate(params, root, lambda tasks: judge.gold_problems(tasks, checked), say, ask if execution.teacher.urls else None)
         critiques = []
-        if params.policy.base is None:
+        if params.supervises:
             critiques = critique_demonstrations(made.demonstrations, made.demonstrated, params, judge.verdict, answer)
         if not critiques:
             return made

@@ -151,8 +151,8 @@ def estimate_run(params: Params, root: Path = Path(), *, fused: bool = False) ->
     def line(stage: str, runs: int, rows: int, tokens: int, gib: float, seconds: float) -> Line:
         return Line(stage, runs, rows, tokens, gib, runs * (START_SECONDS[stage] + seconds) / 60)
 
-    shown = t.demonstrations if params.policy.base is None else 0
-    warm_tokens = 0 if params.policy.base else params.warm_start.max_steps * params.warm_start.batch_size * WARM_START_STEP_ROW_TOKENS
+    shown = t.demonstrations if params.supervises else 0
+    warm_tokens = 0 if not params.supervises else params.warm_start.max_steps * params.warm_start.batch_size * WARM_START_STEP_ROW_TOKENS
     rehearsal, in_batch = params.training.rehearsal, train_rows
     if rehearsal is not None and rehearsal.coefficient > 0:
         in_batch += rehearsal.rows_per_step * (round_params(params) if fused else params).training.steps_per_iteration * rounds
@@ -171,7 +171,7 @@ def estimate_run(params: Params, root: Path = Path(), *, fused: bool = False) ->
         line("warm_start", 1, shown, warm_tokens, weights, training(warm_tokens, 6)),
     )
     reading = params.warm_start.pretraining
-    if reading.max_steps and params.policy.base is None:
+    if reading.max_steps and params.supervises:
         read = reading.max_steps * reading.batch_size * WARM_START_STEP_ROW_TOKENS
         begin = (begin[0], line("pretrain", 1, params.tasks.texts, read, weights, training(read, 6)), begin[1])
     if params.presample.enabled:

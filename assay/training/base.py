@@ -20,26 +20,32 @@ class BaseError(ValueError):
     """policy.base does not name a usable model. The message says what is missing and what to do."""
 
 
-def base_policy(params: Params, tasks: pa.Table, out: Path, scratch: Path) -> dict[str, Any]:
-    """Copy the model that `policy.base` names into out/policy, complete and checked. Returns a summary.
+def base_policy(params: Params, tasks: pa.Table, out: Path, scratch: Path, source: Path | None = None) -> dict[str, Any]:
+    """Copy the model that `policy.base` names into out/policy, complete and checked. Returns a summary. source: another folder, which
+    was made of it.
 
     Files are copied as they are: nothing is loaded, weights keep their type. The prompts of `tasks` are rendered with its
     tokenizer and template, so that a bad one is said before anything is sampled. Raises EngineError for such, BaseError
     for a folder without configuration, weights or tokenizer, and for a hub name that cannot be fetched.
     """
-    name = params.policy.base
-    if name is None:
-        raise BaseError("policy.base is null: there is no model to copy")
-    source = Path(name) if Path(name).is_dir() else fetch(name)
-    check_folder(source, name)
     draft = scratch / "base"
-    shutil.rmtree(draft, ignore_errors=True)
-    shutil.copytree(source, draft / "policy", symlinks=False, ignore=shutil.ignore_patterns(*_LEFT_OUT, "*.bin", "*.pth", "*.gguf"))
+    copy_base(params, draft / "policy", source)
     # A template, an end token, a prompt that is too long: found here, not after sampling began.
     load_renderer(draft / "policy", params.policy).check_prompts(tasks.select(["task_id", "prompt"]).to_pylist())
     publish_folder(draft, out)
     config = json.loads((out / "policy" / "config.json").read_text(encoding="utf-8"))
-    return {"base": name, "architecture": (config.get("architectures") or ["unknown"])[0]}
+    return {"base": params.policy.base, "architecture": (config.get("architectures") or ["unknown"])[0]}
+
+
+def copy_base(params: Params, target: Path, source: Path | None = None) -> None:
+    """What `policy.base` names, or the folder `source`, without the weights' other layouts. Raises BaseError."""
+    name = params.policy.base
+    if name is None:
+        raise BaseError("policy.base is null: there is no model to copy")
+    source = source or (Path(name) if Path(name).is_dir() else fetch(name))
+    check_folder(source, name)
+    shutil.rmtree(target, ignore_errors=True)
+    shutil.copytree(source, target, symlinks=False, ignore=shutil.ignore_patterns(*_LEFT_OUT, "*.bin", "*.pth", "*.gguf"))
 
 
 def fetch(name: str) -> Path:

@@ -39,18 +39,28 @@ Piece = tuple[Sequence[int], bool]
 """Token ids, and whether they bear loss."""
 
 
-def encode(tokenizer: Any, prompts: list[str], completions: list[str], longest: int, keys: list[str]) -> Demonstrations:
+@dataclass(frozen=True)
+class Limit:
+    """The most tokens that a row may have; None: any number."""
+
+    tokens: int | None
+    name: str
+
+
+def encode(tokenizer: Any, prompts: list[str], completions: list[str], limit: Limit, keys: list[str]) -> Demonstrations:
     """Encode rendered prompts and completions (end token included). Raises ValueError naming the row that is too long."""
     before = tokenizer(prompts, add_special_tokens=False)["input_ids"]
     after = tokenizer(completions, add_special_tokens=False)["input_ids"]
-    return _padded([[(a, False), (b, True)] for a, b in zip(before, after, strict=True)], tokenizer.pad_token_id, longest, keys)
+    return _padded([[(a, False), (b, True)] for a, b in zip(before, after, strict=True)], _padding(tokenizer), limit, keys)
 
 
-def encode_rows(renderer: Renderer, rows: Sequence[Mapping[str, Any]], prompts: list[str], longest: int) -> Demonstrations:
+def encode_rows(
+    renderer: Renderer, rows: Sequence[Mapping[str, Any]], prompts: list[str], limit: Limit, end: str = MESSAGE_END
+) -> Demonstrations:  # fmt: skip
     """Encode rows of `demonstrations`, of one turn or of several: those of the policy bear loss, with their end tokens; what others say in
     between does not, and is encoded as it is when a task is played. Raises ValueError naming the row that is too long."""
-    before = renderer.tokenizer(prompts, add_special_tokens=False)["input_ids"]
-    said = [f"{message['content']}{MESSAGE_END}" for row in rows for message in turns_of(row) if message["role"] == "assistant"]
+    before = [(*renderer.prefix_ids, *ids) for ids in renderer.tokenizer(prompts, add_special_tokens=False)["input_ids"]]
+    said = [f"{message['content']}{end}" for row in rows for message in turns_of(row) if message["role"] == "assistant"]
     own = iter(renderer.tokenizer(said, add_special_tokens=False)["input_ids"])
     found: list[list[Piece]] = []
     for row, ids in zip(rows, before, strict=True):
@@ -59,7 +69,7 @@ def encode_rows(renderer: Renderer, rows: Sequence[Mapping[str, Any]], prompts: 
             said_here = list(messages)
             pieces += [(next(own), True) for _ in said_here] if is_own else [(renderer.continuation_ids(said_here), False)]
         found.append(pieces)
-    return _padded(found, renderer.tokenizer.pad_token_id, longest, [row["task_id"] for row in rows])
+    return _padded(found, _padding(renderer.tokenizer), limit, [row["task_id"] for row in rows])
 
 
 def turns_of(row: Mapping[str, Any]) -> Sequence[Mapping[str, str]]:
@@ -67,13 +77,18 @@ def turns_of(row: Mapping[str, Any]) -> Sequence[Mapping[str, str]]:
     return row["turns"] or [{"role": "assistant", "content": row["completion"]}]
 
 
-def _padded(rows: Sequence[Sequence[Piece]], padding: int, longest: int, keys: list[str]) -> Demonstrations:
+def _padding(tokenizer: Any) -> int:
+    """Any token will do: it bears no loss, and what stands before it does not see it."""
+    return 0 if tokenizer.pad_token_id is None else int(tokenizer.pad_token_id)
+
+
+def _padded(rows: Sequence[Sequence[Piece]], padding: int, limit: Limit, keys: list[str]) -> Demonstrations:
     lengths = np.array([sum(len(ids) for ids, _ in pieces) for pieces in rows])
     width = int(lengths.max())
-    if width > longest:
+    if limit.tokens is not None and width > limit.tokens:
         row = int(lengths.argmax())
         raise ValueError(
-            f"demonstration of task {keys[row]} has {width} tokens, but policy.shape.max_positions is {longest}; "
+            f"demonstration of task {keys[row]} has {width} tokens, but {limit.name} is {limit.tokens}; "
             "raise it or remove the task"
         )
     ids = np.full((len(lengths), width), padding, dtype=np.int64)

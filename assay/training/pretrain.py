@@ -1,4 +1,4 @@
-"""Pre-training: a small policy from scratch learns to continue plain texts, before it sees a demonstration."""
+"""Pre-training: a policy learns to continue plain texts, before it sees a demonstration."""
 
 import json
 from collections.abc import Callable
@@ -7,10 +7,9 @@ from typing import Any
 
 import pyarrow as pa
 
-from assay.engines import PLAIN_TEMPLATE, given_template
 from assay.params import Params
-from assay.training.demonstrations import WarmStartError, batches, continued, encode, rendered
-from assay.training.model import make_model, make_tokenizer, save_policy
+from assay.training.beginnings import from_base, from_scratch, mixed_precision
+from assay.training.demonstrations import WarmStartError, batches, encode
 from assay.training.supervised import load_checkpoint, make_optimizer, one_step, parts_of, rate_at, save_checkpoint
 from assay.training.tokenizer import END_OF_TEXT
 from assay.trajectories import publish_folder
@@ -23,20 +22,23 @@ def pretrain(
     out: Path,
     scratch: Path,
     report: Callable[[str], None] = lambda line: print(line, flush=True),
+    base: Path | None = None,
 ) -> dict[str, Any]:
     """Train on all texts and publish out/policy, in float32, and out/pretraining.json. Returns the summary.
 
-    The tokenizer is made of demonstrations and texts, so that it serves what follows. Raises WarmStartError without texts.
+    The tokenizer is made of demonstrations and texts, so that it serves what follows. base: folder of another model, which is fine-tuned
+    and keeps its tokenizer and type. Raises WarmStartError without texts.
     """
     if not len(texts):
         raise WarmStartError("there are no texts to pre-train on: raise tasks.texts, or set warm_start.pretraining.max_steps to 0")
-    options, rows = params.warm_start.pretraining, demonstrations.to_pylist()
-    template = given_template(params.policy) or PLAIN_TEMPLATE
-    plain = [f"{text}{END_OF_TEXT}" for text in texts["text"].to_pylist()]
-    prompts = rendered(params, template, rows)
-    tokenizer = make_tokenizer(params.policy, template, prompts, continued(params, template, rows, prompts), plain)
-    data = encode(tokenizer, [""] * len(plain), plain, params.policy.shape.max_positions, [f"(text {n})" for n in range(len(plain))])
-    model = make_model(params.policy, tokenizer, params.seed)
+    options, written = params.warm_start.pretraining, texts["text"].to_pylist()
+    if base is None:
+        start = from_scratch(params, demonstrations.to_pylist(), [f"{text}{END_OF_TEXT}" for text in written])
+    else:
+        start = from_base(params, base, options.lora)
+    plain, mixed = [f"{text}{start.end_of_text}" for text in written], mixed_precision(base, params)
+    data = encode(start.tokenizer, [""] * len(plain), plain, start.limit, [f"(text {n})" for n in range(len(plain))])
+    model = start.model
     optimizer, checkpoint = make_optimizer(model, options), scratch / "checkpoint.pt"
     step, losses = 0, []
     if state := load_checkpoint(checkpoint, model, optimizer):
@@ -47,7 +49,7 @@ def pretrain(
     for batch in batches(data, options.batch_size, params.seed, step):
         if step >= options.max_steps:
             break
-        recent.append(one_step(model, optimizer, rate_at(step, options), parts_of(batch, data)))
+        recent.append(one_step(start.network, optimizer, rate_at(step, options), parts_of(batch, data, options.micro_batch_size), mixed))
         step += 1
         if step % options.report_every == 0 or step == options.max_steps:
             losses.append({"step": step, "loss": round(sum(recent) / len(recent), 6)})
@@ -56,7 +58,8 @@ def pretrain(
             save_checkpoint(checkpoint, model, optimizer, step=step, losses=losses)
     summary = {"texts": len(plain), "steps": step, "losses": losses}
     draft = scratch / "draft"
-    save_policy(model, tokenizer, draft / "policy", "float32")
+    draft.mkdir(parents=True, exist_ok=True)
+    start.save(draft / "policy", "float32")
     publish(draft, summary, out)
     return summary
 

@@ -1,4 +1,4 @@
-"""Warm start: supervised training of a small policy from scratch, stopped while reinforcement still has room.
+"""Warm start: supervised training of policy 0, stopped while reinforcement still has room.
 
 The measure is what reinforcement will see: pass@1 at sampling temperature on tasks that are no demonstration, judged by the
 caller's verifier. Checkpoints make it kill-safe; batch n depends on seed and n alone, so a resumed run sees the same batches.
@@ -12,11 +12,11 @@ from typing import Any
 
 import pyarrow as pa
 
-from assay.engines import PLAIN_TEMPLATE, Renderer, Request, given_template
+from assay.engines import Request
 from assay.params import Params
 from assay.params.tools import TOOL_USE
-from assay.training.demonstrations import Demonstrations, WarmStartError, batches, continued, encode_rows, rendered
-from assay.training.model import load_policy, make_model, make_tokenizer, save_policy
+from assay.training.beginnings import from_base, from_scratch, mixed_precision
+from assay.training.demonstrations import Demonstrations, WarmStartError, batches, encode_rows, rendered
 from assay.training.supervised import Parts, load_checkpoint, make_optimizer, one_step, parts_of, rate_at, save_checkpoint
 from assay.trajectories import publish_folder, seed_from
 
@@ -43,10 +43,11 @@ def warm_start(
     is_correct: IsCorrect,
     report: Callable[[str], None] = lambda line: print(line, flush=True),
     pretrained: Path | None = None,
+    base: Path | None = None,
 ) -> dict[str, Any]:
     """Train until pass@1 reaches `warm_start.target` and publish out/policy and out/warm_start.json. Returns the summary.
 
-    pretrained: folder of a policy to go on from, with its tokenizer.
+    pretrained: folder of a policy made from scratch to go on from, with its tokenizer. base: of any other model, which is fine-tuned.
 
     Not reaching the target within max_steps is a warning: the policy is published as it is. Raises WarmStartError.
     """
@@ -55,7 +56,7 @@ def warm_start(
             "there are no demonstrations to start from: raise tasks.demonstrations, add an environment that has such, "
             "or name a trained model in policy.base"
         )
-    run = WarmStartRun(params, tasks, demonstrations, scratch, is_correct, pretrained)
+    run = WarmStartRun(params, tasks, demonstrations, scratch, is_correct, pretrained, base)
     report(f"warm start: {run.parameters:,} parameters, {len(run.rows):,} demonstrations, {run.tokens_per_row:.1f} tokens each")
     checks = run.train(report)
     target, last = params.warm_start.target, checks[-1]
@@ -72,7 +73,8 @@ def warm_start(
         "checks": [{"step": c.step, "loss": round(c.loss, 6), "pass_at_1": c.pass_at_1} for c in checks],
     }
     draft = scratch / "draft"
-    save_policy(run.model, run.tokenizer, draft / "policy", params.policy.dtype)
+    draft.mkdir(parents=True, exist_ok=True)
+    run.start.save(draft / "policy", params.policy.dtype)
     (draft / "warm_start.json").write_text(json.dumps(summary, indent=1) + "\n", encoding="utf-8")
     publish_folder(draft, out)
     return summary
@@ -83,7 +85,7 @@ class WarmStartRun:
 
     def __init__(
         self, params: Params, tasks: pa.Table, demonstrations: pa.Table, scratch: Path, is_correct: IsCorrect,
-        pretrained: Path | None = None,
+        pretrained: Path | None = None, base: Path | None = None,
     ) -> None:  # fmt: skip
         self.params, self.is_correct = params, is_correct
         self.checkpoint = scratch / "checkpoint.pt"
@@ -94,22 +96,18 @@ class WarmStartRun:
         rows = [row for row in demonstrations.to_pylist() if row["task_id"] not in ids]
         if not rows:
             raise WarmStartError("every demonstration belongs to a task that is held back for checks: raise tasks.demonstrations")
-        template = given_template(params.policy) or PLAIN_TEMPLATE
-        prompts = rendered(params, template, rows)
-        if pretrained is None:
-            self.tokenizer = make_tokenizer(params.policy, template, prompts, continued(params, template, rows, prompts))
-            self.model = make_model(params.policy, self.tokenizer, params.seed)
-        else:
-            self.tokenizer, self.model = load_policy(pretrained)
-        check_renderer = renderer_of(self.tokenizer, params)
-        self.rows: Demonstrations = encode_rows(check_renderer, rows, prompts, params.policy.shape.max_positions)
+        start = from_scratch(params, rows, (), pretrained) if base is None else from_base(params, base, params.warm_start.lora)
+        self.start, self.model, self.renderer = start, start.model, start.renderer
+        self.mixed = mixed_precision(base, params)
+        prompts = rendered(params, self.renderer.template, rows)
+        self.rows: Demonstrations = encode_rows(self.renderer, rows, prompts, start.limit, start.end)
         self.tokens_per_row = float(self.rows.lengths.mean())
         self.parameters = sum(p.numel() for p in self.model.parameters())
         self.optimizer = make_optimizer(self.model, params.warm_start)
-        check_renderer.check_prompts(tasks.select(["task_id", "prompt"]).to_pylist())  # better now than after the training
+        self.renderer.check_prompts(tasks.select(["task_id", "prompt"]).to_pylist())  # better now than after the training
         self.requests = [
             Request(
-                prompt_ids=check_renderer.prompt_ids(task["prompt"], task["task_id"]),
+                prompt_ids=self.renderer.prompt_ids(task["prompt"], task["task_id"]),
                 seed=seed_from(params.seed, "warm_start", task["task_id"]),
                 temperature=params.sampling.temperature,
                 top_p=params.sampling.top_p,
@@ -117,7 +115,6 @@ class WarmStartRun:
             )
             for task in self.held_back
         ]
-        self.renderer = check_renderer
 
     def train(self, report: Callable[[str], None]) -> list[Check]:
         """Train to the target or the last step; goes on from the checkpoint, if there is one."""
@@ -131,10 +128,15 @@ class WarmStartRun:
             report(f"warm start: going on from step {step}")
             if self.done(step, checks):
                 return checks
+        elif self.start.source is not None:  # what is fine-tuned may know enough already
+            checks = [Check(0, 0.0, self.pass_at_1())]
+            report(f"warm start: the base model has pass@1 {checks[0].pass_at_1:.3f} (target {options.target})")
+            if self.done(0, checks):
+                return checks
         losses: list[float] = []
         self.model.train()
         for batch in batches(self.rows, options.batch_size, self.params.seed, step):
-            losses.append(self.one_step(step, parts_of(batch, self.rows)))
+            losses.append(self.one_step(step, parts_of(batch, self.rows, options.micro_batch_size)))
             step += 1
             if step % options.check_every == 0 or step == options.max_steps:
                 checks.append(Check(step, sum(losses) / len(losses), self.pass_at_1()))
@@ -153,16 +155,15 @@ class WarmStartRun:
 
     def one_step(self, step: int, parts: Parts) -> float:
         """One optimizer step on a batch. Returns the mean loss of completion tokens, nats."""
-        return one_step(self.model, self.optimizer, rate_at(step, self.params.warm_start), parts)
+        return one_step(self.start.network, self.optimizer, rate_at(step, self.params.warm_start), parts, self.mixed)
 
     def pass_at_1(self) -> float:
         """Share of held-back tasks that one sample each solves: one completion, or one episode where there are tools."""
         from assay.engines.transformers_engine import TransformersSampler
 
         self.model.eval()
-        engine = TransformersSampler.around(
-            self.model, stop_ids=self.renderer.stop_ids, max_model_tokens=self.params.policy.shape.max_positions
-        )
+        limit = self.start.limit.tokens or max(len(one.prompt_ids) + one.max_tokens for one in self.requests)
+        engine = TransformersSampler.around(self.start.network, stop_ids=self.renderer.stop_ids, max_model_tokens=limit)
         completions = engine.generate(self.requests)
         right = [
             completion.finish_reason == "stop" and self.is_correct(task, self.renderer.text(completion.ids))
@@ -180,15 +181,3 @@ def check_tasks(tasks: pa.Table, count: int, seed: int) -> list[dict[str, Any]]:
     """Tasks of the train split that are held back to measure on, chosen by hash."""
     train = [row for row in tasks.to_pylist() if row["split"] == "train"]
     return sorted(train, key=lambda row: seed_from(seed, "check", row["task_id"]))[:count]
-
-
-def renderer_of(tokenizer: Any, params: Params) -> Renderer:
-    """The renderer that sampling will use, over a tokenizer that is not on disk yet."""
-    return Renderer(
-        tokenizer=tokenizer,
-        template=tokenizer.chat_template,
-        template_arguments=dict(params.policy.chat_template_arguments),
-        system_prompt=params.policy.system_prompt,
-        stop_ids=(tokenizer.eos_token_id,),
-        max_prompt_tokens=params.policy.max_prompt_tokens,
-    )

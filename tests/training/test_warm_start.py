@@ -15,7 +15,7 @@ from assay.engines import PLAIN_TEMPLATE, EngineMistake
 from assay.environments import Task
 from assay.params import Params
 from assay.training.base import BaseError, base_policy
-from assay.training.demonstrations import IGNORED, batches, by_width, encode
+from assay.training.demonstrations import IGNORED, Limit, batches, by_width, encode
 from assay.training.tokenizer import TokenizerError, train_tokenizer
 from assay.training.warm_start import WarmStartError, WarmStartRun, warm_start
 from assay.trajectories import to_table, tree_digest
@@ -33,6 +33,7 @@ SHAPE = {
 }
 
 
+LIMIT = Limit(64, "policy.shape.max_positions")
 TASKS = to_table("tasks", [
     {"task_id": "long", "environment": "sums", "split": "eval", "prompt": [{"role": "user", "content": "1 + 2 = ?"}], "gold": "3",
      "verifier": "numeric", "meta": "{}", "difficulty": None},
@@ -150,11 +151,11 @@ def test_no_demonstrations_is_said(tmp_path):
 
 def test_a_demonstration_longer_than_the_model_names_its_task(tokenizer):
     with pytest.raises(ValueError, match=r"task long-one has .* tokens"):
-        encode(tokenizer, ["1", "2" * 100], ["3", "4"], 64, ["short", "long-one"])
+        encode(tokenizer, ["1", "2" * 100], ["3", "4"], LIMIT, ["short", "long-one"])
 
 
 def test_batches_see_every_row_once_an_epoch_and_can_be_entered_anywhere(tokenizer):
-    rows = encode(tokenizer, ["1"] * 20, ["2"] * 20, 64, [""] * 20)
+    rows = encode(tokenizer, ["1"] * 20, ["2"] * 20, LIMIT, [""] * 20)
     whole = [next_batch.tolist() for next_batch, _ in zip(batches(rows, 5, 0, 0), range(8), strict=False)]
     assert sorted(chain(*whole[:4])) == sorted(chain(*whole[4:])) == list(range(20))
     assert [b.tolist() for b, _ in zip(batches(rows, 5, 0, 3), range(5), strict=False)] == whole[3:]

@@ -1,0 +1,97 @@
+"""What a supervised phase starts from: a small model made from scratch, or any causal language model that is fine-tuned."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from assay.engines import PLAIN_TEMPLATE, Renderer, given_template, load_renderer
+from assay.params import Params
+from assay.params.policy import LoraParams
+from assay.training.demonstrations import Limit, continued, rendered
+from assay.training.model import load_policy, make_model, make_tokenizer, save_policy
+from assay.training.tokenizer import END_OF_TEXT, MESSAGE_END
+
+
+@dataclass(frozen=True)
+class Beginning:
+    """A model in training with what renders for it."""
+
+    model: Any
+    """Trainable; with an adapter, peft's wrapper."""
+    renderer: Renderer
+    limit: Limit
+    """Of tokens in a row."""
+    end: str = MESSAGE_END
+    """Closes what the policy writes."""
+    end_of_text: str = END_OF_TEXT
+    source: Path | None = None
+    """Folder of the model that is fine-tuned; None: made from scratch."""
+
+    @property
+    def tokenizer(self) -> Any:
+        return self.renderer.tokenizer
+
+    @property
+    def network(self) -> Any:
+        """The model as transformers knows it."""
+        return self.model.get_base_model() if hasattr(self.model, "peft_config") else self.model
+
+    def save(self, folder: Path, dtype: str) -> None:
+        """A complete policy folder. dtype: of a model made from scratch; a fine-tuned one keeps its own, and all of its other files."""
+        if self.source is None:
+            save_policy(self.model, self.tokenizer, folder, dtype)
+            return
+        from assay.training.policies import merged_weights, publish_policy
+
+        weights = self.network.state_dict() if self.network is self.model else merged_weights(self.model)
+        publish_policy(self.network, weights, self.source, folder)
+
+
+def from_scratch(
+    params: Params, rows: Sequence[Mapping[str, Any]], texts: Sequence[str] = (), pretrained: Path | None = None
+) -> Beginning:  # fmt: skip
+    """rows: of `demonstrations`; texts: others that the tokenizer must write. pretrained: folder of a policy to go on from."""
+    template = given_template(params.policy) or PLAIN_TEMPLATE
+    if pretrained is None:
+        prompts = rendered(params, template, rows)
+        tokenizer = make_tokenizer(params.policy, template, prompts, continued(params, template, rows, prompts), texts)
+        model = make_model(params.policy, tokenizer, params.seed)
+    else:
+        tokenizer, model = load_policy(pretrained)
+    renderer = Renderer(
+        tokenizer=tokenizer,
+        template=tokenizer.chat_template,
+        template_arguments=dict(params.policy.chat_template_arguments),
+        system_prompt=params.policy.system_prompt,
+        stop_ids=(tokenizer.eos_token_id,),
+        max_prompt_tokens=params.policy.max_prompt_tokens,
+    )
+    return Beginning(model, renderer, Limit(params.policy.shape.max_positions, "policy.shape.max_positions"))
+
+
+def from_base(params: Params, source: Path, lora: LoraParams | None) -> Beginning:
+    """The model in a folder, in float32, on the device. Raises EngineError or PolicyError for a folder that holds none."""
+    import torch
+
+    from assay.training.policies import add_adapter, load_model
+
+    renderer = load_renderer(source, params.policy)
+    model = load_model(source, params)
+    positions = getattr(model.config.get_text_config(), "max_position_embeddings", None)
+    if lora is not None:
+        model = add_adapter(model, lora, params.seed, None)
+    model = model.to("cuda" if torch.cuda.is_available() else "cpu")
+    end = renderer.end_of_turn()
+    return Beginning(
+        model, renderer, Limit(positions, "max_position_embeddings of the base model"), end, renderer.tokenizer.eos_token or end, source
+    )
+
+
+def mixed_precision(base: Path | None, params: Params) -> str | None:
+    """Type of mixed-precision arithmetic: none on the CPU or from scratch, else as reinforcement has it."""
+    import torch
+
+    from assay.training.policies import precision
+
+    return precision(base, params) if base is not None and torch.cuda.is_available() else None
