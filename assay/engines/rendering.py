@@ -187,7 +187,7 @@ def load_renderer(policy: Path, params: PolicyParams) -> Renderer:
         system_prompt=params.system_prompt,
         stop_ids=find_stop_ids(tokenizer, policy, params.stop_tokens, template),
         max_prompt_tokens=params.max_prompt_tokens,
-        prefix_ids=_start_ids(tokenizer) if plain else (),
+        prefix_ids=start_ids(tokenizer) if plain else (),
     )
 
 
@@ -241,7 +241,7 @@ def find_stop_ids(tokenizer: Any, policy: Path, stop_tokens: Iterable[str], temp
     return tuple(sorted(found))
 
 
-def _start_ids(tokenizer: Any) -> tuple[int, ...]:
+def start_ids(tokenizer: Any) -> tuple[int, ...]:
     """The start token, where the tokenizer itself puts it before every text."""
     alone = tokenizer("")["input_ids"]
     return (tokenizer.bos_token_id,) if tokenizer.bos_token_id is not None and tokenizer.bos_token_id in alone else ()

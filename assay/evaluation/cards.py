@@ -216,7 +216,7 @@ def _front_matter(values: Mapping[str, Any]) -> str:
 
 def _origin(params: Params) -> str:
     if params.policy.base:
-        return f"Policy 0 is {params.policy.base}, {'fine-tuned on worked answers' if params.policy.fine_tune else 'unchanged'}."
+        return f"Policy 0 is {params.policy.base}, {'fine-tuned before any reward' if params.policy.fine_tune else 'unchanged'}."
     s = params.policy.shape
     return (
         f"Policy 0 was made from scratch: a Qwen3-architecture model of {s.layers} layers, width {s.hidden_size}, "

@@ -126,7 +126,7 @@ def context(
 def facts(record: RunRecord, table: Lookup, params: Params) -> list[tuple[str, str]]:
     """What was run, for the head of the page."""
     policy = (
-        params.policy.base
+        (params.policy.base and f"{params.policy.base}{', fine-tuned' if params.policy.fine_tune else ''}")
         or f"from scratch: {params.policy.shape.layers} layers, width {params.policy.shape.hidden_size}"
     )
     tasks = record.tasks["split"].value_counts().to_pylist()

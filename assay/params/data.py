@@ -206,6 +206,6 @@ class TasksParams(Section):
     """Out-of-distribution tasks, from the environments that define such."""
     demonstrations: int = Field(40_000, ge=0)
     """Worked answers for the warm start, from tasks that are in neither eval nor ood; equal answers are written in
-    varied forms. Without effect where `policy.base` names a trained model."""
+    varied forms. Without effect where `policy.base` names a model that is not fine-tuned."""
     texts: int = Field(0, ge=0)
     """Plain texts for warm_start.pretraining, from environments that have such; each different, so there may be fewer."""

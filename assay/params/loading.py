@@ -140,12 +140,14 @@ def _prefixes(parts: list[str]) -> list[str]:
 
 
 _TRAINED_ALONE = (("verification", "noise"), ("verification", "appeals"))
+_NOT_THE_MODEL = tuple(("training", key) for key in TrainingParams.model_fields if key != "grpo")
+"""Of `training` only how a model is loaded concerns its fine-tuning."""
 _FORWARD_PASS = ("grpo", "micro_batch_size")
 """Of `training`: what log-probabilities are computed with."""
 UNSEEN: dict[str, tuple[tuple[str, str], ...]] = {
     "generate": (*_TRAINED_ALONE, ("verification", "tool_use")),
-    "pretrain": tuple(("warm_start", key) for key in WarmStartParams.model_fields if key != "pretraining"),
-    "warm_start": (("warm_start", "pretraining"),),
+    "pretrain": (*(("warm_start", key) for key in WarmStartParams.model_fields if key != "pretraining"), *_NOT_THE_MODEL),
+    "warm_start": (("warm_start", "pretraining"), *_NOT_THE_MODEL),
     "finish": _TRAINED_ALONE,
     "presample": (
         *_TRAINED_ALONE,
@@ -162,6 +164,8 @@ def stage_view(params: Params, stage: str) -> dict[str, Any]:
     whole = params.model_dump(mode="json")
     for section, key in UNSEEN.get(stage, ()):
         del whole[section][key]
+    if stage in ("pretrain", "warm_start") and not params.policy.fine_tune:
+        del whole["training"]["grpo"]
     return {section: whole[section] for section in STAGE_SECTIONS[stage]}
 
 

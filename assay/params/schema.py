@@ -239,8 +239,8 @@ PARTIAL = "the parameters of one stage"
 # runs again exactly when a value that it can see has changed, whether by params.yaml, by a preset or by a new default.
 STAGE_SECTIONS: dict[str, tuple[str, ...]] = {
     "generate": ("seed", "environments", "tasks", "policy", "self_verification", "verification"),
-    "pretrain": ("seed", "policy", "warm_start"),
-    "warm_start": ("seed", "policy", "warm_start", "sampling"),
+    "pretrain": ("seed", "policy", "warm_start", "training"),
+    "warm_start": ("seed", "policy", "warm_start", "sampling", "training"),
     "presample": ("seed", "policy", "presample", "sampling", "verification", "training"),
     "rollout": ("seed", "policy", "sampling", "evaluation", "self_verification", "stepwise"),
     "verify": ("seed", "self_verification", "stepwise", "verification", "rewards"),

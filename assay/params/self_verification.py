@@ -41,7 +41,7 @@ class SelfVerification(Section):
     """Longest critique. Null: sampling.max_tokens."""
     demonstrations: float = Field(0.0, ge=0, lt=1)
     """Share of the warm start's demonstrations that are critiques, of right and wrong worked answers, so that a policy made from scratch
-    knows their form. Without effect where policy.base names a model."""
+    knows their form. Without effect where policy.base names a model that is not fine-tuned."""
     demonstrated_accuracy: float = Field(0.5, ge=0, le=1)
     """Share of them whose score is the true one; the others give another."""
     demonstrated_working: bool = False

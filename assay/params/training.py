@@ -243,7 +243,7 @@ class TrainingParams(Section):
     rehearsal: Rehearsal | None = None
     """Needs presample.enabled."""
     steps_per_iteration: int = Field(8, ge=1)
-    """Optimizer steps of one iteration; the sampled groups are divided among them, in the order of the plan."""
+    """Optimizer steps of one iteration; the sampled groups are divided among them, in the order of the plan, each kind evenly."""
     micro_batch_size: int = Field(256, ge=1)
     """Rows in one forward pass. Changes memory and speed, not the gradient (beyond float rounding)."""
     learning_rate: float = Field(2e-4, gt=0)

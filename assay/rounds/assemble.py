@@ -43,7 +43,9 @@ def assemble(
     from assay.training.assemble import add_rehearsal, assemble_batch, describe
     from assay.training.corrected import Noise
 
-    limits = replace(_limits(params), steps=params.training.steps_per_iteration)
+    # Where groups with equal rewards are dropped, a step may be left without rows.
+    solved = may_be_solved or params.filter.zero_variance_groups
+    limits = replace(_limits(params), steps=None if solved else params.training.steps_per_iteration)
     if gates is not None:
         print(run_gate("trajectories", {"trajectories": trajectories, "tasks": tasks}, gates / "trajectories", limits), flush=True)
         print(run_gate("verdicts", {"verdicts": verdicts, "trajectories": trajectories}, gates / "verdicts", limits), flush=True)

@@ -6,11 +6,13 @@ from pathlib import Path
 from typing import Any
 
 from assay.engines import PLAIN_TEMPLATE, Renderer, given_template, load_renderer
+from assay.engines.rendering import start_ids
 from assay.params import Params
-from assay.params.policy import LoraParams
+from assay.params.policy import SupervisedParams
 from assay.training.demonstrations import Limit, continued, rendered
 from assay.training.model import load_policy, make_model, make_tokenizer, save_policy
 from assay.training.tokenizer import END_OF_TEXT, MESSAGE_END
+from assay.trajectories import seed_from
 
 
 @dataclass(frozen=True)
@@ -25,8 +27,25 @@ class Beginning:
     end: str = MESSAGE_END
     """Closes what the policy writes."""
     end_of_text: str = END_OF_TEXT
+    start_ids: tuple[int, ...] = ()
+    """Before every plain text."""
     source: Path | None = None
     """Folder of the model that is fine-tuned; None: made from scratch."""
+    mixed: str | None = None
+    """Type of mixed-precision arithmetic."""
+
+    def prompts(self, params: Params, rows: Sequence[Mapping[str, Any]]) -> list[str]:
+        """Of demonstrations, rendered as for sampling; from scratch many at once."""
+        if self.source is None:
+            return rendered(params, self.renderer.template, rows)
+        return [self.renderer.rendered(row["prompt"]) for row in rows]
+
+    def seed(self, *parts: str | int) -> None:
+        """Of the model's own dropout in one step, so that a resumed run has the same; a policy made from scratch has none."""
+        if self.source is not None:
+            import torch
+
+            torch.manual_seed(seed_from(*parts))
 
     @property
     def tokenizer(self) -> Any:
@@ -70,28 +89,21 @@ def from_scratch(
     return Beginning(model, renderer, Limit(params.policy.shape.max_positions, "policy.shape.max_positions"))
 
 
-def from_base(params: Params, source: Path, lora: LoraParams | None) -> Beginning:
-    """The model in a folder, in float32, on the device. Raises EngineError or PolicyError for a folder that holds none."""
+def from_base(params: Params, source: Path, phase: str, options: SupervisedParams) -> Beginning:
+    """The model in a folder, in float32, on the device; in bfloat16 arithmetic as in reinforcement. phase: key of the options. Raises
+    EngineError or PolicyError for a folder that holds none."""
     import torch
 
-    from assay.training.policies import add_adapter, load_model
+    from assay.training.policies import add_adapter, load_model, precision
 
     renderer = load_renderer(source, params.policy)
     model = load_model(source, params)
     positions = getattr(model.config.get_text_config(), "max_position_embeddings", None)
-    if lora is not None:
-        model = add_adapter(model, lora, params.seed, None)
-    model = model.to("cuda" if torch.cuda.is_available() else "cpu")
+    if options.lora is not None:
+        model = add_adapter(model, options.lora, params.seed, None, f"{phase}.lora")
+    on_device = torch.cuda.is_available()
     end = renderer.end_of_turn()
     return Beginning(
-        model, renderer, Limit(positions, "max_position_embeddings of the base model"), end, renderer.tokenizer.eos_token or end, source
-    )
-
-
-def mixed_precision(base: Path | None, params: Params) -> str | None:
-    """Type of mixed-precision arithmetic: none on the CPU or from scratch, else as reinforcement has it."""
-    import torch
-
-    from assay.training.policies import precision
-
-    return precision(base, params) if base is not None and torch.cuda.is_available() else None
+        model.to("cuda" if on_device else "cpu"), renderer, Limit(positions, "max_position_embeddings of the base model"), end,
+        renderer.tokenizer.eos_token or end, start_ids(renderer.tokenizer), source, precision(source, params) if on_device else None,
+    )  # fmt: skip

@@ -47,11 +47,15 @@ class Limit:
     name: str
 
 
-def encode(tokenizer: Any, prompts: list[str], completions: list[str], limit: Limit, keys: list[str]) -> Demonstrations:
-    """Encode rendered prompts and completions (end token included). Raises ValueError naming the row that is too long."""
+def encode(
+    tokenizer: Any, prompts: list[str], completions: list[str], limit: Limit, keys: list[str], start: Sequence[int] = ()
+) -> Demonstrations:  # fmt: skip
+    """Encode rendered prompts and completions (end token included), `start` before each. Raises ValueError naming the row that is too
+    long."""
     before = tokenizer(prompts, add_special_tokens=False)["input_ids"]
     after = tokenizer(completions, add_special_tokens=False)["input_ids"]
-    return _padded([[(a, False), (b, True)] for a, b in zip(before, after, strict=True)], _padding(tokenizer), limit, keys)
+    rows: list[list[Piece]] = [[((*start, *a), False), (b, True)] for a, b in zip(before, after, strict=True)]
+    return _padded(rows, _padding(tokenizer), limit, keys)
 
 
 def encode_rows(

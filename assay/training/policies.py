@@ -62,7 +62,9 @@ def load_model(folder: Path, params: Params) -> Any:
         raise PolicyError(f"{folder}: its weights cannot be read ({error}); run the stage that makes it again") from error
 
 
-def add_adapter(model: Any, options: LoraParams, seed: int, weights: dict[str, torch.Tensor] | None) -> Any:
+def add_adapter(
+    model: Any, options: LoraParams, seed: int, weights: dict[str, torch.Tensor] | None, key: str = "training.lora"
+) -> Any:  # fmt: skip
     """The model with a trainable low-rank adapter: new (seeded), or with the given weights.
 
     Raises PolicyError for targets that the model does not have, or that cannot be merged, and for weights of another
@@ -84,13 +86,13 @@ def add_adapter(model: Any, options: LoraParams, seed: int, weights: dict[str, t
     try:
         wrapped = get_peft_model(model, config)
     except ValueError as error:
-        raise PolicyError(f"training.lora.targets {options.targets!r} does not fit the policy: {error}") from error
+        raise PolicyError(f"{key}.targets {options.targets!r} does not fit the policy: {error}") from error
     if tied:
         # Merged, the adapter of one would change both: the published policy would not be the one that was trained.
         for name, module in wrapped.named_modules():
             if isinstance(module, BaseTunerLayer) and any(module.get_base_layer() is end for end in ends):
                 raise PolicyError(
-                    f"training.lora.targets {options.targets!r} adapts {name.removeprefix('base_model.model.')}, but this "
+                    f"{key}.targets {options.targets!r} adapts {name.removeprefix('base_model.model.')}, but this "
                     "policy's input and output embeddings are one tensor: leave both out of the targets"
                 )
     if weights is not None:
@@ -98,7 +100,7 @@ def add_adapter(model: Any, options: LoraParams, seed: int, weights: dict[str, t
         missing = [name for name in found.missing_keys if "lora_" in name]
         if missing or found.unexpected_keys:
             raise PolicyError(
-                f"the trainer state's adapter does not fit training.lora ({(missing + found.unexpected_keys)[0]}): its "
+                f"the trainer state's adapter does not fit {key} ({(missing + found.unexpected_keys)[0]}): its "
                 "rank and targets must stay as they were, or the run must start anew"
             )
     return wrapped

@@ -1,6 +1,7 @@
 """Pre-training: a policy learns to continue plain texts, before it sees a demonstration."""
 
 import json
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -8,7 +9,7 @@ from typing import Any
 import pyarrow as pa
 
 from assay.params import Params
-from assay.training.beginnings import from_base, from_scratch, mixed_precision
+from assay.training.beginnings import from_base, from_scratch
 from assay.training.demonstrations import WarmStartError, batches, encode
 from assay.training.supervised import load_checkpoint, make_optimizer, one_step, parts_of, rate_at, save_checkpoint
 from assay.training.tokenizer import END_OF_TEXT
@@ -35,9 +36,10 @@ def pretrain(
     if base is None:
         start = from_scratch(params, demonstrations.to_pylist(), [f"{text}{END_OF_TEXT}" for text in written])
     else:
-        start = from_base(params, base, options.lora)
-    plain, mixed = [f"{text}{start.end_of_text}" for text in written], mixed_precision(base, params)
-    data = encode(start.tokenizer, [""] * len(plain), plain, start.limit, [f"(text {n})" for n in range(len(plain))])
+        start = from_base(params, base, "warm_start.pretraining", options)
+    plain = [f"{text}{start.end_of_text}" for text in written]
+    keys = [f"(text {n})" for n in range(len(plain))]
+    data = encode(start.tokenizer, [""] * len(plain), plain, start.limit, keys, start.start_ids)
     model = start.model
     optimizer, checkpoint = make_optimizer(model, options), scratch / "checkpoint.pt"
     step, losses = 0, []
@@ -49,7 +51,9 @@ def pretrain(
     for batch in batches(data, options.batch_size, params.seed, step):
         if step >= options.max_steps:
             break
-        recent.append(one_step(start.network, optimizer, rate_at(step, options), parts_of(batch, data, options.micro_batch_size), mixed))
+        start.seed(params.seed, "pretraining", step)
+        parts = parts_of(batch, data, options.micro_batch_size)
+        recent.append(one_step(start.network, optimizer, rate_at(step, options), parts, start.mixed))
         step += 1
         if step % options.report_every == 0 or step == options.max_steps:
             losses.append({"step": step, "loss": round(sum(recent) / len(recent), 6)})
@@ -58,7 +62,8 @@ def pretrain(
             save_checkpoint(checkpoint, model, optimizer, step=step, losses=losses)
     summary = {"texts": len(plain), "steps": step, "losses": losses}
     draft = scratch / "draft"
-    draft.mkdir(parents=True, exist_ok=True)
+    shutil.rmtree(draft, ignore_errors=True)
+    draft.mkdir(parents=True)
     start.save(draft / "policy", "float32")
     publish(draft, summary, out)
     return summary

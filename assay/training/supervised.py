@@ -72,11 +72,13 @@ def _logits(model: Any, ids: Any, bears_loss: Any) -> Any:
 
 
 def save_checkpoint(file: Path, model: Any, optimizer: Any, **more: Any) -> None:
-    """By rename: a kill leaves the last one whole."""
+    """By rename: a kill leaves the last one whole. Of a model with an adapter only what is trained."""
     import torch
 
     temporary = file.with_suffix(".partial")
-    torch.save({"model": model.state_dict(), "optimizer": optimizer.state_dict(), **more}, temporary)
+    trained = {name: value for name, value in model.named_parameters() if value.requires_grad}
+    adapted = len(trained) < sum(1 for _ in model.parameters())
+    torch.save({"model": trained if adapted else model.state_dict(), "optimizer": optimizer.state_dict(), **more}, temporary)
     sync_file(temporary)
     os.replace(temporary, file)
 
@@ -87,8 +89,8 @@ def load_checkpoint(file: Path, model: Any, optimizer: Any) -> dict[str, Any] | 
 
     if not file.is_file():
         return None
-    state = torch.load(file, weights_only=True)
-    model.load_state_dict(state.pop("model"))
+    state = torch.load(file, weights_only=True, map_location="cpu")
+    model.load_state_dict(state.pop("model"), strict=all(value.requires_grad for value in model.parameters()))
     optimizer.load_state_dict(state.pop("optimizer"))
     found: dict[str, Any] = state
     return found

@@ -5,21 +5,27 @@ caller's verifier. Checkpoints make it kill-safe; batch n depends on seed and n 
 """
 
 import json
+import shutil
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
 
 from assay.engines import Request
 from assay.params import Params
 from assay.params.tools import TOOL_USE
-from assay.training.beginnings import from_base, from_scratch, mixed_precision
-from assay.training.demonstrations import Demonstrations, WarmStartError, batches, encode_rows, rendered
+from assay.training.beginnings import from_base, from_scratch
+from assay.training.demonstrations import Demonstrations, WarmStartError, batches, encode_rows
 from assay.training.supervised import Parts, load_checkpoint, make_optimizer, one_step, parts_of, rate_at, save_checkpoint
 from assay.trajectories import publish_folder, seed_from
 
+if TYPE_CHECKING:
+    from assay.engines.transformers_engine import TransformersSampler
+
+SAMPLED = 16
+"""Rows that are sampled at once for each that is trained at once."""
 IsCorrect = Callable[[Mapping[str, Any], str], bool]
 """(row of `tasks`, completion's text) -> right or not."""
 
@@ -73,7 +79,8 @@ def warm_start(
         "checks": [{"step": c.step, "loss": round(c.loss, 6), "pass_at_1": c.pass_at_1} for c in checks],
     }
     draft = scratch / "draft"
-    draft.mkdir(parents=True, exist_ok=True)
+    shutil.rmtree(draft, ignore_errors=True)
+    draft.mkdir(parents=True)
     run.start.save(draft / "policy", params.policy.dtype)
     (draft / "warm_start.json").write_text(json.dumps(summary, indent=1) + "\n", encoding="utf-8")
     publish_folder(draft, out)
@@ -96,11 +103,10 @@ class WarmStartRun:
         rows = [row for row in demonstrations.to_pylist() if row["task_id"] not in ids]
         if not rows:
             raise WarmStartError("every demonstration belongs to a task that is held back for checks: raise tasks.demonstrations")
-        start = from_scratch(params, rows, (), pretrained) if base is None else from_base(params, base, params.warm_start.lora)
+        options = params.warm_start
+        start = from_scratch(params, rows, (), pretrained) if base is None else from_base(params, base, "warm_start", options)
         self.start, self.model, self.renderer = start, start.model, start.renderer
-        self.mixed = mixed_precision(base, params)
-        prompts = rendered(params, self.renderer.template, rows)
-        self.rows: Demonstrations = encode_rows(self.renderer, rows, prompts, start.limit, start.end)
+        self.rows: Demonstrations = encode_rows(self.renderer, rows, start.prompts(params, rows), start.limit, start.end)
         self.tokens_per_row = float(self.rows.lengths.mean())
         self.parameters = sum(p.numel() for p in self.model.parameters())
         self.optimizer = make_optimizer(self.model, params.warm_start)
@@ -155,15 +161,25 @@ class WarmStartRun:
 
     def one_step(self, step: int, parts: Parts) -> float:
         """One optimizer step on a batch. Returns the mean loss of completion tokens, nats."""
-        return one_step(self.start.network, self.optimizer, rate_at(step, self.params.warm_start), parts, self.mixed)
+        self.start.seed(self.params.seed, "warm_start step", step)
+        return one_step(self.start.network, self.optimizer, rate_at(step, self.params.warm_start), parts, self.start.mixed)
 
     def pass_at_1(self) -> float:
         """Share of held-back tasks that one sample each solves: one completion, or one episode where there are tools."""
         from assay.engines.transformers_engine import TransformersSampler
 
         self.model.eval()
-        limit = self.start.limit.tokens or max(len(one.prompt_ids) + one.max_tokens for one in self.requests)
-        engine = TransformersSampler.around(self.start.network, stop_ids=self.renderer.stop_ids, max_model_tokens=limit)
+        import torch
+
+        lengths = [len(one.prompt_ids) + one.max_tokens for one in self.requests]
+        limit = self.start.limit.tokens or max([*lengths, self.params.sampling.episodes.max_tokens])
+        at_once = SAMPLED * (self.params.warm_start.micro_batch_size or SAMPLED)
+        network, mixed = self.start.network, self.start.mixed
+        engine = TransformersSampler.around(network, stop_ids=self.renderer.stop_ids, max_model_tokens=limit, batch_size=at_once)
+        with torch.autocast(network.device.type, dtype=getattr(torch, mixed or "bfloat16"), enabled=mixed is not None):
+            return self._solved(engine)
+
+    def _solved(self, engine: "TransformersSampler") -> float:
         completions = engine.generate(self.requests)
         right = [
             completion.finish_reason == "stop" and self.is_correct(task, self.renderer.text(completion.ids))

@@ -239,7 +239,12 @@ NUMBERS = (("s1", "1000", ()), ("s2", "4000", ()))
 
 @pytest.mark.parametrize(
     ("nodes", "answers"),
-    [(PAIR, ["Beta Two", "alpha one, beta two", "Beta Two and Alpha One"]), (NUMBERS, ["5,000", "3000", "4000000", "4000", "1000"])],
+    [
+        (PAIR, ["Beta Two", "alpha one, beta two", "Beta Two and Alpha One", "Alpha One, and Beta Two"]),
+        (NUMBERS, ["5,000", "3000", "4000000", "4000", "1000"]),
+        ((("s1", "Salt and Iron Inn", ()), ("s2", "Beta Two", ())), ["Salt and Iron Inn", "Beta Two, Salt and Iron Inn"]),
+        ((("s1", "Tarn Oak, Velm Ash", ()), ("s2", "Beta Two", ())), ["Tarn Oak, Velm Ash", "Tarn Oak, Velm Ash, Beta Two", "Velm Ash"]),
+    ],
 )
 def test_final_answers_follow_from_parallel_ones(nodes, answers):
     made = tuple(SubQuestion(key, "Who?", answer, on) for key, answer, on in nodes)

@@ -1,6 +1,7 @@
 """Both supervised phases on a base model of another architecture, published in half precision: whole, by adapters, after a kill."""
 
 import json
+import shutil
 
 import pytest
 import torch
@@ -9,10 +10,11 @@ from transformers import AutoModelForCausalLM, AutoTokenizer, LlamaConfig, Llama
 
 from assay.engines import PLAIN_TEMPLATE, load_renderer
 from assay.environments import Task, generate
-from assay.params import Params
+from assay.params import Params, stage_view
+from assay.params.training import TrainingParams
 from assay.rounds import first_policy, pretrained_policy
 from assay.training.beginnings import from_base
-from assay.training.demonstrations import encode_rows, rendered
+from assay.training.demonstrations import IGNORED, encode, encode_rows
 from assay.training.supervised import make_optimizer, one_step, parts_of
 from assay.training.tokenizer import train_tokenizer
 from assay.trajectories import read_table, tree_digest, write_shard
@@ -82,9 +84,10 @@ def test_both_phases_train_the_base_and_keep_all_that_is_not_weights(base, tasks
     AutoModelForCausalLM.from_pretrained(tmp_path / "first/policy")
 
 
-def test_an_interrupted_run_goes_on_to_the_same_policy(base, tasks, tmp_path, monkeypatch):
+@pytest.mark.parametrize("lora", [None, LORA | {"dropout": 0.3}])
+def test_an_interrupted_run_goes_on_to_the_same_policy(base, tasks, tmp_path, monkeypatch, lora):
     (tmp_path / "a").mkdir(), (tmp_path / "b").mkdir()
-    own = params(base, LORA)
+    own = params(base, lora)
     first_policy(own, tasks, tmp_path / "whole", tmp_path / "a")
     from assay.training import warm_start
 
@@ -99,6 +102,8 @@ def test_an_interrupted_run_goes_on_to_the_same_policy(base, tasks, tmp_path, mo
     monkeypatch.setattr(warm_start, "one_step", killed)
     with pytest.raises(KeyboardInterrupt):
         first_policy(own, tasks, tmp_path / "resumed", tmp_path / "b")
+    saved = torch.load(tmp_path / "b/checkpoint.pt", weights_only=True)["model"]
+    assert all("lora_" in name for name in saved) == (lora is not None)  # of adapters, not the base again
     monkeypatch.setattr(warm_start, "one_step", real)
     first_policy(own, tasks, tmp_path / "resumed", tmp_path / "b")
     assert tree_digest([tmp_path / "resumed"]) == tree_digest([tmp_path / "whole"])
@@ -124,9 +129,9 @@ def test_a_base_that_knows_enough_is_not_trained_and_without_the_option_it_is_co
 def test_the_loss_is_that_of_the_whole_model_in_any_micro_batches(base, tasks):
     """Against a plain loop over rows; the demonstrations end as the template ends a turn."""
     own, rows = params(base), read_table("demonstrations", tasks / "demonstrations.parquet").to_pylist()[:7]
-    start = from_base(own, base, None)
+    start = from_base(own, base, "warm_start", own.warm_start)
     assert start.end == "<|im_end|>" and start.limit.tokens == 64
-    data = encode_rows(start.renderer, rows, rendered(own, start.renderer.template, rows), start.limit, start.end)
+    data = encode_rows(start.renderer, rows, start.prompts(own, rows), start.limit, start.end)
     model, losses = AutoModelForCausalLM.from_pretrained(base, dtype=torch.float32), []
     renderer, tokenizer = load_renderer(base, own.policy), AutoTokenizer.from_pretrained(base)
     for row in rows:
@@ -136,9 +141,34 @@ def test_the_loss_is_that_of_the_whole_model_in_any_micro_batches(base, tasks):
     import numpy as np
 
     for most in (None, 2, 5):
-        start = from_base(own, base, None)
+        start = from_base(own, base, "warm_start", own.warm_start)
         found = one_step(start.network, make_optimizer(start.model, own.warm_start), 1e-3, parts_of(np.arange(7), data, most))
         assert found == pytest.approx(sum(losses) / len(losses), abs=1e-5)
+
+
+def test_prompts_are_those_of_sampling_also_where_the_template_writes_a_start_token(base, tasks, tmp_path):
+    """Llama's form: `bos_token` in the template, and before every plain text."""
+    folder = tmp_path / "base"
+    shutil.copytree(base, folder)
+    tokenizer = AutoTokenizer.from_pretrained(folder)
+    tokenizer.bos_token = "<|endoftext|>"
+    tokenizer.chat_template = "{{ bos_token }}{% for m in messages %}{{ m['role'] + ': ' + m['content'] + eos_token }}{% endfor %}"
+    tokenizer.save_pretrained(folder)
+    own, rows = params(folder), read_table("demonstrations", tasks / "demonstrations.parquet").to_pylist()[:3]
+    start = from_base(own, folder, "warm_start", own.warm_start)
+    data = encode_rows(start.renderer, rows, start.prompts(own, rows), start.limit, start.end)
+    for index, row in enumerate(rows):
+        prompt = start.renderer.prompt_ids(row["prompt"])
+        assert prompt[0] == tokenizer.bos_token_id and tuple(data.ids[index, : len(prompt)]) == prompt
+    texts = encode(start.tokenizer, ["", ""], ["one", "two"], start.limit, ["", ""], (7, 8))
+    assert texts.ids[:, :2].tolist() == [[7, 8]] * 2 and (texts.labels[:, :2] == IGNORED).all() and (texts.labels[:, 2] != IGNORED).all()
+
+
+def test_stages_see_how_the_base_is_loaded_but_no_other_training_option(base):
+    own = params(base).model_copy(update={"training": TrainingParams(grpo={"bf16": False})})
+    for stage in ("pretrain", "warm_start"):
+        assert stage_view(own, stage)["training"] == {"grpo": {"bf16": False}}
+        assert stage_view(Params(training=own.training), stage)["training"] == {}
 
 
 def test_demonstrations_are_made_for_a_base_that_is_fine_tuned(tmp_path):

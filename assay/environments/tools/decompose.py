@@ -4,8 +4,7 @@ single_hop: one; parallel_single_hop: several independent ones, whose answers th
 chains, combined by the policy or by a last tool.
 """
 
-import re
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from fractions import Fraction
 from math import prod
 from random import Random
@@ -207,11 +206,18 @@ def _check_shape(found: Decomposition) -> list[str]:
     return []
 
 
+def _known(piece: str, known: Collection[str]) -> bool:
+    return normalise(piece) in known or all(normalise(part) in known for part in piece.split(" and "))
+
+
 def _follows(found: Decomposition) -> bool:
     """Whether the final answer is made of the answers to those sub-questions on which no other depends."""
     inner = {key for node in found.nodes for key in node.depends_on}
-    ends = [normalise(node.answer) for node in found.nodes if node.id not in inner]
-    if all(normalise(piece) in ends for piece in re.split(r", | and ", found.answer)):
+    given = [node.answer for node in found.nodes if node.id not in inner]
+    ends = [normalise(answer) for answer in given]
+    known = {*ends, *(normalise(piece) for answer in given for piece in answer.split(", "))}
+    pieces = [piece.removeprefix("and ") for piece in found.answer.split(", ")]
+    if normalise(found.answer) in known or all(_known(piece, known) for piece in pieces):
         return True
     try:
         numbers, answer = [Fraction(end) for end in ends], Fraction(normalise(found.answer))

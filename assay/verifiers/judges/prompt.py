@@ -90,7 +90,7 @@ def _harmless(line: str, control: Sequence[str]) -> str:
 
 def version(*others: str | int | None) -> str:
     """Of prompt and reading (the revision), together with whatever else verdicts depend on."""
-    return f"1+prompt-{content_hash(PROMPT, *others, length=12)}"
+    return f"2+prompt-{content_hash(PROMPT, *others, length=12)}"
 
 
 def read(reply: str) -> Finding:
