@@ -78,7 +78,12 @@ def from_scratch(
         model = make_model(params.policy, tokenizer, params.seed)
     else:
         tokenizer, model = load_policy(pretrained)
-    renderer = Renderer(
+    return Beginning(model, renderer_of(tokenizer, params), Limit(params.policy.shape.max_positions, "policy.shape.max_positions"))
+
+
+def renderer_of(tokenizer: Any, params: Params) -> Renderer:
+    """The renderer that sampling will use, over a tokenizer that is not on disk yet."""
+    return Renderer(
         tokenizer=tokenizer,
         template=tokenizer.chat_template,
         template_arguments=dict(params.policy.chat_template_arguments),
@@ -86,7 +91,6 @@ def from_scratch(
         stop_ids=(tokenizer.eos_token_id,),
         max_prompt_tokens=params.policy.max_prompt_tokens,
     )
-    return Beginning(model, renderer, Limit(params.policy.shape.max_positions, "policy.shape.max_positions"))
 
 
 def from_base(params: Params, source: Path, phase: str, options: SupervisedParams) -> Beginning:

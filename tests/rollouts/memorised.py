@@ -55,11 +55,8 @@ def make_tasks(train: int = 6, held_out: int = 3) -> dict[str, Task]:
 
 def save_policy(folder: Path, tasks: dict[str, Task], params: Params, steps: int = 220) -> Path:
     """Trained on demonstrations of the very tasks. Its mistakes are those of the demonstrations and its own."""
-    from assay.engines import PLAIN_TEMPLATE
-    from assay.training import warm_start
-    from assay.training.demonstrations import batches, continued, encode_rows, rendered
-    from assay.training.model import make_model, make_tokenizer
-    from assay.training.model import save_policy as save
+    from assay.training.beginnings import from_scratch
+    from assay.training.demonstrations import batches, encode_rows
     from assay.training.supervised import make_optimizer, one_step, parts_of
 
     environment = ToolsEnvironment("tools", Tools.model_validate(SECTION), 3, Path(), 2)
@@ -69,13 +66,12 @@ def save_policy(folder: Path, tasks: dict[str, Task], params: Params, steps: int
             turns = environment.demonstration(task, Random(form))
             rows.append({"task_id": task.task_id, "prompt": task.prompt, "completion": turns[-1]["content"], "turns": turns})
     environment.close()
-    prompts = rendered(params, PLAIN_TEMPLATE, rows)
-    tokenizer = make_tokenizer(params.policy, PLAIN_TEMPLATE, prompts, continued(params, PLAIN_TEMPLATE, rows, prompts))
-    data = encode_rows(warm_start.renderer_of(tokenizer, params), rows, prompts, params.policy.shape.max_positions)
-    model = make_model(params.policy, tokenizer, 0)
+    start = from_scratch(params, rows)
+    data = encode_rows(start.renderer, rows, start.prompts(params, rows), start.limit)
+    model = start.model
     options = params.warm_start
     optimizer = make_optimizer(model, options)
     for step, batch in zip(range(steps), batches(data, 16, 0, 0), strict=False):
         one_step(model, optimizer, 5e-3 * min(1.0, (step + 1) / 20), parts_of(batch, data))
-    save(model, tokenizer, folder, "float32")
+    start.save(folder, "float32")
     return folder
