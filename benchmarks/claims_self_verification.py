@@ -65,9 +65,11 @@ def offline_solutions(seed: int, rounds: int, workspace: Path) -> Path:
     return folder
 
 
-def first_samples(seed: int, rounds: int, workspace: Path) -> Sampled:
-    """Of policy 0, with its own critiques, on held-out tasks: what every policy judges. The same each time, as seeds are hashes."""
-    root, model, tasks = place_of("policy 0", workspace)
+def first_samples(seed: int, rounds: int, workspace: Path, arm: str) -> Sampled:
+    """Of policy 0, with its own critiques, on held-out tasks: what every policy judges. The same each time, as seeds are hashes; in a folder
+    of the arm's, as arms of a seed may run beside each other."""
+    root, model, tasks = place_of(arm, workspace)
+    root = root / "first"
     return sample(load(parameters("policy 0", seed, rounds), root), model / "policy", tasks, root / "samples")
 
 
@@ -78,7 +80,7 @@ def run_arm(arm: str, seed: int, rounds: int, workspace: Path) -> dict[str, Any]
     began = time.perf_counter()
     params = load(parameters(arm, seed, rounds), root)
     own: dict[str, Any] = {"arm": arm, "seed": seed, "rounds": rounds}
-    first = first_samples(seed, rounds, workspace)
+    first = first_samples(seed, rounds, workspace, arm)
     if arm == "policy 0":
         found = metrics(first, params)
         return own | {"measured": found, "judged": found}
