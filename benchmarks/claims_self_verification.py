@@ -66,8 +66,8 @@ def offline_solutions(seed: int, rounds: int, workspace: Path) -> Path:
 
 
 def first_samples(seed: int, rounds: int, workspace: Path, arm: str) -> Sampled:
-    """Of policy 0, with its own critiques, on held-out tasks: what every policy judges. The same each time, as seeds are hashes; in a folder
-    of the arm's, as arms of a seed may run beside each other."""
+    """Of policy 0, with its own critiques, on held-out tasks: what every policy judges. The same each time, as seeds are hashes; in a
+    folder of the arm's, as arms of a seed may run beside each other."""
     root, model, tasks = place_of(arm, workspace)
     root = root / "first"
     return sample(load(parameters("policy 0", seed, rounds), root), model / "policy", tasks, root / "samples")
