@@ -19,9 +19,11 @@ _EDGE = 1e-9
 
 
 def warm_up() -> None:
-    """Import what verdicts need; called once, before workers are forked."""
-    import assay.environments.protocols.executor
-    import assay.rewards.protocol  # noqa: F401
+    """Import what verdicts need; called once, before workers are forked, which may not read files."""
+    import assay.environments.protocols.executor  # noqa: F401
+    from assay.rewards.protocol import bleu_average
+
+    bleu_average("", "")  # its library is imported by the first call
 
 
 def address(options: Mapping[str, Any]) -> str:

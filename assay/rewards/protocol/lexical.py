@@ -1,11 +1,13 @@
 """Overlaps of words: the reward of the paper's "vanilla" ablation, and evaluation metrics beside SCORE.
 
-Written here because no library for them is among the project's requirements; no stemming, no synonyms, no brevity penalty.
+No stemming, no synonyms, no brevity penalty. n-grams are sacreBLEU's; ROUGE-L is one line over the longest common subsequence that SCORE
+has anyway.
 """
 
 import re
 from collections import Counter
-from collections.abc import Sequence
+from functools import cache
+from typing import Any
 
 from assay.rewards.protocol.align import lcs_length
 from assay.rewards.protocol.parse import read_leniently
@@ -21,17 +23,15 @@ def words(text: str) -> list[str]:
 def bleu_average(predicted: str, gold: str) -> float:
     """BLEU-AVG: mean of the clipped precisions of 1- to 4-grams (Papineni et al. 2002, section 2.1), without brevity penalty; a length
     that the prediction has no n-grams of counts as 0."""
-    first, second = words(predicted), words(gold)
-    return sum(_precision(first, second, n) for n in range(1, 5)) / 4
+    found = _bleu().corpus_score([" ".join(words(predicted))], [[" ".join(words(gold))]])
+    return sum(common / said if said else 0.0 for common, said in zip(found.counts, found.totals, strict=True)) / 4
 
 
-def _precision(predicted: Sequence[str], gold: Sequence[str], n: int) -> float:
-    said, wanted = _grams(predicted, n), _grams(gold, n)
-    return (said & wanted).total() / said.total() if said else 0.0
+@cache
+def _bleu() -> Any:
+    from sacrebleu.metrics.bleu import BLEU  # a quarter of a second, which only protocols need
 
-
-def _grams(tokens: Sequence[str], n: int) -> Counter[tuple[str, ...]]:
-    return Counter(zip(*(tokens[i:] for i in range(n)), strict=False))
+    return BLEU(tokenize="none", smooth_method="none")  # words are found here, and precisions are not smoothed
 
 
 def rouge_l(predicted: str, gold: str) -> float:
