@@ -5,7 +5,7 @@ export PATH := $(BIN):$(PATH)
 export DVC_NO_ANALYTICS := 1
 export DO_NOT_TRACK := 1
 
-.PHONY: help setup repro test test-long lint types contracts tests lock clean
+.PHONY: help setup repro test test-long lint types contracts tests lock
 
 help:
 	@echo "make repro   set up what is missing, run the pipeline (dvc repro), print the result"

@@ -21,6 +21,8 @@ def run(arguments: argparse.Namespace) -> int:
         f"parameters: valid ({arguments.root / 'params.yaml'}, method {params.method}, scale {params.scale}, "
         f"environment {params.environment})"
     )
+    total = sum(section.share for section in params.environments.values())
+    print("environments: " + ", ".join(f"{name} {section.share / total:.0%}" for name, section in params.environments.items()))
     for sentence in parameter_doubts(params):
         print(f"warning: {sentence}")
     from assay.rounds.judge_check import check_judge, doubts

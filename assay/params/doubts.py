@@ -4,12 +4,17 @@ from collections.abc import Iterator
 
 from assay.params.schema import Params
 
+SHORTEST_ANSWER, SHORTEST_PROMPT = 256, 128
+"""Tokens; presets for policies made from scratch allow fewer, and a model that thinks or writes code needs more."""
+HIGHEST_RATE = {"whole": 1e-4, "lora": 1e-3}
+"""Of Adam on a pretrained model; beyond it, what the model knew is lost in a few steps."""
 THINKING = ("chain_arithmetic", "dataset", "protocols", "published_protocols")
 """Types of environments whose demonstrations think in tags, or may."""
 
 
 def parameter_doubts(params: Params) -> Iterator[str]:
     """A sentence for each, for `assay validate` and the stage `configure`."""
+    yield from _base_doubts(params)
     types = {section.type for section in params.environments.values()}
     if params.stepwise.continuations and params.policy.base is None and types and not types & set(THINKING):
         yield (
@@ -17,3 +22,27 @@ def parameter_doubts(params: Params) -> Iterator[str]:
             f"{', '.join(sorted(params.environments))} thinks between {params.stepwise.open_tag} and {params.stepwise.close_tag}: there "
             "would be no step to reward; choose environment overthinking, or set policy.base to a model that thinks"
         )
+
+
+def _base_doubts(params: Params) -> Iterator[str]:
+    """What the presets' sizes, made for small policies from scratch, mean for a pretrained model."""
+    if params.policy.base is None:
+        return
+    for key, length, least in (
+        ("sampling.max_tokens", params.sampling.max_tokens, SHORTEST_ANSWER),
+        ("policy.max_prompt_tokens", params.policy.max_prompt_tokens, SHORTEST_PROMPT),
+    ):
+        if length < least:
+            yield (
+                f"policy.base is set, but {key} is {length}, a length for small policies made from scratch (an environment preset "
+                "wins over the scale): what is longer is cut off or refused; set it in params.yaml to what the model needs"
+            )
+    phases = {"warm_start": (params.warm_start, params.warm_start.max_steps)}
+    phases["warm_start.pretraining"] = (params.warm_start.pretraining, params.warm_start.pretraining.max_steps)
+    for key, (phase, steps) in phases.items():
+        highest = HIGHEST_RATE["lora" if phase.lora else "whole"]
+        if params.policy.fine_tune and steps and phase.learning_rate > highest:
+            yield (
+                f"policy.fine_tune is true, but {key}.learning_rate is {phase.learning_rate:g}, made for small policies: "
+                f"above about {highest:g} a base model {'with' if phase.lora else 'without'} lora forgets what it knew"
+            )

@@ -47,8 +47,6 @@ class ExecutionParams(Section):
     gpu_memory_share: float = Field(0.85, gt=0, le=1)
     threads: int | None = Field(None, ge=1)
     """Threads of torch; null: one per core."""
-    keep_policies: int | None = Field(None, ge=1)
-    """Fused rounds: how many published policies stay on disk; null: all. (Staged policies belong to DVC: `dvc gc`.)"""
     accelerate_launch: tuple[str, ...] = ()
     """Arguments of `accelerate launch`, e.g. ["--num_processes", "8", "--multi_gpu"]: updates then run in so many processes.
     Empty: in one."""

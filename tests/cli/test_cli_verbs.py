@@ -70,7 +70,8 @@ def test_plan_says_what_each_stage_will_cost(project, capsys):
 
 def test_validate_checks_parameters_tasks_and_golds_and_writes_nothing(project, capsys):
     short, _ = assay(capsys, "validate", "--root", str(project), "--params-only")
-    assert short.startswith("parameters: valid (") and "scale micro" in short and short.count("\n") == 1
+    assert short.startswith("parameters: valid (") and "scale micro" in short
+    assert short.count("\n") == 2 and "environments: rational 75%, chain_sum 25%" in short
     out, _ = assay(capsys, "validate", "--root", str(project))
     assert out.startswith(short) and "every gold accepted by its own verifier" in out
     counts = json.loads(out[out.index("{") :])
@@ -116,7 +117,7 @@ def test_a_judge_without_a_place_is_found_before_a_run(judged, project, capsys):
     _, err = assay(capsys, "validate", *judged({"type": "local", "model": "models/no/judge"}), "--params-only", code=2)
     assert err.startswith("error: verification.appeals.judge.model is 'models/no/judge': there is no such folder")
     out, _ = assay(capsys, "validate", *judged(endpoint, ["http://localhost:1/v1"]), "--params-only")
-    assert out.splitlines()[1] == "judge: some/judge at http://localhost:1/v1 (not asked now; one that is down abstains)"
+    assert out.splitlines()[2] == "judge: some/judge at http://localhost:1/v1 (not asked now; one that is down abstains)"
 
 
 def test_the_plan_counts_what_goes_before_the_judge(judged, project, capsys):

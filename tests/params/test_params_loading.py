@@ -189,3 +189,9 @@ def test_appeals_and_noise_are_invisible_to_stages_that_verify_no_training_sampl
 def test_a_verifier_parameter_is_invisible_to_sampling_and_warm_start():
     """`generate` sees it, because golds are checked by the verifier; its output is the same, so nothing below runs again."""
     assert "verification" not in STAGE_SECTIONS["rollout"] and "verification" not in STAGE_SECTIONS["warm_start"]
+
+
+def test_a_project_of_own_environments_has_no_others(tmp_path):
+    mine = {"mine": {"type": "dataset", "path": "data/raw/questions.csv"}}
+    root = project(tmp_path, {"environments": mine}, environment=yaml.safe_load((ROOT / "conf/environment/own.yaml").read_text()))
+    assert list(load_params(root).environments) == ["mine"]

@@ -68,7 +68,8 @@ def test_step_rewards_without_thinking_are_doubted():
     (sentence,) = doubts("rational_arithmetic")
     assert "no demonstration of own thinks between <think> and </think>" in sentence and "environment overthinking" in sentence
     assert doubts("chain_arithmetic") == doubts("rational_arithmetic", stepwise={}) == []
-    assert doubts("rational_arithmetic", policy={"base": "a-model"}) == []
+    long = {"policy": {"base": "a-model", "max_prompt_tokens": 512}, "sampling": {"max_tokens": 3072}}
+    assert doubts("rational_arithmetic", **long) == []
 
 
 def test_shares_become_numbers_of_prompts():

@@ -1,0 +1,30 @@
+"""Parameters that are not refused, but will most likely not do what is meant."""
+
+from assay.params import Params
+from assay.params.doubts import parameter_doubts
+
+LONG = {"sampling": {"max_tokens": 3072}, "policy": {"base": "a-model", "max_prompt_tokens": 512}}
+
+
+def doubts(**sections):
+    return list(parameter_doubts(Params.model_validate(LONG | sections)))
+
+
+def test_lengths_of_small_policies_are_doubted_for_a_base_model():
+    assert doubts() == []
+    (sentence,) = doubts(sampling={"max_tokens": 32})
+    assert "sampling.max_tokens is 32" in sentence and "set it in params.yaml" in sentence
+    assert len(doubts(sampling={"max_tokens": 32}, policy={"base": "a-model", "max_prompt_tokens": 64})) == 2
+    assert doubts(sampling={"max_tokens": 32}, policy={"max_prompt_tokens": 64}) == []
+
+
+def test_rates_of_small_policies_are_doubted_for_fine_tuning():
+    policy = LONG["policy"] | {"fine_tune": True}
+    (sentence,) = doubts(policy=policy)
+    assert "warm_start.learning_rate is 0.003" in sentence and "without lora" in sentence
+    (sentence,) = doubts(policy=policy, warm_start={"lora": {}})
+    assert "above about 0.001 a base model with lora" in sentence
+    assert doubts(policy=policy, warm_start={"learning_rate": 3e-4, "lora": {}}) == []
+    reading = {"learning_rate": 1e-5, "pretraining": {"max_steps": 10}}
+    (sentence,) = doubts(policy=policy, warm_start=reading, tasks={"texts": 9})
+    assert "warm_start.pretraining.learning_rate is 0.003" in sentence
