@@ -66,8 +66,9 @@ class FilterParams(Section):
 
     zero_variance_groups: bool = True
     """Drop groups whose rewards are all equal. Under group estimators their advantages are zero, so that they bear no
-    gradient of the policy loss. A penalty towards policy 0 (training.divergence) or an entropy bonus does act on them:
-    with either, and with reinforce_plus_plus, they are kept whatever this says."""
+    gradient of the policy loss. They are kept whatever this says where something acts on them: other advantages
+    (reinforce_plus_plus, generalized, forward, direct) or groups of one, a penalty towards policy 0 or an entropy bonus,
+    training.loss.kl_cov, or training.lp_reg with sign any."""
     truncated: bool = False
     """Drop completions cut at max_tokens. Length-biased: off by default."""
     duplicates: bool = False
