@@ -24,13 +24,12 @@ from assay.trajectories import content_hash
 from benchmarks.claims_noise import interval
 from benchmarks.claims_noise import prepare as make_seed
 from benchmarks.exploration_arms import ARMS, LEARNING_RATE, OFF, SAMPLES, TASKS_PER_ROUND, parameters, run_arm
+from benchmarks.study import EQUAL, READING
 from benchmarks.workspace import ROOT, Workspace
 
 CLAIMS = ROOT / "docs/claims"
 NAMES = ("base", *ARMS)
 Results = dict[tuple[str, int], dict[str, Any]]
-EQUAL = 0.03
-"""Differences within this are none."""
 Value = Callable[[dict[str, Any], int], float]
 ON_POLICY = ("GRPO", "GRPO + entropy bonus", "Lp-Reg", "Lp-Reg, full KL", "Lp-Reg, no filter", "Lp-Reg, high entropy", "top 20 % entropy")
 OFF_POLICY = ("GRPO, off-policy", "Clip-higher, off-policy", "KL-Cov, off-policy", "GSPO, off-policy", "Lp-Reg, off-policy")
@@ -181,7 +180,7 @@ def claims(found: Results, listed: list[tuple[str, str, str, Value, int]]) -> li
         else:
             seen = "as claimed" if side == sign else "the opposite" if side else "equal" if equal else "undecided"
         lines.append(f"| {text} | {interval(values, signed=True)} | {seen} |")
-    return [*lines, ""] if len(lines) > 2 else ["Three seeds decide about claims; there are fewer yet.", ""]
+    return [READING, "", *lines, ""] if len(lines) > 2 else ["Three seeds decide about claims; there are fewer yet.", ""]
 
 
 def _half(values: list[float]) -> float:

@@ -27,6 +27,11 @@ Results = dict[tuple[str, int], dict[str, Any]]
 """By (arm, seed)."""
 EQUAL = 0.03
 """Differences within this are none."""
+READING = (
+    "Seen: *as claimed* where the paired 95 % t interval lies on the claimed side of 0, *the opposite* where it lies on the other, else "
+    f"*equal* where it lies within {EQUAL} of 0, else *undecided*. Where equality is claimed: *as claimed* within {EQUAL}, else *not "
+    "equal* where it leaves 0, else *undecided*. No correction for the number of claims."
+)
 Value = Callable[[dict[str, Any]], float]
 
 
@@ -154,7 +159,7 @@ def table(found: Results, arms: Sequence[str], columns: Mapping[str, Value], aga
 def claims(found: Results, listed: Sequence[tuple[str, str, str | None, Value, int]]) -> list[str]:
     """A table of directional claims: the text, arm, the arm that it is compared with (None: with 0), what is compared, and its sign
     (1: higher, -1: lower, 0: equal). Seen where the interval of the paired difference lies on its side of 0, or within EQUAL of it
-    where equality is claimed. Fewer than three seeds decide nothing."""
+    where equality is claimed. Fewer than three seeds decide nothing. READING, above the table, tells its readers."""
     from scipy.stats import t
 
     lines = ["| claim | difference | seen |", "|---|---|---|"]
@@ -170,4 +175,4 @@ def claims(found: Results, listed: Sequence[tuple[str, str, str | None, Value, i
         else:
             seen = "as claimed" if side == sign else "the opposite" if side else "equal" if equal else "undecided"
         lines.append(f"| {text} | {interval(values, signed=True)} | {seen} |")
-    return [*lines, ""] if len(lines) > 2 else ["Three seeds decide about claims; there are fewer yet.", ""]
+    return [READING, "", *lines, ""] if len(lines) > 2 else ["Three seeds decide about claims; there are fewer yet.", ""]
