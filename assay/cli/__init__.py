@@ -10,6 +10,7 @@ from collections.abc import Sequence
 VERBS: dict[str, str] = {
     "plan": "plan",
     "validate": "validate",
+    "params": "params",
     "show": "show",
     "sync": "sync",
     "sql": "sql",

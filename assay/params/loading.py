@@ -46,16 +46,32 @@ def merge(base: Mapping[str, Any], over: Mapping[str, Any], origin: str, origins
         if isinstance(value, dict) and isinstance(old, dict) and value.get("type", old.get("type")) == old.get("type"):
             merged[key] = merge(old, value, origin, origins, f"{path}.")
         elif isinstance(value, dict):
+            _forget(path, origins)
             merged[key] = merge({}, value, origin, origins, f"{path}.")
             origins[path] = origin
         else:
+            _forget(path, origins)
             merged[key] = value
             origins[path] = origin
     return merged
 
 
+def _forget(path: str, origins: Origins) -> None:
+    """What a mapping held that another value replaces as a whole."""
+    for name in [name for name in origins if name.startswith(f"{path}.")]:
+        del origins[name]
+
+
 def load_params(root: Path = Path()) -> Params:
     """params.yaml of the project at `root`, resolved with its presets. Raises ParameterError with one clear sentence a mistake."""
+    file = root / "params.yaml"
+    params, _ = resolve_params(root)
+    return with_functions(with_template(params, root, file), root, file)
+
+
+def resolve_params(root: Path = Path()) -> tuple[Params, Origins]:
+    """The same without the texts of templates and functions, and the file that each value was written in: keys that no file sets
+    are not among them. Raises ParameterError."""
     file = root / "params.yaml"
     own = read_yaml(file)
     merged: dict[str, Any] = {}
@@ -81,7 +97,7 @@ def load_params(root: Path = Path()) -> Params:
         check_lengths(params)
     except ValueError as error:
         raise ParameterError(f"{file}: {error}") from None
-    return with_functions(with_template(params, root, file), root, file)
+    return params, origins
 
 
 def with_template(params: Params, root: Path, file: Path) -> Params:

@@ -7,7 +7,7 @@ import pytest
 import yaml
 
 from assay.params import STAGE_SECTIONS, ParameterError, Params, load_params, read_stage_view, write_stage_views
-from assay.params.loading import UNSEEN, stage_view
+from assay.params.loading import UNSEEN, resolve_params, stage_view
 
 ROOT = Path(__file__).parents[2]
 
@@ -195,3 +195,15 @@ def test_a_project_of_own_environments_has_no_others(tmp_path):
     mine = {"mine": {"type": "dataset", "path": "data/raw/questions.csv"}}
     root = project(tmp_path, {"environments": mine}, environment=yaml.safe_load((ROOT / "conf/environment/own.yaml").read_text()))
     assert list(load_params(root).environments) == ["mine"]
+
+
+def test_origins_of_a_section_that_another_replaces_are_forgotten(tmp_path):
+    root = project(
+        tmp_path,
+        {},
+        scale={"training": {"advantage": {"type": "group_zscore", "epsilon": 1.0}}},
+        method={"training": {"advantage": {"type": "backward_zscored", "false_positive_rate": 0.1, "false_negative_rate": 0.1}}},
+    )
+    params, origins = resolve_params(root)
+    assert params.training.advantage.epsilon != 1.0 and "training.advantage.epsilon" not in origins
+    assert origins["training.advantage.type"] == str(root / "conf/method/p.yaml")
