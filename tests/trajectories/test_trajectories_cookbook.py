@@ -58,6 +58,23 @@ def test_query_of_the_cookbook_answers(synced, sql):
     assert {name for name in answer.column_names if answer[name].null_count == len(answer)} == set()
 
 
+@pytest.mark.parametrize("page", ["own.md", "report.md", "troubleshooting.md"])
+def test_queries_within_other_pages_answer(synced, page):
+    """Of `assay sql "..."` and of tables; those that find something in this record."""
+    text = (DOCS / page).read_text(encoding="utf-8")
+    found = re.findall(r"assay sql \"(SELECT.*?)\"|`(SELECT[^`]*)`", text, flags=re.DOTALL)
+    assert found
+    for sql in map("".join, found):
+        assert query(sql, synced.root, version="reasoning").column_names
+
+
+def test_the_report_page_names_queries_that_there_are():
+    text = (DOCS / "report.md").read_text(encoding="utf-8")
+    asked = {name for line in text.splitlines() for name in re.findall(r'"([^"]+)"', line.rsplit("|", 2)[-2] if line.endswith("|") else "")}
+    at_the_end = {"The samples behind it"}
+    assert len(asked) > 12 and {name for name in asked - at_the_end if name not in PAGE} == set()
+
+
 def test_the_example_of_imported_rollouts_is_what_happens(tmp_path, capsys):
     """The line of the page is imported and judged; what is printed, and what the query finds, is what the page shows."""
     for name in ("params.yaml", "conf"):
