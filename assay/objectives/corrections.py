@@ -113,8 +113,11 @@ def forward_advantages(
 
 
 def direct(observed: Any, *, scale: Any = 1.0) -> Any:
-    """r / scale: the uncorrected control that matches `forward` (B.5), as uncentred and as scaled as it is. Returns (rows,)."""
-    values = _rewards(observed)
+    """r / scale: the uncorrected control that matches `forward` (B.5), as uncentred and as scaled as it is. Returns (rows,). Nothing is
+    corrected, so any finite rewards will do."""
+    values = _rows(observed)
+    if (bad := np.flatnonzero(~np.isfinite(values))).size:
+        raise CorrectionError(f"row {bad[0]}: a reward is {values[bad[0]]}, expected a finite number; leave abstained rows out before")
     return _like(values / _scale(scale, values), observed)
 
 
@@ -237,10 +240,15 @@ def _leave_one_out(values: np.ndarray, groups: Any) -> np.ndarray:
     return leave_one_out(values, ids)
 
 
-def _rewards(observed: Any) -> np.ndarray:
+def _rows(observed: Any) -> np.ndarray:
     values = _array(observed)
     if values.ndim != 1:
         raise CorrectionError(f"rewards have shape {values.shape}, expected (rows,)")
+    return values
+
+
+def _rewards(observed: Any) -> np.ndarray:
+    values = _rows(observed)
     _in_unit_interval(values, "reward")
     return values
 

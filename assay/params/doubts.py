@@ -3,6 +3,7 @@
 from collections.abc import Iterator
 
 from assay.params.schema import Params
+from assay.params.training import Corrected
 
 SHORTEST_ANSWER, SHORTEST_PROMPT = 256, 128
 """Tokens; presets for policies made from scratch allow fewer, and a model that thinks or writes code needs more."""
@@ -15,6 +16,12 @@ THINKING = ("chain_arithmetic", "dataset", "protocols", "published_protocols")
 def parameter_doubts(params: Params) -> Iterator[str]:
     """A sentence for each, for `assay validate` and the stage `configure`."""
     yield from _base_doubts(params)
+    advantage, appeals = params.training.advantage, params.verification.appeals
+    if isinstance(advantage, Corrected) and advantage.false_negative_rate != "estimated" and appeals.enabled and appeals.recover:
+        yield (
+            f"training.advantage.false_negative_rate is {advantage.false_negative_rate:g}, and verification.appeals.recover makes right "
+            "what the judge upholds: a given rate is taken as it is, so it must be the one after recovery; estimated does this by itself"
+        )
     types = {section.type for section in params.environments.values()}
     if params.stepwise.continuations and params.policy.base is None and types and not types & set(THINKING):
         yield (

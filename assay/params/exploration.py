@@ -61,7 +61,8 @@ class TopEntropy(Section):
     part: Literal["top", "bottom"] = "top"
     """bottom: the `fraction` of lowest entropy, as a control."""
     normalisation: Literal["selected", "all"] = "selected"
-    """The loss is divided by the selected tokens (version 2 of the paper) or by all (version 1, TRL)."""
+    """The loss is divided by the selected tokens (version 2 of the paper) or by all (version 1, TRL). The same where
+    `training.loss.aggregation` is token_sum or token_sum_constant, which divide by rows."""
     scope: Scope = "batch"
     """batch: entropies of the policy before the update's first step. micro_batch: of the policy in training, ranked within each
     micro-batch."""

@@ -50,7 +50,7 @@ ChannelRate = Rate | Estimated
 
 
 class Direct(Section):
-    """The matched control of `forward`: reward / scale, no baseline."""
+    """The matched control of `forward`: reward / scale, no baseline. Of any rewards."""
 
     type: Literal["direct"] = "direct"
     scale: float = Field(1.0, gt=0, allow_inf_nan=False)
@@ -66,7 +66,7 @@ class Corrected(Section):
     false_positive_rate: ChannelRate = "estimated"
     """P(observed right | wrong): a number, or `estimated`."""
     false_negative_rate: ChannelRate = "estimated"
-    """P(observed wrong | right)."""
+    """P(observed wrong | right). A number is taken as it is: with `verification.appeals.recover` give what is left after recovery."""
     minimum_determinant: float = Field(0.05, gt=0, lt=1)
     """An estimated 1 - both rates is raised to this, and flagged: below it variance explodes. (The paper's code: 1e-3.) Rates that are
     given as numbers are taken as they are, so there it is refused."""

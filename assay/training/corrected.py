@@ -71,6 +71,7 @@ def rates_for(option: Corrected, noise: Noise, task_ids: Sequence[str], verifier
     rows = {(row["environment"], row["verifier"]): row for row in noise.estimates.to_pylist()}
     keys = [(noise.environment_of[task_id], verifier) for task_id, verifier in zip(task_ids, verifiers, strict=True)]
     floor = option.minimum_determinant if "estimated" in options else 0.0
+    divides = reads_false_positives(option) or (isinstance(option, Forward) and isinstance(option.scale, str))
     per_key, notes = {}, []
     for key in dict.fromkeys(keys):
         if key not in rows:
@@ -80,8 +81,8 @@ def rates_for(option: Corrected, noise: Noise, task_ids: Sequence[str], verifier
         per_key[key] = (fpr, fnr, rows[key]["carried_deviation" if option.lag else "smoothed_deviation"])
         if fpr is None or fnr is None:
             notes.append(f"{key[0]}: no estimate of {key[1]}'s error rates yet, its rows get the uncorrected control's advantage")
-        elif reads_false_positives(option) and (c := 1 - fpr - fnr) < floor:
-            notes.append(f"{key[0]}: minimum_determinant {floor:g} stands in for 1 - both rates, which is {c:.3f}")
+        elif divides and (c := 1 - fpr - fnr) < floor:
+            notes.append(f"{key[0]}: minimum_determinant {floor:g} stands in for 1 - the error rates, which is {c:.3f}")
     table = np.asarray([[np.nan if value is None else value for value in per_key[key]] for key in keys], dtype=np.float64)
     known: np.ndarray = ~np.isnan(table[:, 0] + table[:, 1])
     # An estimate may come out at 1 where the rule has accepted nothing; corrections take rates below 1.
@@ -128,9 +129,9 @@ def corrected_advantages(option: Corrected, rewards: Floats, groups: np.ndarray,
 
 
 def _forward_scale(option: Forward, rates: Rates) -> Floats | float:
-    if option.scale == "determinant":
-        return rates.determinant
-    return 1 - rates.false_negative if isinstance(option.scale, str) else option.scale
+    if isinstance(option.scale, str):
+        return rates.determinant  # 1 - the false-negative rate where `rates_for` reads no other, with the floor of estimates
+    return option.scale
 
 
 def _ema_scales(rates: Rates) -> tuple[Floats, Floats]:

@@ -60,5 +60,6 @@ def shaped_rewards(rows: pa.Table, earned: Earned, streams: Streams, params: Par
     if levels is not None and levels.no_format is not None:
         names = rows["trajectory_id"].to_pylist()
         opened = opened_by_prompt(streams.prompts, names, folder, params.stepwise.open_tag, levels.opened_by_prompt)
-    found = shaped(earned.rewards, earned.reasons, rows["text"].to_pylist(), streams.completions.lengths, params, opened)
+    sampled = streams.mask.sums()  # of an episode: without what tools answered
+    found = shaped(earned.rewards, earned.reasons, rows["text"].to_pylist(), sampled, params, opened)
     return np.where(np.asarray(rows["kind"].to_pylist()) == "critique", earned.rewards, found)

@@ -64,6 +64,7 @@ def test_a_group_with_one_accepted_answer_has_the_worked_advantages():
     assert backward_advantages(observed, ONE, FPR, FNR) == pytest.approx([1.428571, *[-0.476190] * 3], abs=5e-7)
     assert forward_advantages(observed, FNR) == pytest.approx([0.2, -0.8, -0.8, -0.8])
     assert direct(observed, scale=2.0) == pytest.approx([0.5, 0, 0, 0])
+    assert direct([2.5, -0.5], scale=2.0) == pytest.approx([1.25, -0.25])  # nothing is corrected: scores and levels too
 
 
 def test_one_flip_in_a_right_group_of_eight_has_the_worked_advantages():

@@ -28,3 +28,11 @@ def test_rates_of_small_policies_are_doubted_for_fine_tuning():
     reading = {"learning_rate": 1e-5, "pretraining": {"max_steps": 10}}
     (sentence,) = doubts(policy=policy, warm_start=reading, tasks={"texts": 9})
     assert "warm_start.pretraining.learning_rate is 0.003" in sentence
+
+
+def test_a_given_rate_beside_recovery_is_doubted():
+    rates = {"type": "forward", "false_negative_rate": 0.2}
+    appeals = {"appeals": {"enabled": True, "recover": True}}
+    (sentence,) = doubts(training={"advantage": rates}, verification=appeals)
+    assert "must be the one after recovery" in sentence
+    assert doubts(training={"advantage": {"type": "forward"}}, verification=appeals) == []

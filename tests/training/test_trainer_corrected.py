@@ -101,10 +101,13 @@ def test_an_estimated_determinant_below_its_minimum_is_raised_and_said():
     columns = {"smoothed_rate": 0.7, "smoothed_false_positive_rate": 0.4}
     batch, lines = batch_with({"type": "backward"}, noise_columns=columns, verification=APPEALS)
     assert batch["advantage"][0].as_py() == pytest.approx(1 / 0.05, rel=1e-5)
-    assert lines == ["sums: minimum_determinant 0.05 stands in for 1 - both rates, which is -0.100"]
+    assert lines == ["sums: minimum_determinant 0.05 stands in for 1 - the error rates, which is -0.100"]
     assert batch["used_determinant"].to_pylist() == pytest.approx([0.05] * 12)
     assert batch["used_false_negative_rate"].to_pylist() == pytest.approx([0.7] * 12)
-    # Forward weights divide by nothing.
+    # Forward weights divide by nothing, but for their scales, which have the same floor.
+    almost, scaled = {"smoothed_rate": 0.9999997}, {"type": "forward", "scale": "one_minus_false_negative_rate"}
+    batch, lines = batch_with(scaled, noise_columns=almost, verification=APPEALS)
+    assert batch["advantage"][0].as_py() == pytest.approx(0.9999997 / 0.05) and "stands in for 1 - the error rates" in lines[0]
     _, lines = batch_with({"type": "forward"}, noise_columns=columns, verification=APPEALS)
     assert lines == []
 

@@ -215,6 +215,16 @@ def test_long_answers_pay_for_their_length_and_unknown_ones_stay_unknown():
     assert found[:2] == pytest.approx([0.7, -0.6]) and np.isnan(found[2])
 
 
+def test_what_tools_answered_has_no_length_penalty():
+    rows = make_trajectories(1, 4).to_pylist()
+    for row in rows:
+        row |= {"completion_ids": [5] * 6, "sampled_logprobs": [-1.0] * 6, "loss_mask": [True] * 2 + [False] * 4}
+    trajectories = to_table("trajectories", rows)
+    params = make_params(rewards={"length_penalty": 0.5}, training=PLUS, filter={"zero_variance_groups": False})
+    found = assemble_batch(trajectories, make_verdicts(trajectories, [1, 1, 1, 1]), params)["reward"].to_pylist()
+    assert found == pytest.approx([1 - 0.5 * 2 / params.sampling.max_tokens] * 4)
+
+
 def with_critiques(size=4, observed=(1, 0, 0, 1)):
     """A group of solutions, and four critiques of each of the first two."""
     solutions = make_trajectories(1, 4).to_pylist()
