@@ -132,6 +132,10 @@ METRICS: dict[str, str] = {
     "solve_p_strict": "The same, but 0 where no call was made.",
     "solve_r": "Solve-R: S / U, share of the sub-answers that were found.",
     "solve_answered:SCENARIO": "Share of a scenario's episodes that end with the right answer (over all scenarios: pass@1).",
+    "solve_exact": (
+        "Share of episodes whose last text is the right answer and nothing beside: a lower bound, where pass@1, which takes a text that "
+        "holds the answer (FTRL's rule), also accepts a list of candidates. Also for each scenario."
+    ),
     "solve_calls": "Calls of an episode.",
     "solve_turns": "Turns of an episode.",
     "protocol_average": "Mean of Step-M, Order-S, Order-LCS, Order-Tau, Semantic-A, BLEU-AVG, ROUGE-L and token-F1.",

@@ -21,8 +21,8 @@ COLORS = (1, 4, 2, 6)
 LONGEST = 1_500
 """Characters of a message that are shown."""
 COLUMNS = (
-    ("answered", "solve_answered"), ("Solve-F1", "solve_f1"), ("Solve-P", "solve_p"), ("strict P", "solve_p_strict"),
-    ("Solve-R", "solve_r"),
+    ("answered", "solve_answered"), ("exactly", "solve_exact"), ("Solve-F1", "solve_f1"), ("Solve-P", "solve_p"),
+    ("strict P", "solve_p_strict"), ("Solve-R", "solve_r"),
 )  # fmt: skip
 
 
@@ -51,7 +51,7 @@ def tool_section(record: RunRecord, samples: Samples, table: Lookup, split: str,
     names = sorted({parts["scenario"] for parts in played.values()})
     figures = [
         chart("Sub-answers found by calling tools", "Means over held-out tasks; P counts 1 where no call was made, strict P 0.",
-              [metric_line(table, split, metric, name, color) for color, (name, metric) in zip((1, 4, 3, 2), COLUMNS[1:], strict=True)],
+              [metric_line(table, split, metric, name, color) for color, (name, metric) in zip((1, 4, 3, 2), COLUMNS[2:], strict=True)],
               "policy", "share", unit=True),
         chart("Solve-F1 by scenario", "", [metric_line(table, split, f"solve_f1:{name}", name.replace("_", " "), color)
               for color, name in zip(COLORS, names, strict=False)], "policy", "Solve-F1", unit=True),

@@ -14,11 +14,11 @@ from assay.evaluation.samples import Samples
 RULE = "tool_use"
 METRICS: dict[str, str] = {
     "solve_f1": "solve_f1", "solve_p": "solve_p", "solve_p_strict": "solve_p_strict", "solve_r": "solve_r", "solve_calls": "calls",
-    "solve_turns": "turns",
+    "solve_turns": "turns", "solve_exact": "exact",
 }  # fmt: skip
 """Metric -> key of the verdict's components."""
 COUNTS = ("solve_calls", "solve_turns")
-BY_SCENARIO = ("solve_f1", "solve_p", "solve_p_strict", "solve_r", "solve_answered")
+BY_SCENARIO = ("solve_f1", "solve_p", "solve_p_strict", "solve_r", "solve_answered", "solve_exact")
 """Metrics that there are for each scenario too, as METRIC:SCENARIO."""
 
 

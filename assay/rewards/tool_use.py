@@ -87,6 +87,9 @@ class EpisodeMetrics:
     """Solve-F1: 2 S / (C + U)."""
 
 
+_AROUND = " \n\t.*_`\"'"
+
+
 def normalise(text: str) -> str:
     """Lower case, without commas and outer white space."""
     return text.lower().replace(",", "").strip()
@@ -102,6 +105,13 @@ def verifies(said: Any, gold: str) -> bool:
     found in anything ("12" in "2012"), so generators do not make them."""
     text = normalise(as_text(said))
     return all(normalise(piece) in text for piece in gold.split(", "))
+
+
+def says_only(text: str, gold: str) -> bool:
+    """Whether a text, behind its last thought, is the gold and nothing beside, without outer punctuation. The substring by which
+    FTRL finds an answer is also in a list of all candidates."""
+    said = text.rsplit("</think>", 1)[-1]
+    return bool(gold) and normalise(said).strip(_AROUND) == normalise(gold).strip(_AROUND)
 
 
 def _strings(value: Any) -> Iterator[str]:

@@ -1,6 +1,7 @@
 """Tasks with tools: the reward of a turn, and what an episode achieved. Pure: what the tools said is in the transcript, none is executed.
 
-A turn that was sampled alone is scored by FTRL's reward. An episode is right where its last text holds the answer; its score is the sum of
+A turn that was sampled alone is scored by FTRL's reward. An episode is right where its last text holds the answer, as in FTRL (`exact` says
+whether that is all that it says); its score is the sum of
 its turns' rewards on the train split, and Solve-F1 on held-out tasks, where no reward is defined.
 """
 
@@ -13,7 +14,7 @@ from assay.verifiers.verdicts import Finding, abstain
 
 NAME = "tool_use"
 ADDRESS = f"{NAME}:"
-REVISION = 1
+REVISION = 2
 FULL = "f1"
 """Branch of a turn with calls."""
 
@@ -50,14 +51,14 @@ def judge(options: Mapping[str, Any], transcript: str, gold: str) -> Finding:
 
 def _scored(turn: Mapping[str, Any], gold: str, options: Mapping[str, Any]) -> dict[str, Any]:
     """Reward and counts of one turn. Whether a reward is defined for its task is the caller's affair."""
-    from assay.rewards.tool_use import Call, State, turn_reward
+    from assay.rewards.tool_use import Call, State, says_only, turn_reward
 
     calls = [Call(call["name"], call["arguments"], call["feedback"]) for call in turn["calls"]]
     state = State(turn["unsolved"], gold, turn["solve_rate"])
     found = turn_reward(turn["content"], calls, state, echo_guard=turn["echo_guard"], **options)
     return {
         "reward": found.reward, "branch": found.branch, "t": found.t, "p": found.p, "q": found.q,
-        "echoes": sum(match.echo for match in found.matches),
+        "echoes": sum(match.echo for match in found.matches), "exact": found.branch == "answer" and says_only(turn["content"], gold),
     }  # fmt: skip
 
 
@@ -71,6 +72,7 @@ def _episode(played: Mapping[str, Any], turns: list[dict[str, Any]]) -> dict[str
         "solve_p": metrics.precision, "solve_p_strict": metrics.strict_precision, "solve_r": metrics.recall, "solve_f1": metrics.f1,
         "solved": solved, "calls": calls, "sub_answers": total, "turns": len(turns), "stop": played["stop"], "rewards": rewards,
         "echoes": sum(turn["echoes"] for turn in turns), "scenario": played["scenario"],
+        "exact": played["stop"] == "answered" and turns[-1]["exact"],
     }  # fmt: skip
 
 

@@ -1,5 +1,7 @@
 """Rewards of turns with tools (FTRL): the table, the order of its cases, matching, metrics, and the guard against echoes."""
 
+import json
+
 import pytest
 
 from assay.rewards.tool_use import (
@@ -8,10 +10,12 @@ from assay.rewards.tool_use import (
     as_text,
     episode_metrics,
     normalise,
+    says_only,
     solve,
     turn_reward,
     verifies,
 )
+from assay.verifiers.tool_use import judge
 
 HIT = [Call("finder", {"place": f"town {index}"}, f"value{index}") for index in range(5)]
 MISS = Call("other", {}, "nothing of use")
@@ -142,3 +146,16 @@ def test_an_answer_with_quotation_marks_is_an_echo_too():
     call = Call("t", {"x": ['the "Velka" suite']}, 'no record for the "Velka" suite')
     match, left = solve(call, {"t": ('the "Velka" suite',)}, echo_guard=True)
     assert (match.answer, match.echo) == (None, True) and left == {"t": ('the "Velka" suite',)}
+
+
+def test_a_list_of_candidates_holds_the_answer_and_is_not_the_answer_alone():
+    assert text_reward("Ann, Brelite, Carl", solve_rate=1.0).branch == "answer"
+    assert not says_only("Ann, Brelite, Carl", "Brelite") and not says_only("<think>Brelite</think> Ann", "Brelite")
+    for text in ("Brelite", "<think>Ann or Carl?</think>\n**BRELITE**.", '"brelite"'):
+        assert says_only(text, "Brelite")
+    assert says_only("Bob, Ann", "Bob, Ann") and not says_only("", "")
+    turn = {"calls": [], "unsolved": {}, "solve_rate": 1, "echo_guard": False}
+    played = {"whole": True, "sub_answers": 1, "rewarded": False, "stop": "answered", "scenario": "single_hop"}
+    for content, exact in (("Ann, Brelite", False), ("Brelite", True)):
+        found = judge({}, json.dumps(played | {"turns": [turn | {"content": content}]}), "Brelite")
+        assert (found.verdict, json.loads(found.components)["exact"]) == ("correct", exact)
