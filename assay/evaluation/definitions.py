@@ -121,6 +121,7 @@ METRICS: dict[str, str] = {
     "protocol_order_tau_parity": "The published evaluator's tau, which is 1 from two aligned pairs on and else 0.",
     "protocol_content": "Semantic-A before scaling, at most 1.5.",
     "protocol_semantic": "Semantic-A: objects and parameters of aligned steps, over 1.5.",
+    "protocol_semantic_parity": "The same by the published evaluator, whose alignment ends at the first action out of place.",
     "protocol_bleu": "BLEU-AVG of the orc: mean precision of 1- to 4-grams.",
     "protocol_rouge": "ROUGE-L of the orc.",
     "protocol_tokens": "F1 of the orc's words, in place of a keyword F1 that needs a downloaded model.",

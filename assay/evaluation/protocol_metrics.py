@@ -12,6 +12,7 @@ from assay.rewards.protocol import Step, align_as_evaluated, align_as_figured, b
 from assay.rewards.protocol.score import actions, object_overlap, parameter_overlap, position_decay
 
 CONTENT_MAXIMUM = 1.5
+_BESIDE = ("content", "order_tau_parity", "semantic_parity")
 
 
 @dataclass(frozen=True)
@@ -31,6 +32,8 @@ class ProtocolMetrics:
     """Semantic-A before scaling, at most 1.5."""
     semantic: float
     """Semantic-A: content / 1.5."""
+    semantic_parity: float
+    """The same by the published evaluator, whose alignment ends at the first action out of place."""
     bleu: float
     rouge: float
     tokens: float
@@ -40,11 +43,11 @@ class ProtocolMetrics:
     def average(self) -> float:
         """Mean of the eight: Step-M, Order-S, Order-LCS, tau, Semantic-A, BLEU-AVG, ROUGE-L, token-F1."""
         parts = asdict(self)
-        return sum(value for name, value in parts.items() if name not in ("content", "order_tau_parity")) / 8
+        return sum(value for name, value in parts.items() if name not in _BESIDE) / 8
 
 
-def protocol_metrics(text: str, gold: str, *, parity: bool = False) -> ProtocolMetrics:
-    """All metrics of a text against the text of a gold. `parity`: align as the published evaluator does (see `align_as_evaluated`).
+def protocol_metrics(text: str, gold: str) -> ProtocolMetrics:
+    """All metrics of a text against the text of a gold.
 
     Raises ValueError where the gold has no step that can be read.
     """
@@ -53,11 +56,12 @@ def protocol_metrics(text: str, gold: str, *, parity: bool = False) -> ProtocolM
     if not gold_steps:
         raise ValueError(f"the gold has no step that can be read: {gold[:80]!r}")
     said, wanted = actions(steps), actions(gold_steps)
-    content = content_of(steps, gold_steps, parity=parity)
+    content = content_of(steps, gold_steps)
     return ProtocolMetrics(
         step_match=float(len(lines) == len(gold_lines)), order_strict=float(said == wanted),
         order_lcs=2 * lcs_length(said, wanted) / (len(said) + len(wanted)), order_tau=tau(said, wanted),
         order_tau_parity=float(len(align_as_evaluated(said, wanted)) >= 2), content=content, semantic=content / CONTENT_MAXIMUM,
+        semantic_parity=content_of(steps, gold_steps, parity=True) / CONTENT_MAXIMUM,
         bleu=bleu_average(orc, gold_orc), rouge=rouge_l(orc, gold_orc), tokens=token_f1(orc, gold_orc),
     )  # fmt: skip
 
