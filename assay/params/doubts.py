@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 
+from assay.params.policy import SupervisedParams
 from assay.params.schema import Params
 from assay.params.training import Corrected
 
@@ -44,9 +45,11 @@ def _base_doubts(params: Params) -> Iterator[str]:
                 f"policy.base is set, but {key} is {length}, a length for small policies made from scratch (an environment preset "
                 "wins over the scale): what is longer is cut off or refused; set it in params.yaml to what the model needs"
             )
-    phases = {"warm_start": (params.warm_start, params.warm_start.max_steps)}
-    phases["warm_start.pretraining"] = (params.warm_start.pretraining, params.warm_start.pretraining.max_steps)
-    for key, (phase, steps) in phases.items():
+    start = params.warm_start
+    phases: tuple[tuple[str, SupervisedParams, int], ...] = (
+        ("warm_start", start, start.max_steps), ("warm_start.pretraining", start.pretraining, start.pretraining.max_steps),
+    )  # fmt: skip
+    for key, phase, steps in phases:
         highest = HIGHEST_RATE["lora" if phase.lora else "whole"]
         if params.policy.fine_tune and steps and phase.learning_rate > highest:
             yield (
