@@ -2,6 +2,8 @@
 
 from collections.abc import Iterator
 
+from assay.params.lengths import TOOLS
+from assay.params.policy import SupervisedParams
 from assay.params.schema import Params
 
 SHORTEST_ANSWER, SHORTEST_PROMPT = 256, 128
@@ -35,9 +37,16 @@ def _base_doubts(params: Params) -> Iterator[str]:
         if length < least:
             yield (
                 f"policy.base is set, but {key} is {length}, a length for small policies made from scratch (an environment preset "
-                "wins over the scale): what is longer is cut off or refused; set it in params.yaml to what the model needs"
+                "wins over the scale): what is longer is cut off or dropped; set it in params.yaml to what the model needs"
             )
-    phases = {"warm_start": (params.warm_start, params.warm_start.max_steps)}
+    episodes, room = params.sampling.episodes.max_tokens, params.policy.max_prompt_tokens + params.sampling.max_tokens
+    if episodes < room and any(section.type == TOOLS for section in params.environments.values()):
+        yield (
+            f"sampling.episodes.max_tokens is {episodes}, but policy.max_prompt_tokens and sampling.max_tokens together are {room}: a task "
+            "whose prompt leaves no room for a turn stops the rollout; raise the one, or lower policy.max_prompt_tokens, by which they are "
+            "dropped"
+        )
+    phases: dict[str, tuple[SupervisedParams, int]] = {"warm_start": (params.warm_start, params.warm_start.max_steps)}
     phases["warm_start.pretraining"] = (params.warm_start.pretraining, params.warm_start.pretraining.max_steps)
     for key, (phase, steps) in phases.items():
         highest = HIGHEST_RATE["lora" if phase.lora else "whole"]

@@ -158,10 +158,16 @@ UNSEEN: dict[str, tuple[tuple[str, str], ...]] = {
 }
 """Keys of sections that a stage does read, which say nothing to it: to turn on appeals makes no task and samples nothing anew."""
 
+SEEN_BY: dict[tuple[str, str], tuple[str, ...]] = {("policy", "too_long"): ("generate",)}
+"""Keys that say something to these stages alone, of sections that others read too."""
+
 
 def stage_view(params: Params, stage: str) -> dict[str, Any]:
     """The JSON-able part of the parameters that a stage may read."""
     whole = params.model_dump(mode="json")
+    for (section, key), stages in SEEN_BY.items():
+        if stage not in stages:
+            del whole[section][key]
     for section, key in UNSEEN.get(stage, ()):
         del whole[section][key]
     if stage in ("pretrain", "warm_start") and not params.policy.fine_tune:

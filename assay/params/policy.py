@@ -70,7 +70,10 @@ class PolicyParams(Section):
     stop_tokens: tuple[str, ...] = ()
     """Tokens that end a completion, beside the tokenizer's end token and those of the generation configuration."""
     max_prompt_tokens: int = Field(128, ge=1)
-    """Tasks whose rendered prompt is longer are an error before anything is sampled, never cut silently."""
+    """Of a task's rendered prompt. None is ever cut."""
+    too_long: Literal["drop", "error"] = "drop"
+    """What becomes of tasks whose prompts are longer. With a `base` they are dropped and counted while tasks are made, or else an error
+    there. A policy from scratch has no tokenizer yet: they are an error of the warm start whatever this says."""
 
 
 class SupervisedParams(Section):

@@ -48,12 +48,13 @@ def copy_base(params: Params, target: Path, source: Path | None = None) -> None:
     shutil.copytree(source, target, symlinks=False, ignore=shutil.ignore_patterns(*_LEFT_OUT, "*.bin", "*.pth", "*.gguf"))
 
 
-def fetch(name: str) -> Path:
-    """The local copy of a hub model. Raises BaseError when it is neither there nor to be had."""
+def fetch(name: str, weights: bool = True) -> Path:
+    """The local copy of a hub model, with its weights or without. Raises BaseError when it is neither there nor to be had."""
     from huggingface_hub import snapshot_download
 
+    ignored = ["*.bin", "*.pth", "*.gguf", "original/*", "onnx/*", *([] if weights else ["*.safetensors"])]
     try:
-        return Path(snapshot_download(name, ignore_patterns=["*.bin", "*.pth", "*.gguf", "original/*", "onnx/*"]))
+        return Path(snapshot_download(name, ignore_patterns=ignored))
     except Exception as error:  # anything from a bad name to a lost connection
         reason = " ".join(str(error).split())[:300]
         raise BaseError(

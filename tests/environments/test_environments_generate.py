@@ -14,7 +14,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from assay.environments import ORACLES, SPLITS, Task, TaskError, describe, generate, tasks_to_table
-from assay.environments.generate import DROPS, divide
+from assay.environments.candidates import DROPS
+from assay.environments.generate import divide
 from assay.params import Params
 from assay.trajectories import to_table
 
@@ -176,7 +177,7 @@ def test_contamination_is_taken_out_of_train_and_counted(tmp_path):
     count = made.counts["own"]
     assert count["eval"]["kept"] == 20
     assert count["train"] == {
-        "requested": 100, "kept": 59, "generated": 64, "duplicates": 1, "contamination": 2, "conflicting_gold": 2,
+        "requested": 100, "kept": 59, "generated": 64, "duplicates": 1, "contamination": 2, "conflicting_gold": 2, "too_long": 0,
     }  # fmt: skip
     assert {t.gold for t in made.tasks if t.split == "train"} == {str(i) for i in range(60) if i != 4}
     assert made.counts["own"]["demonstrations"]["contamination"] == 2

@@ -28,3 +28,11 @@ def test_rates_of_small_policies_are_doubted_for_fine_tuning():
     reading = {"learning_rate": 1e-5, "pretraining": {"max_steps": 10}}
     (sentence,) = doubts(policy=policy, warm_start=reading, tasks={"texts": 9})
     assert "warm_start.pretraining.learning_rate is 0.003" in sentence
+
+
+def test_episodes_without_room_for_the_longest_prompt_are_doubted():
+    tools = {"environments": {"own": {"type": "tools"}}, "sampling": {"max_tokens": 1024, "episodes": {"max_tokens": 1536}}}
+    assert doubts(**tools) == []
+    tools["sampling"]["episodes"]["max_tokens"] = 1535
+    (sentence,) = doubts(**tools)
+    assert "sampling.episodes.max_tokens is 1535, but policy.max_prompt_tokens and sampling.max_tokens together are 1536" in sentence
