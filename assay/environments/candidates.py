@@ -3,16 +3,17 @@
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 
+from assay.environments.bad_rows import REASONS
 from assay.environments.base import Candidate, Environment
 from assay.environments.task import Task
 
 Progress = Callable[[str, int, int], None]
 Counts = dict[str, dict[str, dict[str, int]]]
 """environment -> split or "demonstrations" -> what -> number."""
-DROPS = ("duplicates", "contamination", "conflicting_gold", "too_long")
+DROPS = ("duplicates", "contamination", "conflicting_gold", "too_long", *REASONS)
 """Why a candidate is dropped: its prompt is in this split already; it is in a split that was chosen before (eval,
 ood, then train), also where it differs only in case or white space; it is known with another gold; it has more tokens
-than policy.max_prompt_tokens."""
+than policy.max_prompt_tokens; its row is bad."""
 PATIENCE = 4
 """Draws for each task that is asked for, beyond the first thousand, before an environment is taken to have no more."""
 LONG_PATIENCE = 100
@@ -105,9 +106,8 @@ def remarks(counts: Counts, limit: int) -> list[str]:
                     f"prompts are longer than policy.max_prompt_tokens ({limit})"
                 )
             if count["kept"] < count["requested"]:
-                found.append(
-                    f"environments.{name}: {what}: {count['kept']} instead of {count['requested']}, it has no more different tasks"
-                )
+                why = "it has no more different tasks" if not count["gold_unreadable"] else "bad rows are left out"
+                found.append(f"environments.{name}: {what}: {count['kept']} instead of {count['requested']}, {why}")
     return found
 
 

@@ -1,6 +1,6 @@
 """From parameters to tasks: shares, splits that share nothing, duplicates and contamination removed and counted."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field
 from itertools import chain, islice
@@ -9,6 +9,7 @@ from random import Random
 from typing import Any
 
 from assay.environments.asking import MakeTeacher
+from assay.environments.bad_rows import note_of
 from assay.environments.base import Environment, HasTexts
 from assay.environments.candidates import Counts, Progress, Seen, collect, empty, remarks
 from assay.environments.chain_arithmetic.environment import ChainArithmeticEnvironment
@@ -24,7 +25,7 @@ from assay.environments.text_to_sql.user_databases import SqlDatabasesEnvironmen
 from assay.environments.tools.environment import ToolsEnvironment
 from assay.environments.tools.published import PublishedToolsEnvironment
 from assay.params import Params
-from assay.params.data import ChainArithmetic, RationalArithmetic, ReasoningGym, SqlDatabases, TextToSql
+from assay.params.data import ChainArithmetic, RationalArithmetic, ReasoningGym, SqlDatabases, TextToSql, UserDataset
 from assay.params.protocols import EndpointProtocols, Protocols, PublishedProtocols
 from assay.params.tools import EndpointTools, Tools
 from assay.trajectories import seed_from
@@ -147,8 +148,10 @@ def _generate(
     tasks = [task for split in SPLITS for task in by_split[split]]
     if excess is not None:
         _refuse_long_prompts(tasks, [excess(task) for task in tasks], origins, limit)
+    notes: list[str] = []
     if check_golds is not None:
-        _refuse_bad_golds(tasks, check_golds(tasks), origins)
+        notes = _check_golds(params, by_split, [*zip(tasks, check_golds(tasks), strict=True)], origins, counts)
+        tasks = [task for split in SPLITS for task in by_split[split]]
     total = params.tasks.demonstrations if params.supervises else 0
     demonstrations: list[dict[str, Any]] = []
     demonstrated: dict[str, Task] = {}
@@ -158,7 +161,7 @@ def _generate(
         demonstrations += rows
         demonstrated |= known
     demonstrations.sort(key=lambda row: seed_from(params.seed, "order", row["task_id"], row["completion"]))
-    notes = [note for environment in environments.values() for note in environment.notes] + remarks(counts, limit)
+    notes = [note for environment in environments.values() for note in environment.notes] + notes + remarks(counts, limit)
     texts = _texts(environments, shares, [*demonstrated.values()], params) if params.supervises else []
     return Generated(tasks, demonstrations, counts, demonstrated, notes, texts)
 
@@ -203,17 +206,37 @@ def _refuse_long_prompts(tasks: list[Task], found: list[int | None], origins: Ma
         )
 
 
-def _refuse_bad_golds(tasks: list[Task], found: list[str | None], origins: Mapping[str, str]) -> None:
-    problems = [(task, problem) for task, problem in zip(tasks, found, strict=True) if problem is not None]
-    if problems:
+def _check_golds(
+    params: Params, by_split: dict[str, list[Task]], found: Sequence[tuple[Task, str | None]], origins: Mapping[str, str], counts: Counts
+) -> list[str]:
+    """Take out of `by_split` the tasks whose golds cannot be read, where their environment's bad_rows says so, and count them. Returns
+    notes. found: what is wrong with the gold of each task. Raises TaskError for all others, for too many, and for a split left empty."""
+    bad = [(task, problem) for task, problem in found if problem is not None]
+    sections = {name: section for name, section in params.environments.items() if isinstance(section, UserDataset)}
+    droppable = [name for name, section in sections.items() if section.bad_rows == "drop"]
+    refused = [(task, problem) for task, problem in bad if task.environment not in droppable]
+    if refused:
         shown = "\n".join(
-            f"  {task.environment}: {origins[task.task_id]}: gold {task.gold[:80]!r}: {problem}"
-            for task, problem in problems[:_SHOWN]
+            f"  {task.environment}: {origins[task.task_id]}: gold {task.gold[:80]!r}: {problem}" for task, problem in refused[:_SHOWN]
         )
         raise TaskError(
-            f"{len(problems)} of {len(tasks)} golds cannot be read by the verifier of their task, first:\n{shown}\n"
-            "Correct them, or choose another verifier for the environment"
+            f"{len(refused)} of {len(found)} golds cannot be read by the verifier of their task, first:\n{shown}\n"
+            "Correct them, choose another verifier for the environment, or, for a data set, set bad_rows to drop"
         )
+    notes = []
+    for name in droppable:
+        places = [f"{origins[task.task_id]} ({problem})" for task, problem in bad if task.environment == name]
+        total = sum(task.environment == name for task, _ in found)
+        if (note := note_of(f"environments.{name}", f"environments.{name}", {"gold_unreadable": places}, total)) is not None:
+            notes.append(note)
+    dropped = {task.task_id for task, _ in bad}
+    for task, _ in bad:
+        count = counts[task.environment][task.split]
+        count |= {"kept": count["kept"] - 1, "gold_unreadable": count["gold_unreadable"] + 1}
+        if not count["kept"]:
+            raise TaskError(empty(task.environment, task.split, count, params.policy.max_prompt_tokens))
+    by_split |= {split: [task for task in tasks if task.task_id not in dropped] for split, tasks in by_split.items()}
+    return notes
 
 
 def _demonstrate(

@@ -113,6 +113,9 @@ class UserDataset(Section):
     none. `split` says train, eval (also validation, valid, dev, test) or ood, row by row. Other columns are kept in
     the task's meta."""
     verifier: Literal["string_match", "numeric", "math_verify"] = "math_verify"
+    bad_rows: Literal["error", "drop"] = "error"
+    """What becomes of rows whose prompt or gold is empty or cannot be read: an error, or they are dropped and counted, which is an error
+    too where they are more than 5 %."""
 
 
 Level = Annotated[int, Field(ge=1, le=7)]
