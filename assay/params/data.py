@@ -93,6 +93,10 @@ class ReasoningGym(Section):
     """Overrides of `config` for the ood split; without it the environment has no ood tasks."""
 
 
+DATASET_VERIFIERS = ("string_match", "numeric", "math_verify")
+"""Verifiers that need nothing but a gold, so that any data set can name them."""
+
+
 class UserDataset(Section):
     """A user's questions and golds: JSON lines, Parquet, CSV, or a Hugging Face dataset (local folder or hub name)."""
 
@@ -112,7 +116,8 @@ class UserDataset(Section):
     """Column of the file for each field. `prompt` is a string or a list of messages. Defaults: prompt, gold, none,
     none. `split` says train, eval (also validation, valid, dev, test) or ood, row by row. Other columns are kept in
     the task's meta."""
-    verifier: Literal["string_match", "numeric", "math_verify"] = "math_verify"
+    verifier: str = "math_verify"
+    """string_match, numeric, math_verify, or one of `verification.functions`."""
     bad_rows: Literal["error", "drop"] = "error"
     """What becomes of rows whose prompt or gold is empty or cannot be read: an error, or they are dropped and counted, which is an error
     too where they are more than 5 %."""

@@ -5,6 +5,7 @@ from typing import Any
 
 from assay.environments import Task
 from assay.params import Params
+from assay.params.verification import VerificationParams
 from assay.trajectories import read_table
 from assay.verifiers import Judge
 
@@ -25,7 +26,7 @@ def first_policy(params: Params, tasks: Path, out: Path, scratch: Path, pretrain
             return base_policy(params, rows, out, scratch, folder)
         base = scratch / "base"
         copy_base(params, base, folder)
-    with Judge() as judge:
+    with Judge(VerificationParams(functions=params.verification.functions)) as judge:
         return warm_start(
             params,
             rows,

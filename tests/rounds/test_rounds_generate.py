@@ -5,11 +5,16 @@ import re
 import sys
 from pathlib import Path
 
+import pyarrow as pa
 import pytest
 
-from assay.environments import TaskError
+from assay.environments import TaskError, tasks_from_table
 from assay.params import Params, stage_view
-from assay.rounds import make_tasks
+from assay.params.schema import PARTIAL
+from assay.rounds import first_policy, generate_tasks, make_tasks
+from assay.rounds.further import own_levels
+from assay.trajectories import read_table, schema
+from assay.verifiers import verify_trajectories
 
 sys.path.append(str(Path(__file__).parents[1] / "engines"))
 from tiny_policies import make_tokenizer
@@ -70,6 +75,64 @@ def test_a_split_is_empty_because_all_are_too_long(made, tmp_path):
     long = write(tmp_path / "long.jsonl", *(f"{'1' * LIMIT} {n}" for n in range(20)))
     with pytest.raises(TaskError, match=r"split eval is empty: the prompts of all its \d+ candidates are longer than .*\(60\): raise it"):
         made({"long": long})
+
+
+SOURCE = "def score(completions, answer, unit, **kwargs):\n    return [float(completions[0] == answer[0] + unit[0])]\n"
+
+
+def with_function(tmp_path, **sections) -> Params:
+    """A data set with a function of its own, beside another environment."""
+    rows = [{"prompt": f"How far is {n}?", "gold": str(n), "unit": " km"} for n in range(40)]
+    (tmp_path / "own.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    return Params.model_validate({
+        "environments": {
+            "own": {"type": "dataset", "path": "own.jsonl", "verifier": "mine"}, "sums": {"type": "rational_arithmetic"},
+        },
+        "verification": {"functions": {"mine": {"name": "score", "source": SOURCE}}, "reference": "none", "oracle": False},
+        "tasks": {"train": 20, "eval": 6, "ood": 0, "demonstrations": 20},
+    } | sections)  # fmt: skip
+
+
+def test_a_dataset_names_a_function_of_the_user_beside_other_environments(tmp_path, monkeypatch):
+    params = with_function(tmp_path)
+    generate_tasks(params, tmp_path, tmp_path / "tasks", tmp_path / "gates")
+    table = read_table("tasks", tmp_path / "tasks/tasks.parquet")
+    tasks = tasks_from_table(table)
+    assert {task.environment: task.verifier for task in tasks.values()} == {"own": "mine", "sums": "string_match"}
+    said = {task_id: task.gold + " km" * (task.environment == "own") for task_id, task in tasks.items()}
+    names = ("trajectory_id", "iteration", "round", "task_id", "kind", "policy", "text")
+    rows = [dict(zip(names, (task_id, 0, 0, task_id, "solution", "p", text), strict=True)) for task_id, text in said.items()]
+    solutions = pa.Table.from_pylist(rows, pa.schema([schema("trajectories").field(name) for name in names]))
+    found = verify_trajectories(tasks, solutions, params.verification, 1)
+    assert set(zip(found["verifier"].to_pylist(), found["verdict"].to_pylist(), strict=True)) == {
+        ("mine", "correct"), ("string_match", "correct"),
+    }  # fmt: skip
+    assert set(own_levels(solutions, tasks, params, 1)) == {1.0}
+
+    def checked(params, rows, demonstrations, out, scratch, is_correct, **others):
+        return {"right": all(is_correct(row, said[row["task_id"]]) for row in rows.to_pylist())}
+
+    monkeypatch.setattr("assay.training.warm_start.warm_start", checked)
+    seen = Params.model_validate(stage_view(params, "warm_start"), context=PARTIAL)
+    assert first_policy(seen, tmp_path / "tasks", tmp_path / "out", tmp_path) == {"right": True}
+
+
+def test_stages_see_the_functions_that_they_ask(tmp_path):
+    def seen(**sections):
+        params = with_function(tmp_path, **sections)
+        return [stage for stage in ("warm_start", "rollout") if stage_view(params, stage)["verification"]["functions"]]
+
+    base, judging = {"base": "a-model"}, {"share": 0.5, "selection": "stratified"}
+    assert seen() == ["warm_start"] and seen(policy=base) == [] and seen(policy=base, self_verification=judging) == ["rollout"]
+    assert seen(environments={"sums": {"type": "rational_arithmetic"}}, self_verification=judging) == []
+
+
+def test_a_verifier_that_a_dataset_cannot_name_is_refused(tmp_path):
+    for name in ("reasoning_gym", "other"):
+        own = {"own": {"type": "dataset", "path": "own.jsonl", "verifier": name}}
+        said = rf"environments\.own\.verifier is '{name}', expected one of string_match, numeric, math_verify, mine"
+        with pytest.raises(ValueError, match=said):
+            with_function(tmp_path, environments=own)
 
 
 def test_what_becomes_of_long_prompts_concerns_the_stage_that_makes_tasks_alone():
