@@ -47,6 +47,8 @@ class DatasetEnvironment:
         """`eval_share`: expected share of the rows that is held out where the data set does not say which."""
         self.name, self.params, self.seed, self.root, self.eval_share = name, params, seed, root, eval_share
         self.notes: list[str] = []
+        self.commit: str | None = None
+        """Of a hub data set, once it is read."""
         self._pools: dict[str, list[Candidate]] | None = None
 
     def has(self, split: str) -> bool:
@@ -91,6 +93,7 @@ class DatasetEnvironment:
     def _candidates_of(self, source: str, split: str) -> list[Candidate]:
         params = self.params
         read = read_rows(params, self.root, source)
+        self.commit = read.commit
         columns = {"prompt": "prompt", "gold": "gold"} | dict(params.columns)
         for field, column in columns.items():
             if column not in read.columns or column in read.left_out:

@@ -50,6 +50,8 @@ class Generated:
     """Sentences for the person who started it: shortfalls, columns left out."""
     texts: list[dict[str, Any]] = field(default_factory=list)
     """Rows of the `texts` table."""
+    commits: dict[str, str] = field(default_factory=dict)
+    """Of data sets from the hub, by environment."""
 
 
 def make_environment(name: str, params: Params, root: Path, make_teacher: MakeTeacher | None = None) -> Environment:
@@ -163,7 +165,8 @@ def _generate(
     demonstrations.sort(key=lambda row: seed_from(params.seed, "order", row["task_id"], row["completion"]))
     notes = [note for environment in environments.values() for note in environment.notes] + notes + remarks(counts, limit)
     texts = _texts(environments, shares, [*demonstrated.values()], params) if params.supervises else []
-    return Generated(tasks, demonstrations, counts, demonstrated, notes, texts)
+    commits = {name: commit for name, one in environments.items() if (commit := getattr(one, "commit", None)) is not None}
+    return Generated(tasks, demonstrations, counts, demonstrated, notes, texts, commits)
 
 
 def _texts(

@@ -107,6 +107,8 @@ class UserDataset(Section):
     """File, folder, or hub name. Relative paths start at the project's root."""
     name: str | None = None
     """Configuration of a hub dataset."""
+    revision: str | None = None
+    """Commit, branch or tag of a hub dataset; null: the newest. counts.json has the commit."""
     split: str = "train"
     """Split of a Hugging Face dataset to read; rows are divided into train and eval here, by content hash, unless
     `eval_split` or `columns.split` says which are held out."""

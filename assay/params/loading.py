@@ -162,7 +162,10 @@ UNSEEN: dict[str, tuple[tuple[str, str], ...]] = {
 }
 """Keys of sections that a stage does read, which say nothing to it: to turn on appeals makes no task and samples nothing anew."""
 
-SEEN_BY: dict[tuple[str, str], tuple[str, ...]] = {("policy", "too_long"): ("generate",)}
+SEEN_BY: dict[tuple[str, str], tuple[str, ...]] = {
+    ("policy", "too_long"): ("generate",),
+    ("policy", "revision"): ("generate", "pretrain", "warm_start"),
+}
 """Keys that say something to these stages alone, of sections that others read too."""
 
 

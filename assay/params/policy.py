@@ -54,6 +54,9 @@ class PolicyParams(Section):
 
     base: str | None = None
     """Any causal language model: a Hugging Face hub name or a local folder. Null: a small one is made from scratch."""
+    revision: str | None = None
+    """Commit, branch or tag of a hub name in `base`; null: the newest, or what the local cache has where the hub cannot be reached.
+    models/0/warm_start.json has the commit."""
     fine_tune: bool = False
     """Whether a `base` goes through the supervised phases too (warm_start.pretraining, warm_start), with texts and demonstrations of the
     environments. False: policy 0 is the base as it is."""

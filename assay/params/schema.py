@@ -199,8 +199,11 @@ def _check_dataset_verifiers(params: "Params") -> None:
 
 
 def _check_texts(params: "Params") -> None:
-    """Raises ValueError for pre-training without texts, and for a policy that is made from scratch and never trained."""
+    """Raises ValueError for pre-training without texts, for a policy that is made from scratch and never trained, and for a revision of
+    one."""
     start = params.warm_start
+    if params.policy.revision is not None and params.policy.base is None:
+        raise ValueError("policy.revision is set, but policy.base is null: name the hub model whose revision it is")
     if not params.supervises:
         return
     if params.policy.fine_tune and params.policy.base is None:

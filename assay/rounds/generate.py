@@ -67,10 +67,12 @@ def generate_tasks(params: Params, root: Path, out: Path, gates: Path, execution
     write_shard(draft / "demonstrations.parquet", "demonstrations", generated.demonstrations)
     if generated.texts:
         write_shard(draft / "texts.parquet", "texts", generated.texts)
-    (draft / "counts.json").write_text(json.dumps(generated.counts, indent=1, sort_keys=True) + "\n", encoding="utf-8")
+    sources = {name: {"source": {"commit": commit}} for name, commit in generated.commits.items()}
+    counted = {name: {**counts, **sources.get(name, {})} for name, counts in generated.counts.items()}
+    (draft / "counts.json").write_text(json.dumps(counted, indent=1, sort_keys=True) + "\n", encoding="utf-8")
     print(run_gate("tasks", {"tasks": tasks}, gates / "tasks"))
     publish_folder(draft, out)
-    for name, counts in generated.counts.items():
+    for name, counts in counted.items():
         print(f"{name}: {json.dumps(counts)}")
     for note in generated.notes:
         print(f"note: {note}")

@@ -9,13 +9,12 @@ from assay.params import Params
 def excess_of(params: Params, root: Path) -> Excess | None:
     """How much too long a task's prompt is for `policy.base`; None where a policy is made from scratch, whose tokenizer is made later, of
     the tasks. Raises BaseError or EngineError for a base without tokenizer, and for a template that refuses."""
-    name = params.policy.base
-    if name is None:
+    if params.policy.base is None:
         return None
     from assay.engines import load_renderer
-    from assay.training.base import fetch
+    from assay.training.base import base_folder
 
-    renderer = load_renderer(root / name if (root / name).is_dir() else fetch(name, weights=False), params.policy)
+    renderer = load_renderer(base_folder(params, root, weights=False), params.policy)
     known: dict[str, int | None] = {}
 
     def excess(task: Task) -> int | None:

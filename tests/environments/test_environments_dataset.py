@@ -235,6 +235,30 @@ def test_a_hub_name_that_cannot_be_reached(tmp_path, monkeypatch):
         environment(tmp_path, "nobody/nothing").check()
 
 
+def test_a_hub_dataset_of_one_revision_says_which_commit_it_is(tmp_path, monkeypatch):
+    import datasets
+
+    commit, asked = "0123456789abcdef" * 2 + "01234567", []
+    (tmp_path / commit).mkdir()
+    datasets.Dataset.from_list(ROWS).save_to_disk(tmp_path / "saved")
+    (file,) = (tmp_path / "saved").glob("*.arrow")
+    file.rename(tmp_path / commit / "mine-train.arrow")
+
+    def load(**arguments):
+        asked.append(arguments["revision"])
+        return datasets.Dataset.from_file(str(tmp_path / commit / "mine-train.arrow"))
+
+    monkeypatch.setattr(datasets, "load_dataset", load)
+    for revision in (None, "v1", commit):
+        env = environment(tmp_path, "someone/questions", revision=revision)
+        env.check()
+        assert (asked[-1], env.commit) == (revision, commit)
+    with pytest.raises(TaskError, match=rf"the hub did not give revision {'f' * 40}, and the local cache has {commit}"):
+        environment(tmp_path, "someone/questions", revision="f" * 40).check()
+    with pytest.raises(TaskError, match=r"own\.jsonl is here: `revision` is for hub data sets"):
+        environment(tmp_path, write_lines(tmp_path / "own.jsonl", ROWS), revision="v1").check()
+
+
 def test_names_with_wildcards_are_names(tmp_path):
     path = write_lines(tmp_path / "data[1].jsonl", ROWS)
     assert len(tasks(environment(tmp_path, path), "train")) > 30

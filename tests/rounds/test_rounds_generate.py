@@ -117,6 +117,15 @@ def test_a_dataset_names_a_function_of_the_user_beside_other_environments(tmp_pa
     assert first_policy(seen, tmp_path / "tasks", tmp_path / "out", tmp_path) == {"right": True}
 
 
+def test_counts_name_the_commit_of_a_hub_dataset(tmp_path, monkeypatch):
+    params = with_function(tmp_path, environments={"own": {"type": "dataset", "path": "own.jsonl", "verifier": "string_match"}})
+    generate_tasks(params, tmp_path, tmp_path / "local", tmp_path / "gates")
+    monkeypatch.setattr("assay.environments.dataset_files._commit", lambda loaded: "0" * 40)
+    generate_tasks(params, tmp_path, tmp_path / "hub", tmp_path / "gates")
+    local, hub = (json.loads((tmp_path / name / "counts.json").read_text())["own"] for name in ("local", "hub"))
+    assert hub == local | {"source": {"commit": "0" * 40}}
+
+
 def test_stages_see_the_functions_that_they_ask(tmp_path):
     def seen(**sections):
         params = with_function(tmp_path, **sections)
