@@ -13,7 +13,7 @@ import numpy as np
 
 from assay.environments.bad_rows import REASONS, note_of
 from assay.environments.base import Candidate
-from assay.environments.dataset_files import Rows, read_rows
+from assay.environments.dataset_files import Rows, mapping, read_rows
 from assay.environments.task import SPLITS, Task, TaskError
 from assay.params.data import UserDataset
 from assay.trajectories import seed_from
@@ -94,7 +94,7 @@ class DatasetEnvironment:
         params = self.params
         read = read_rows(params, self.root, source)
         self.commit = read.commit
-        columns = {"prompt": "prompt", "gold": "gold"} | dict(params.columns)
+        columns = mapping(params)
         for field, column in columns.items():
             if column not in read.columns or column in read.left_out:
                 raise TaskError(
@@ -107,7 +107,8 @@ class DatasetEnvironment:
         golds, bad = _golds(read, columns["gold"])
         if params.bad_rows == "error":
             _refuse(bad, read, columns["gold"])
-        extra = [column for column in read.columns if column not in columns.values() and column not in read.left_out]
+        others = [column for column in read.columns if column not in columns.values()] if params.keep is None else params.keep
+        extra = [column for column in others if column not in read.left_out]
         dropped = dict.fromkeys(read.left_out, len(read.rows))
         candidates: list[Candidate] = []
         left_out: dict[str, list[str]] = {reason: [] for reason in REASONS}

@@ -28,6 +28,7 @@ class Rows:
     label: str
     """What a person calls it: the path as written in params.yaml, with the split where it has several."""
     columns: tuple[str, ...]
+    """All that there are; rows hold those that are mapped or kept."""
     rows: list[dict[str, Any]]
     left_out: tuple[str, ...]
     """Columns that hold images, sound or the like."""
@@ -113,10 +114,10 @@ def _read_saved(params: UserDataset, path: Path, split: str) -> Rows:
                 raise TaskError(
                     f"{params.path} holds one data set without splits, so split {split!r} cannot be read from it"
                 )
-            return _rows(saved, params.path)
+            return _rows(params, saved, params.path)
         if split not in saved:
             raise TaskError(f"{params.path}: no split {split!r}; it has {', '.join(saved)}")
-        return _rows(saved[split], f"{params.path} (split {split})")
+        return _rows(params, saved[split], f"{params.path} (split {split})")
 
 
 def _load(params: UserDataset, shown_split: str | None, **arguments: Any) -> Rows:
@@ -134,14 +135,25 @@ def _load(params: UserDataset, shown_split: str | None, **arguments: Any) -> Row
                 else "; no file or folder of this name exists either"
             )
             raise TaskError(f"{params.path}: cannot be read: {_short(error)}{hint}") from error
-        return _rows(loaded, params.path if shown_split is None else f"{params.path} (split {shown_split})")
+        return _rows(params, loaded, params.path if shown_split is None else f"{params.path} (split {shown_split})")
 
 
-def _rows(loaded: Any, label: str) -> Rows:
+def _rows(params: UserDataset, loaded: Any, label: str) -> Rows:
     columns = tuple(loaded.column_names)
-    left_out = tuple(name for name in columns if type(loaded.features[name]).__name__ in _NOT_TEXT)
-    narrow = frozenset(name for name in columns if getattr(loaded.features[name], "dtype", None) in ("float16", "float32"))
+    if params.keep is not None:
+        unknown = [name for name in params.keep if name not in columns]
+        if unknown:
+            raise TaskError(f"{label}: `keep` names {', '.join(unknown)}, but its columns are {', '.join(columns)}")
+        wanted = {*mapping(params).values(), *params.keep}
+        loaded = loaded.select_columns([name for name in columns if name in wanted])
+    left_out = tuple(name for name in loaded.column_names if type(loaded.features[name]).__name__ in _NOT_TEXT)
+    narrow = frozenset(name for name in loaded.column_names if getattr(loaded.features[name], "dtype", None) in ("float16", "float32"))
     return Rows(label, columns, loaded.remove_columns(list(left_out)).to_list(), left_out, narrow, _commit(loaded))
+
+
+def mapping(params: UserDataset) -> dict[str, str]:
+    """The column of each field."""
+    return {"prompt": "prompt", "gold": "gold"} | dict(params.columns)
 
 
 def _commit(loaded: Any) -> str | None:

@@ -117,7 +117,9 @@ class UserDataset(Section):
     columns: dict[Literal["prompt", "gold", "split", "difficulty"], str] = {}
     """Column of the file for each field. `prompt` is a string or a list of messages. Defaults: prompt, gold, none,
     none. `split` says train, eval (also validation, valid, dev, test) or ood, row by row. Other columns are kept in
-    the task's meta."""
+    the task's meta, those that `keep` names."""
+    keep: tuple[str, ...] | None = None
+    """Columns that are kept in the task's meta, for a verifier that reads them; null: all. The others are not even read into rows."""
     verifier: str = "math_verify"
     """string_match, numeric, math_verify, or one of `verification.functions`."""
     bad_rows: Literal["error", "drop"] = "error"

@@ -158,6 +158,25 @@ def test_columns_that_json_cannot_hold_are_left_out_and_named(tmp_path):
     assert env.notes == ["raw.parquet: column 'raw' is not passed on in 60 rows: JSON cannot hold it"]
 
 
+def test_only_the_columns_that_are_asked_for_are_kept(tmp_path, monkeypatch):
+    import datasets
+
+    read, to_list = [], datasets.Dataset.to_list
+    monkeypatch.setattr(datasets.Dataset, "to_list", lambda self: read.append(self.column_names) or to_list(self))
+    path = write_lines(tmp_path / "wide.jsonl", [row | {"long": "x" * 100, "tests": [1, 2]} for row in ROWS])
+    for keep, meta in (
+        (("tests",), {"columns": {"tests": [1, 2]}}), ((), {}), (None, {"columns": {"source": "book", "long": "x" * 100, "tests": [1, 2]}}),
+    ):  # fmt: skip
+        assert tasks(environment(tmp_path, path, keep=keep), "train")[0].meta == meta
+        assert set(read[-1]) == {"question", "answer", "hard", *(meta.get("columns", ()))}
+    asked = tasks(environment(tmp_path, path, keep=("question",)), "train")[0]
+    assert asked.meta == {"columns": {"question": asked.prompt[0]["content"]}}
+    with pytest.raises(TaskError, match=r"wide\.jsonl: `keep` names test, but its columns are question, answer, source, hard, long, tests"):
+        environment(tmp_path, path, keep=("tests", "test")).check()
+    with pytest.raises(TaskError, match=r"no column 'prompt' .*its columns are question, answer, source, hard, long, tests"):
+        environment(tmp_path, path, columns={}, keep=("tests",)).check()
+
+
 def line(**changes):
     return json.dumps(ROWS[0] | changes) + "\n"
 
