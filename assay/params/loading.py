@@ -164,7 +164,7 @@ UNSEEN: dict[str, tuple[tuple[str, str], ...]] = {
 
 SEEN_BY: dict[tuple[str, str], tuple[str, ...]] = {
     ("policy", "too_long"): ("generate",),
-    ("policy", "revision"): ("generate", "pretrain", "warm_start"),
+    ("policy", "revision"): ("generate", "pretrain", "warm_start", "evaluate"),  # the report shows it
 }
 """Keys that say something to these stages alone, of sections that others read too."""
 
