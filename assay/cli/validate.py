@@ -35,6 +35,8 @@ def run(arguments: argparse.Namespace) -> int:
 
     generated = make_tasks(params, arguments.root, params.execution)
     print(f"tasks: {len(generated.tasks)}, every gold accepted by its own verifier; demonstrations: {len(generated.demonstrations)}")
+    for note in generated.notes:
+        print(f"note: {note}")
     for doubt in doubts(generated.tasks, params):
         if doubt.everywhere:
             raise ParameterError(f"{arguments.root / 'params.yaml'}: {doubt.sentence}")

@@ -16,6 +16,7 @@ from assay.params.policy import PolicyParams
 Message = Mapping[str, str]
 MARK = "\ue000{}\ue001"
 """Stands for a message's content where the template's own words are sought."""
+_SHOWN = 5  # tasks named in an error
 TAG = re.compile(r"[<\[{|].*\w.*[>\]}|]", re.DOTALL)
 """An added token that is no plain text."""
 
@@ -140,9 +141,19 @@ class Renderer:
         return (*self.prefix_ids, *self.tokenizer(text, add_special_tokens=False)["input_ids"])
 
     def check_prompts(self, tasks: Iterable[Mapping[str, Any]]) -> None:
-        """Render the prompt of every row of `tasks`. Raises EngineError for the first that cannot be, or is too long."""
-        for task in tasks:
-            self.prompt_ids(task["prompt"], task["task_id"])
+        """Render the prompt of every row of `tasks`. Raises EngineError for one that cannot be, and for all that are too long."""
+        found = [(task["task_id"], self.excess(task["prompt"])) for task in tasks]
+        long = [f"task {task_id} has {tokens} tokens" for task_id, tokens in found if tokens is not None]
+        if long:
+            raise EngineMistake(
+                f"{len(long)} of {len(found)} prompts are longer than policy.max_prompt_tokens ({self.max_prompt_tokens}), first: "
+                f"{', '.join(long[:_SHOWN])}; raise it or remove the tasks"
+            )
+
+    def excess(self, messages: Sequence[Message]) -> int | None:
+        """Tokens of the rendered prompt where they are more than policy.max_prompt_tokens. Raises EngineError."""
+        tokens = len(self.encoded(self.rendered(messages)))
+        return tokens if tokens > self.max_prompt_tokens else None
 
     @cached_property
     def control_texts(self) -> tuple[str, ...]:

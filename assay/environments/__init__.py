@@ -2,7 +2,8 @@
 oracles."""
 
 from assay.environments.base import Candidate, Environment
-from assay.environments.generate import Counts, Generated, describe, generate, make_environment
+from assay.environments.candidates import Counts, describe
+from assay.environments.generate import Excess, Generated, generate, make_environment
 from assay.environments.oracles import ORACLES, OracleError
 from assay.environments.task import SPLITS, Task, TaskError, tasks_from_table, tasks_to_table
 
@@ -12,6 +13,7 @@ __all__ = [
     "Candidate",
     "Counts",
     "Environment",
+    "Excess",
     "Generated",
     "OracleError",
     "Task",

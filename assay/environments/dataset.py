@@ -3,7 +3,7 @@
 import json
 import math
 from collections import defaultdict
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from pathlib import Path
 from random import Random
@@ -11,8 +11,9 @@ from typing import Any
 
 import numpy as np
 
+from assay.environments.bad_rows import REASONS, note_of
 from assay.environments.base import Candidate
-from assay.environments.dataset_files import Rows, read_rows
+from assay.environments.dataset_files import Rows, mapping, read_rows
 from assay.environments.task import SPLITS, Task, TaskError
 from assay.params.data import UserDataset
 from assay.trajectories import seed_from
@@ -28,6 +29,8 @@ SPLIT_NAMES = {
 }
 """What a split column may say, in any case, and the split that it means."""
 _SHOWN = 5  # rows named in an error
+_NOTHING = "?"
+"""Stands for the prompt or gold of a row that is dropped."""
 
 
 class DatasetEnvironment:
@@ -44,6 +47,8 @@ class DatasetEnvironment:
         """`eval_share`: expected share of the rows that is held out where the data set does not say which."""
         self.name, self.params, self.seed, self.root, self.eval_share = name, params, seed, root, eval_share
         self.notes: list[str] = []
+        self.commit: str | None = None
+        """Of a hub data set, once it is read."""
         self._pools: dict[str, list[Candidate]] | None = None
 
     def has(self, split: str) -> bool:
@@ -88,7 +93,8 @@ class DatasetEnvironment:
     def _candidates_of(self, source: str, split: str) -> list[Candidate]:
         params = self.params
         read = read_rows(params, self.root, source)
-        columns = {"prompt": "prompt", "gold": "gold"} | dict(params.columns)
+        self.commit = read.commit
+        columns = mapping(params)
         for field, column in columns.items():
             if column not in read.columns or column in read.left_out:
                 raise TaskError(
@@ -98,10 +104,14 @@ class DatasetEnvironment:
                 )
         if not read.rows:
             raise TaskError(f"{read.label}: no rows")
-        golds = _golds(read, columns["gold"])
-        extra = [column for column in read.columns if column not in columns.values() and column not in read.left_out]
+        golds, bad = _golds(read, columns["gold"])
+        if params.bad_rows == "error":
+            _refuse(bad, read, columns["gold"])
+        others = [column for column in read.columns if column not in columns.values()] if params.keep is None else params.keep
+        extra = [column for column in others if column not in read.left_out]
         dropped = dict.fromkeys(read.left_out, len(read.rows))
-        candidates = []
+        candidates: list[Candidate] = []
+        left_out: dict[str, list[str]] = {reason: [] for reason in REASONS}
         for number, (row, gold) in enumerate(zip(read.rows, golds, strict=True), 1):
             passed_on, unstorable = _json_able({column: row[column] for column in extra})
             for column in unstorable:
@@ -113,14 +123,22 @@ class DatasetEnvironment:
                 if "difficulty" in columns
                 else None
             )
+            meta = {"columns": passed_on} if passed_on else {}
+            drop = bad.get(number)
             try:
-                meta = {"columns": passed_on} if passed_on else {}
                 task = Task.create(
                     self.name, row_split, row[columns["prompt"]], gold, params.verifier, meta, difficulty
                 )
             except TaskError as error:
-                raise TaskError(f"{where}, column {columns['prompt']!r}: {error}") from error
-            candidates.append(Candidate(task, where))
+                if params.bad_rows == "error":
+                    raise TaskError(f"{where}, column {columns['prompt']!r}: {error}") from error
+                drop = "prompt_unreadable"
+                task = Task.create(self.name, row_split, _NOTHING, gold, params.verifier)
+            if drop is not None:
+                left_out[drop].append(f"row {number}")
+            candidates.append(Candidate(task, where, drop))
+        if (note := note_of(read.label, f"environments.{self.name}", left_out, len(candidates))) is not None:
+            self.notes.append(note)
         self.notes += [
             f"{read.label}: column {column!r} is not passed on in {count} rows: JSON cannot hold it"
             for column, count in dropped.items()
@@ -133,7 +151,7 @@ class DatasetEnvironment:
         Of very few rows, where the hash may choose none, the one with the smallest is held out.
         """
         draw = {c.task.task_id: seed_from(self.seed, "eval", c.task.contamination_key) / 2**31 for c in candidates}
-        share = max(self.eval_share, min(draw.values()))
+        share = max(self.eval_share, min(draw[c.task.task_id] for c in candidates if c.drop is None))
         held_out = {identity for identity, value in draw.items() if value <= share}
         return [replace(c, task=replace(c.task, split="eval")) if c.task.task_id in held_out else c for c in candidates]
 
@@ -141,8 +159,11 @@ class DatasetEnvironment:
 def _mark_conflicts(candidates: list[Candidate]) -> list[Candidate]:
     golds: dict[str, set[str]] = defaultdict(set)
     for candidate in candidates:
-        golds[candidate.task.prompt_key].add(candidate.task.gold)
-    return [replace(c, drop="conflicting_gold") if len(golds[c.task.prompt_key]) > 1 else c for c in candidates]
+        if candidate.drop is None:
+            golds[candidate.task.prompt_key].add(candidate.task.gold)
+    return [
+        replace(c, drop="conflicting_gold") if c.drop is None and len(golds[c.task.prompt_key]) > 1 else c for c in candidates
+    ]
 
 
 def _shortest(value: float, narrow: bool) -> str:
@@ -150,9 +171,9 @@ def _shortest(value: float, narrow: bool) -> str:
     return str(np.float32(value)) if narrow else str(value)
 
 
-def _golds(read: Rows, column: str) -> list[str]:
-    """Golds as stripped text. Raises TaskError that counts the rows without one and names the first."""
-    golds, empty, other = [], [], []
+def _golds(read: Rows, column: str) -> tuple[list[str], dict[int, str]]:
+    """Golds as stripped text, and what is wrong with some, by the number of the row: those are placeholders."""
+    golds, bad = [], {}
     narrow = column in read.narrow
     for number, row in enumerate(read.rows, 1):
         value = row[column]
@@ -164,19 +185,25 @@ def _golds(read: Rows, column: str) -> list[str]:
         elif value is None or (isinstance(value, float) and math.isnan(value)):
             value = ""
         else:
-            other.append(number)
-            value = "?"
-        golds.append(value)
+            bad[number] = "gold_unreadable"
+            value = _NOTHING
         if value == "":
-            empty.append(number)
-    for numbers, problem in ((empty, "is null or empty"), (other, "is neither text nor a finite number")):
+            bad[number] = "gold_empty"
+            value = _NOTHING
+        golds.append(value)
+    return golds, bad
+
+
+def _refuse(bad: Mapping[int, str], read: Rows, column: str) -> None:
+    """Raises TaskError that counts the rows without a gold and names the first."""
+    for reason, problem in (("gold_empty", "is null or empty"), ("gold_unreadable", "is neither text nor a finite number")):
+        numbers = [number for number, found in bad.items() if found == reason]
         if numbers:
             raise TaskError(
                 f"{read.label}: the gold (column {column!r}) {problem} in {len(numbers)} of {len(read.rows)} "
                 "rows, first in row "
-                f"{', '.join(map(str, numbers[:_SHOWN]))}: give every row its answer or remove it"
+                f"{', '.join(map(str, numbers[:_SHOWN]))}: give every row its answer or remove it (type dataset: or set bad_rows to drop)"
             )
-    return golds
 
 
 def _split_of(value: Any, column: str, where: str) -> str:

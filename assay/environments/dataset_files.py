@@ -17,6 +17,7 @@ from assay.params.data import UserDataset
 READERS = {".jsonl": "json", ".ndjson": "json", ".json": "json", ".parquet": "parquet", ".csv": "csv"}
 """By the suffix of a file: the reader of `datasets`."""
 _HUB_NAME = re.compile(r"[\w.-]+(/[\w.-]+)?")
+_COMMIT = re.compile(r"[0-9a-f]{40}")
 _NOT_TEXT = ("Image", "Audio", "Video", "Pdf")
 
 
@@ -27,17 +28,22 @@ class Rows:
     label: str
     """What a person calls it: the path as written in params.yaml, with the split where it has several."""
     columns: tuple[str, ...]
+    """All that there are; rows hold those that are mapped or kept."""
     rows: list[dict[str, Any]]
     left_out: tuple[str, ...]
     """Columns that hold images, sound or the like."""
     narrow: frozenset[str] = frozenset()
     """Columns of floating-point numbers shorter than Python's."""
+    commit: str | None = None
+    """Of a hub data set."""
 
 
 def read_rows(params: UserDataset, root: Path, split: str) -> Rows:
     """All rows of one split, in the order of the data set. Raises TaskError naming file and, where it can be told,
     line."""
     path = root / params.path
+    if params.revision is not None and path.exists():
+        raise TaskError(f"{params.path} is here: `revision` is for hub data sets, leave it out")
     if path.is_file():
         return _read_file(params, path, split)
     if path.is_dir():
@@ -51,7 +57,11 @@ def read_rows(params: UserDataset, root: Path, split: str) -> Rows:
             f"{params.path}: no such file or folder (looked at {path}); `path` is a file, a folder, or the "
             "name of a hub data set"
         )
-    return _load(params, split, path=params.path, name=params.name, split=split)
+    read = _load(params, split, path=params.path, name=params.name, split=split, revision=params.revision)
+    if params.revision is not None and _COMMIT.fullmatch(params.revision) and read.commit not in (None, params.revision):
+        # Where the hub cannot be reached `datasets` takes what its cache has, whatever the revision.
+        raise TaskError(f"{read.label}: the hub did not give revision {params.revision}, and the local cache has {read.commit}")
+    return read
 
 
 def _read_file(params: UserDataset, path: Path, split: str) -> Rows:
@@ -104,10 +114,10 @@ def _read_saved(params: UserDataset, path: Path, split: str) -> Rows:
                 raise TaskError(
                     f"{params.path} holds one data set without splits, so split {split!r} cannot be read from it"
                 )
-            return _rows(saved, params.path)
+            return _rows(params, saved, params.path)
         if split not in saved:
             raise TaskError(f"{params.path}: no split {split!r}; it has {', '.join(saved)}")
-        return _rows(saved[split], f"{params.path} (split {split})")
+        return _rows(params, saved[split], f"{params.path} (split {split})")
 
 
 def _load(params: UserDataset, shown_split: str | None, **arguments: Any) -> Rows:
@@ -125,14 +135,31 @@ def _load(params: UserDataset, shown_split: str | None, **arguments: Any) -> Row
                 else "; no file or folder of this name exists either"
             )
             raise TaskError(f"{params.path}: cannot be read: {_short(error)}{hint}") from error
-        return _rows(loaded, params.path if shown_split is None else f"{params.path} (split {shown_split})")
+        return _rows(params, loaded, params.path if shown_split is None else f"{params.path} (split {shown_split})")
 
 
-def _rows(loaded: Any, label: str) -> Rows:
+def _rows(params: UserDataset, loaded: Any, label: str) -> Rows:
     columns = tuple(loaded.column_names)
-    left_out = tuple(name for name in columns if type(loaded.features[name]).__name__ in _NOT_TEXT)
-    narrow = frozenset(name for name in columns if getattr(loaded.features[name], "dtype", None) in ("float16", "float32"))
-    return Rows(label, columns, loaded.remove_columns(list(left_out)).to_list(), left_out, narrow)
+    if params.keep is not None:
+        unknown = [name for name in params.keep if name not in columns]
+        if unknown:
+            raise TaskError(f"{label}: `keep` names {', '.join(unknown)}, but its columns are {', '.join(columns)}")
+        wanted = {*mapping(params).values(), *params.keep}
+        loaded = loaded.select_columns([name for name in columns if name in wanted])
+    left_out = tuple(name for name in loaded.column_names if type(loaded.features[name]).__name__ in _NOT_TEXT)
+    narrow = frozenset(name for name in loaded.column_names if getattr(loaded.features[name], "dtype", None) in ("float16", "float32"))
+    return Rows(label, columns, loaded.remove_columns(list(left_out)).to_list(), left_out, narrow, _commit(loaded))
+
+
+def mapping(params: UserDataset) -> dict[str, str]:
+    """The column of each field."""
+    return {"prompt": "prompt", "gold": "gold"} | dict(params.columns)
+
+
+def _commit(loaded: Any) -> str | None:
+    """The commit of a hub data set: `datasets` names the folder of its cache by it, online and offline."""
+    folders = (Path(file["filename"]).parent.name for file in loaded.cache_files)
+    return next((name for name in folders if _COMMIT.fullmatch(name)), None)
 
 
 def _header(params: UserDataset, path: Path) -> list[str]:

@@ -1,6 +1,6 @@
 """From parameters to tasks: shares, splits that share nothing, duplicates and contamination removed and counted."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field
 from itertools import chain, islice
@@ -9,7 +9,9 @@ from random import Random
 from typing import Any
 
 from assay.environments.asking import MakeTeacher
-from assay.environments.base import Candidate, Environment, HasTexts
+from assay.environments.bad_rows import note_of
+from assay.environments.base import Environment, HasTexts
+from assay.environments.candidates import Counts, Progress, Seen, collect, empty, remarks
 from assay.environments.chain_arithmetic.environment import ChainArithmeticEnvironment
 from assay.environments.dataset import DatasetEnvironment
 from assay.environments.protocols.environment import ProtocolsEnvironment
@@ -23,20 +25,14 @@ from assay.environments.text_to_sql.user_databases import SqlDatabasesEnvironmen
 from assay.environments.tools.environment import ToolsEnvironment
 from assay.environments.tools.published import PublishedToolsEnvironment
 from assay.params import Params
-from assay.params.data import ChainArithmetic, RationalArithmetic, ReasoningGym, SqlDatabases, TextToSql
+from assay.params.data import ChainArithmetic, RationalArithmetic, ReasoningGym, SqlDatabases, TextToSql, UserDataset
 from assay.params.protocols import EndpointProtocols, Protocols, PublishedProtocols
 from assay.params.tools import EndpointTools, Tools
 from assay.trajectories import seed_from
 
-Progress = Callable[[str, int, int], None]
-Counts = dict[str, dict[str, dict[str, int]]]
-"""environment -> split or "demonstrations" -> what -> number."""
-DROPS = ("duplicates", "contamination", "conflicting_gold")
-"""Why a candidate is dropped: its prompt is in this split already; it is in a split that was chosen before (eval,
-ood, then train), also where it differs only in case or white space; it is known with another gold."""
+Excess = Callable[[Task], int | None]
+"""Tokens of a task's prompt where they are more than policy.max_prompt_tokens, else None."""
 _SHOWN = 5  # tasks named in an error
-PATIENCE = 4
-"""Draws for each task that is asked for, beyond the first thousand, before an environment is taken to have no more."""
 
 
 @dataclass(frozen=True)
@@ -54,30 +50,8 @@ class Generated:
     """Sentences for the person who started it: shortfalls, columns left out."""
     texts: list[dict[str, Any]] = field(default_factory=list)
     """Rows of the `texts` table."""
-
-
-@dataclass
-class _Seen:
-    """Prompts that are taken."""
-
-    exact: dict[str, tuple[str, str]] = field(default_factory=dict)
-    """prompt -> (split, gold)"""
-    loose: dict[str, str] = field(default_factory=dict)
-    """prompt without case and white space -> split"""
-
-    def refuse(self, task: Task) -> str | None:
-        """Why the task may not be added, or None after adding it."""
-        exact, loose = task.prompt_key, task.contamination_key
-        if exact in self.exact:
-            split, gold = self.exact[exact]
-            if split != task.split:
-                return "contamination"
-            return "duplicates" if gold == task.gold else "conflicting_gold"
-        if self.loose.get(loose, task.split) != task.split:
-            return "contamination"
-        self.exact[exact] = (task.split, task.gold)
-        self.loose[loose] = task.split
-        return None
+    commits: dict[str, str] = field(default_factory=dict)
+    """Of data sets from the hub, by environment."""
 
 
 def make_environment(name: str, params: Params, root: Path, make_teacher: MakeTeacher | None = None) -> Environment:
@@ -128,6 +102,7 @@ def generate(
     check_golds: Callable[[list[Task]], list[str | None]] | None = None,
     progress: Progress | None = None,
     make_teacher: MakeTeacher | None = None,
+    excess: Excess | None = None,
 ) -> Generated:
     """Tasks of all splits and demonstrations, as the sections `environments` and `tasks` ask for.
 
@@ -137,8 +112,9 @@ def generate(
     a model that is not fine-tuned. Equal parameters give equal output.
 
     `check_golds(tasks)` returns what is wrong with the gold of each, or None. `progress(what, done, wanted)` is called now and
-    then. `make_teacher(backend)` gives the language model that an environment's backend names. Raises TaskError: no environment, an
-    unusable one, an empty split, golds that `check_golds` refuses.
+    then. `make_teacher(backend)` gives the language model that an environment's backend names. `excess` counts the tokens of prompts
+    that are too long, for policy.too_long. Raises TaskError: no environment, an unusable one, an empty split, golds that `check_golds`
+    refuses, prompts that are too long where that is an error.
     """
     if not params.environments:
         raise TaskError(
@@ -149,17 +125,19 @@ def generate(
         for environment in environments.values():
             if (close := getattr(environment, "close", None)) is not None:
                 stack.callback(close)
-        return _generate(params, environments, check_golds, progress)
+        return _generate(params, environments, check_golds, progress, excess)
 
 
 def _generate(
     params: Params, environments: Mapping[str, Environment], check_golds: Callable[[list[Task]], list[str | None]] | None,
-    progress: Progress | None,
+    progress: Progress | None, excess: Excess | None,
 ) -> Generated:  # fmt: skip
     for environment in environments.values():
         environment.check()
     shares = {name: params.environments[name].share for name in environments}
-    seen = _Seen()
+    seen, limit = Seen(), params.policy.max_prompt_tokens
+    if excess is not None and params.policy.too_long == "drop":
+        seen.too_long = lambda task: excess(task) is not None
     counts: Counts = {name: {} for name in environments}
     by_split: dict[str, list[Task]] = {}
     origins: dict[str, str] = {}
@@ -167,11 +145,15 @@ def _generate(
         wanted = divide(getattr(params.tasks, split), {n: s for n, s in shares.items() if environments[n].has(split)})
         kept: list[Task] = []
         for name, number in wanted.items():
-            kept += _take(environments[name], split, number, seen, counts[name], origins, progress)
+            kept += _take(environments[name], split, number, seen, counts[name], origins, progress, limit)
         by_split[split] = sorted(kept, key=lambda task: (seed_from(params.seed, "order", task.task_id), task.task_id))
     tasks = [task for split in SPLITS for task in by_split[split]]
+    if excess is not None:
+        _refuse_long_prompts(tasks, [excess(task) for task in tasks], origins, limit)
+    notes: list[str] = []
     if check_golds is not None:
-        _refuse_bad_golds(tasks, check_golds(tasks), origins)
+        notes = _check_golds(params, by_split, [*zip(tasks, check_golds(tasks), strict=True)], origins, counts)
+        tasks = [task for split in SPLITS for task in by_split[split]]
     total = params.tasks.demonstrations if params.supervises else 0
     demonstrations: list[dict[str, Any]] = []
     demonstrated: dict[str, Task] = {}
@@ -181,9 +163,10 @@ def _generate(
         demonstrations += rows
         demonstrated |= known
     demonstrations.sort(key=lambda row: seed_from(params.seed, "order", row["task_id"], row["completion"]))
-    notes = [note for environment in environments.values() for note in environment.notes] + _shortfalls(counts)
+    notes = [note for environment in environments.values() for note in environment.notes] + notes + remarks(counts, limit)
     texts = _texts(environments, shares, [*demonstrated.values()], params) if params.supervises else []
-    return Generated(tasks, demonstrations, counts, demonstrated, notes, texts)
+    commits = {name: commit for name, one in environments.items() if (commit := getattr(one, "commit", None)) is not None}
+    return Generated(tasks, demonstrations, counts, demonstrated, notes, texts, commits)
 
 
 def _texts(
@@ -204,76 +187,71 @@ def _texts(
 
 
 def _take(
-    environment: Environment, split: str, wanted: int, seen: _Seen, counts: dict[str, dict[str, int]],
-    origins: dict[str, str], progress: Progress | None,
+    environment: Environment, split: str, wanted: int, seen: Seen, counts: dict[str, dict[str, int]],
+    origins: dict[str, str], progress: Progress | None, limit: int,
 ) -> list[Task]:  # fmt: skip
-    """Up to `wanted` new tasks of one environment and split."""
-    kept, count = _collect(environment, split, wanted, seen.refuse, progress)
+    """Up to `wanted` new tasks of one environment and split. limit: policy.max_prompt_tokens."""
+    kept, count = collect(environment, split, wanted, seen.refuse, progress)
     counts[split] = count
     if wanted and not kept:
-        dropped = ", ".join(f"{count[reason]} {reason}" for reason in DROPS if count[reason]) or "it offers none"
-        raise TaskError(
-            f"environments.{environment.name}: split {split} is empty: {count['generated']} candidates, of which none "
-            f"is left ({dropped}). Ask for fewer tasks of the splits chosen before it (eval, ood), or give the "
-            "environment more different tasks"
-        )
+        raise TaskError(empty(environment.name, split, count, limit))
     origins.update((candidate.task.task_id, candidate.origin) for candidate in kept)
     return [candidate.task for candidate in kept]
 
 
-def _collect(
-    environment: Environment, split: str, wanted: int, refuse: Callable[[Task], str | None], progress: Progress | None
-) -> tuple[list[Candidate], dict[str, int]]:
-    """Candidates until enough are kept, or until so many in a row brought nothing new that a finite family must be
-    exhausted: of equally likely tasks, ten times as many draws as were found miss the last one with probability e^-10.
-    Where tasks are far from equally likely, rare ones would be drawn for without end: `patience` bounds the draws.
-    """
-    count = {"requested": wanted, "kept": 0, "generated": 0} | dict.fromkeys(DROPS, 0)
-    kept: list[Candidate] = []
-    stale = 0
-    candidates = environment.candidates(split)
-    patience = 1000 + PATIENCE * wanted
-    while (
-        len(kept) < wanted
-        and stale <= 1000 + 10 * len(kept)
-        and count["generated"] < patience
-        and (candidate := next(candidates, None)) is not None
-    ):
-        count["generated"] += 1
-        reason = candidate.drop or refuse(candidate.task)
-        if reason is not None:
-            count[reason] += 1
-            stale += 1
-            continue
-        stale = 0
-        kept.append(candidate)
-        if progress is not None:
-            progress(f"{environment.name}, {split}", len(kept), wanted)
-    count["kept"] = len(kept)
-    return kept, count
+def _refuse_long_prompts(tasks: list[Task], found: list[int | None], origins: Mapping[str, str], limit: int) -> None:
+    long = [(task, tokens) for task, tokens in zip(tasks, found, strict=True) if tokens is not None]
+    if long:
+        shown = "\n".join(f"  {task.environment}: {origins[task.task_id]}: {tokens} tokens" for task, tokens in long[:_SHOWN])
+        raise TaskError(
+            f"{len(long)} of {len(tasks)} prompts are longer than policy.max_prompt_tokens ({limit}), first:\n{shown}\n"
+            "Raise it, remove them, or set policy.too_long to drop"
+        )
 
 
-def _refuse_bad_golds(tasks: list[Task], found: list[str | None], origins: Mapping[str, str]) -> None:
-    problems = [(task, problem) for task, problem in zip(tasks, found, strict=True) if problem is not None]
-    if problems:
+def _check_golds(
+    params: Params, by_split: dict[str, list[Task]], found: Sequence[tuple[Task, str | None]], origins: Mapping[str, str], counts: Counts
+) -> list[str]:
+    """Take out of `by_split` the tasks whose golds cannot be read, where their environment's bad_rows says so, and count them. Returns
+    notes. found: what is wrong with the gold of each task. Raises TaskError for all others, for too many, and for a split left empty."""
+    bad = [(task, problem) for task, problem in found if problem is not None]
+    sections = {name: section for name, section in params.environments.items() if isinstance(section, UserDataset)}
+    droppable = [name for name, section in sections.items() if section.bad_rows == "drop"]
+    refused = [(task, problem) for task, problem in bad if task.environment not in droppable]
+    if refused:
         shown = "\n".join(
-            f"  {task.environment}: {origins[task.task_id]}: gold {task.gold[:80]!r}: {problem}"
-            for task, problem in problems[:_SHOWN]
+            f"  {task.environment}: {origins[task.task_id]}: gold {task.gold[:80]!r}: {problem}" for task, problem in refused[:_SHOWN]
         )
         raise TaskError(
-            f"{len(problems)} of {len(tasks)} golds cannot be read by the verifier of their task, first:\n{shown}\n"
-            "Correct them, or choose another verifier for the environment"
+            f"{len(refused)} of {len(found)} golds cannot be read by the verifier of their task, first:\n{shown}\n"
+            "Correct them, choose another verifier for the environment, or, for a data set, set bad_rows to drop"
         )
+    notes = []
+    for name in droppable:
+        places = [f"{origins[task.task_id]} ({problem})" for task, problem in bad if task.environment == name]
+        total = sum(task.environment == name for task, _ in found)
+        if (note := note_of(f"environments.{name}", f"environments.{name}", {"gold_unreadable": places}, total)) is not None:
+            notes.append(note)
+    dropped = {task.task_id for task, _ in bad}
+    for task, _ in bad:
+        count = counts[task.environment][task.split]
+        count |= {"kept": count["kept"] - 1, "gold_unreadable": count["gold_unreadable"] + 1}
+        if not count["kept"]:
+            raise TaskError(empty(task.environment, task.split, count, params.policy.max_prompt_tokens))
+    by_split |= {split: [task for task in tasks if task.task_id not in dropped] for split, tasks in by_split.items()}
+    return notes
 
 
 def _demonstrate(
-    environment: Environment, wanted: int, train: list[Task], seen: _Seen, seed: int, counts: dict[str, dict[str, int]],
+    environment: Environment, wanted: int, train: list[Task], seen: Seen, seed: int, counts: dict[str, dict[str, int]],
     progress: Progress | None,
 ) -> tuple[list[dict[str, Any]], dict[str, Task]]:  # fmt: skip
     """Worked answers: tasks beyond the training split, then those of it, then both again in other forms. And their tasks."""
     taken: set[str] = set()
 
     def refuse(task: Task) -> str | None:
+        if seen.too_long(task):
+            return "too_long"
         if seen.loose.get(task.contamination_key, "train") != "train":
             return "contamination"
         if task.prompt_key in taken or task.prompt_key in seen.exact:
@@ -281,7 +259,7 @@ def _demonstrate(
         taken.add(task.prompt_key)
         return None
 
-    collected, count = _collect(environment, "demonstration", wanted, refuse, progress)
+    collected, count = collect(environment, "demonstration", wanted, refuse, progress)
     fresh = [candidate.task for candidate in collected]
     again = chain(train, *([*train, *fresh] for _ in range(environment.forms - 1)))
     plan = [*fresh, *islice(again, wanted - len(fresh))]
@@ -295,24 +273,3 @@ def _demonstrate(
             rows.append({**row, "completion": shown[-1]["content"], "turns": [dict(message) for message in shown]})
     counts["demonstrations"] = count | {"kept": len(rows), "reused": len(rows) - len(fresh)}
     return rows, {task.task_id: task for task in plan}
-
-
-def _shortfalls(counts: Counts) -> list[str]:
-    return [
-        f"environments.{name}: {what}: {count['kept']} instead of {count['requested']}, it has no more different tasks"
-        for name, parts in counts.items()
-        for what, count in parts.items()
-        if count["kept"] < count["requested"]
-    ]
-
-
-def describe(counts: Counts) -> str:
-    """The counts as a table for the terminal: a line for each environment and split."""
-    columns = ("requested", "kept", "generated", *DROPS, "reused")
-    lines = [["environment", "split", *columns]]
-    for name, parts in counts.items():
-        lines += [[name, what, *(str(count.get(column, "")) for column in columns)] for what, count in parts.items()]
-    widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
-    table = [[cell.ljust(w) for cell, w in zip(line[:2], widths[:2], strict=True)] for line in lines]
-    numbers = [[cell.rjust(w) for cell, w in zip(line[2:], widths[2:], strict=True)] for line in lines]
-    return "\n".join("  ".join([*left, *right]) for left, right in zip(table, numbers, strict=True))

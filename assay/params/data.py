@@ -93,6 +93,10 @@ class ReasoningGym(Section):
     """Overrides of `config` for the ood split; without it the environment has no ood tasks."""
 
 
+DATASET_VERIFIERS = ("string_match", "numeric", "math_verify")
+"""Verifiers that need nothing but a gold, so that any data set can name them."""
+
+
 class UserDataset(Section):
     """A user's questions and golds: JSON lines, Parquet, CSV, or a Hugging Face dataset (local folder or hub name)."""
 
@@ -103,6 +107,8 @@ class UserDataset(Section):
     """File, folder, or hub name. Relative paths start at the project's root."""
     name: str | None = None
     """Configuration of a hub dataset."""
+    revision: str | None = None
+    """Commit, branch or tag of a hub dataset; null: the newest. counts.json has the commit."""
     split: str = "train"
     """Split of a Hugging Face dataset to read; rows are divided into train and eval here, by content hash, unless
     `eval_split` or `columns.split` says which are held out."""
@@ -111,8 +117,14 @@ class UserDataset(Section):
     columns: dict[Literal["prompt", "gold", "split", "difficulty"], str] = {}
     """Column of the file for each field. `prompt` is a string or a list of messages. Defaults: prompt, gold, none,
     none. `split` says train, eval (also validation, valid, dev, test) or ood, row by row. Other columns are kept in
-    the task's meta."""
-    verifier: Literal["string_match", "numeric", "math_verify"] = "math_verify"
+    the task's meta, those that `keep` names."""
+    keep: tuple[str, ...] | None = None
+    """Columns that are kept in the task's meta, for a verifier that reads them; null: all. The others are not even read into rows."""
+    verifier: str = "math_verify"
+    """string_match, numeric, math_verify, or one of `verification.functions`."""
+    bad_rows: Literal["error", "drop"] = "error"
+    """What becomes of rows whose prompt or gold is empty or cannot be read: an error, or they are dropped and counted, which is an error
+    too where they are more than 5 %."""
 
 
 Level = Annotated[int, Field(ge=1, le=7)]

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 
+from assay.params.lengths import TOOLS
 from assay.params.policy import SupervisedParams
 from assay.params.schema import Params
 from assay.params.training import Corrected
@@ -43,8 +44,15 @@ def _base_doubts(params: Params) -> Iterator[str]:
         if length < least:
             yield (
                 f"policy.base is set, but {key} is {length}, a length for small policies made from scratch (an environment preset "
-                "wins over the scale): what is longer is cut off or refused; set it in params.yaml to what the model needs"
+                "wins over the scale): what is longer is cut off or dropped; set it in params.yaml to what the model needs"
             )
+    episodes, room = params.sampling.episodes.max_tokens, params.policy.max_prompt_tokens + params.sampling.max_tokens
+    if episodes < room and any(section.type == TOOLS for section in params.environments.values()):
+        yield (
+            f"sampling.episodes.max_tokens is {episodes}, but policy.max_prompt_tokens and sampling.max_tokens together are {room}: a task "
+            "whose prompt leaves no room for a turn stops the rollout; raise the one, or lower policy.max_prompt_tokens, by which they are "
+            "dropped"
+        )
     start = params.warm_start
     phases: tuple[tuple[str, SupervisedParams, int], ...] = (
         ("warm_start", start, start.max_steps), ("warm_start.pretraining", start.pretraining, start.pretraining.max_steps),

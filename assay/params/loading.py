@@ -9,12 +9,14 @@ import yaml
 from pydantic import ValidationError
 
 from assay.params.base import ParameterError
+from assay.params.data import UserDataset
 from assay.params.execution import ExecutionParams
 from assay.params.functions import with_source
 from assay.params.lengths import check_lengths
 from assay.params.policy import WarmStartParams
 from assay.params.schema import PARTIAL, STAGE_SECTIONS, Params
 from assay.params.training import TrainingParams
+from assay.params.verification import VerificationParams
 
 PRESETS = ("scale", "environment", "method")  # later wins
 Origins = dict[str, str]
@@ -158,12 +160,14 @@ def _prefixes(parts: list[str]) -> list[str]:
 _TRAINED_ALONE = (("verification", "noise"), ("verification", "appeals"))
 _NOT_THE_MODEL = tuple(("training", key) for key in TrainingParams.model_fields if key != "grpo")
 """Of `training` only how a model is loaded concerns its fine-tuning."""
+_BUT_FUNCTIONS = tuple(("verification", key) for key in VerificationParams.model_fields if key != "functions")
 _FORWARD_PASS = ("grpo", "micro_batch_size")
 """Of `training`: what log-probabilities are computed with."""
 UNSEEN: dict[str, tuple[tuple[str, str], ...]] = {
     "generate": (*_TRAINED_ALONE, ("verification", "tool_use")),
     "pretrain": (*(("warm_start", key) for key in WarmStartParams.model_fields if key != "pretraining"), *_NOT_THE_MODEL),
-    "warm_start": (("warm_start", "pretraining"), *_NOT_THE_MODEL),
+    "warm_start": (("warm_start", "pretraining"), *_NOT_THE_MODEL, *_BUT_FUNCTIONS),
+    "rollout": _BUT_FUNCTIONS,
     "finish": _TRAINED_ALONE,
     "presample": (
         *_TRAINED_ALONE,
@@ -174,15 +178,34 @@ UNSEEN: dict[str, tuple[tuple[str, str], ...]] = {
 }
 """Keys of sections that a stage does read, which say nothing to it: to turn on appeals makes no task and samples nothing anew."""
 
+SEEN_BY: dict[tuple[str, str], tuple[str, ...]] = {
+    ("policy", "too_long"): ("generate",),
+    ("policy", "revision"): ("generate", "pretrain", "warm_start", "evaluate"),  # the report shows it
+}
+"""Keys that say something to these stages alone, of sections that others read too."""
+
 
 def stage_view(params: Params, stage: str) -> dict[str, Any]:
     """The JSON-able part of the parameters that a stage may read."""
     whole = params.model_dump(mode="json")
+    for (section, key), stages in SEEN_BY.items():
+        if stage not in stages:
+            del whole[section][key]
     for section, key in UNSEEN.get(stage, ()):
         del whole[section][key]
     if stage in ("pretrain", "warm_start") and not params.policy.fine_tune:
         del whole["training"]["grpo"]
+    if stage in ("warm_start", "rollout"):
+        functions = whole["verification"]["functions"]
+        whole["verification"]["functions"] = {name: functions[name] for name in _asked_for(params, stage) if name in functions}
     return {section: whole[section] for section in STAGE_SECTIONS[stage]}
+
+
+def _asked_for(params: Params, stage: str) -> list[str]:
+    """Verifiers of data sets that a stage asks before anything is verified: pass@1 of the warm start, levels of a stratified selection."""
+    own = params.self_verification
+    asks = params.supervises and params.warm_start.max_steps if stage == "warm_start" else own.share and own.selection == "stratified"
+    return sorted({section.verifier for section in params.environments.values() if isinstance(section, UserDataset)}) if asks else []
 
 
 def write_stage_views(params: Params, folder: Path) -> None:

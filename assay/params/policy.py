@@ -54,6 +54,9 @@ class PolicyParams(Section):
 
     base: str | None = None
     """Any causal language model: a Hugging Face hub name or a local folder. Null: a small one is made from scratch."""
+    revision: str | None = None
+    """Commit, branch or tag of a hub name in `base`; null: the newest, or what the local cache has where the hub cannot be reached.
+    models/0/warm_start.json has the commit."""
     fine_tune: bool = False
     """Whether a `base` goes through the supervised phases too (warm_start.pretraining, warm_start), with texts and demonstrations of the
     environments. False: policy 0 is the base as it is."""
@@ -70,7 +73,10 @@ class PolicyParams(Section):
     stop_tokens: tuple[str, ...] = ()
     """Tokens that end a completion, beside the tokenizer's end token and those of the generation configuration."""
     max_prompt_tokens: int = Field(128, ge=1)
-    """Tasks whose rendered prompt is longer are an error before anything is sampled, never cut silently."""
+    """Of a task's rendered prompt. None is ever cut."""
+    too_long: Literal["drop", "error"] = "drop"
+    """What becomes of tasks whose prompts are longer. With a `base` they are dropped and counted while tasks are made, or else an error
+    there. A policy from scratch has no tokenizer yet: they are an error of the warm start whatever this says."""
 
 
 class SupervisedParams(Section):

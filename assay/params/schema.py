@@ -3,7 +3,7 @@
 from pydantic import Field, ValidationInfo, model_validator
 
 from assay.params.base import Section
-from assay.params.data import EnvironmentParams, TasksParams
+from assay.params.data import DATASET_VERIFIERS, EnvironmentParams, TasksParams, UserDataset
 from assay.params.execution import ExecutionParams
 from assay.params.exploration import PresampleParams
 from assay.params.fused import FusedParams
@@ -82,6 +82,7 @@ class Params(Section):
         training, sampling = self.training, self.sampling
         _check_noise(self)
         _check_scores(self)
+        _check_dataset_verifiers(self)
         _check_texts(self)
         _check_exploration(self)
         check_tools(self)
@@ -186,9 +187,23 @@ def _check_scores(params: "Params") -> None:
             raise ValueError(f"{who} score is the reward, but {key} takes rewards for 0 or 1: leave one of them out")
 
 
+def _check_dataset_verifiers(params: "Params") -> None:
+    """Raises ValueError for a data set whose verifier is neither one of ours that can judge it nor a function of the user."""
+    known = (*DATASET_VERIFIERS, *params.verification.functions)
+    for name, section in params.environments.items():
+        if isinstance(section, UserDataset) and section.verifier not in known:
+            raise ValueError(
+                f"environments.{name}.verifier is {section.verifier!r}, expected one of {', '.join(known)} (verification.functions adds to "
+                "them)"
+            )
+
+
 def _check_texts(params: "Params") -> None:
-    """Raises ValueError for pre-training without texts, and for a policy that is made from scratch and never trained."""
+    """Raises ValueError for pre-training without texts, for a policy that is made from scratch and never trained, and for a revision of
+    one."""
     start = params.warm_start
+    if params.policy.revision is not None and params.policy.base is None:
+        raise ValueError("policy.revision is set, but policy.base is null: name the hub model whose revision it is")
     if not params.supervises:
         return
     if params.policy.fine_tune and params.policy.base is None:
@@ -240,9 +255,9 @@ PARTIAL = "the parameters of one stage"
 STAGE_SECTIONS: dict[str, tuple[str, ...]] = {
     "generate": ("seed", "environments", "tasks", "policy", "self_verification", "verification"),
     "pretrain": ("seed", "policy", "warm_start", "training"),
-    "warm_start": ("seed", "policy", "warm_start", "sampling", "training"),
+    "warm_start": ("seed", "policy", "warm_start", "sampling", "verification", "training"),
     "presample": ("seed", "policy", "presample", "sampling", "verification", "training"),
-    "rollout": ("seed", "policy", "sampling", "evaluation", "self_verification", "stepwise"),
+    "rollout": ("seed", "policy", "sampling", "evaluation", "self_verification", "stepwise", "verification"),
     "verify": ("seed", "self_verification", "stepwise", "verification", "rewards"),
     "filter": ("seed", "presample", "sampling", "self_verification", "stepwise", "verification", "rewards", "filter", "training"),
     "update": ("seed", "sampling", "training"),

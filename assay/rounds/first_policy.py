@@ -5,6 +5,7 @@ from typing import Any
 
 from assay.environments import Task
 from assay.params import Params
+from assay.params.verification import VerificationParams
 from assay.trajectories import read_table
 from assay.verifiers import Judge
 
@@ -19,13 +20,13 @@ def first_policy(params: Params, tasks: Path, out: Path, scratch: Path, pretrain
 
     folder = None if pretrained is None or not (pretrained / "policy").is_dir() else pretrained / "policy"
     rows = read_table("tasks", tasks / "tasks.parquet")
-    base = None
+    base = commit = None
     if params.policy.base is not None:
         if not (params.policy.fine_tune and params.warm_start.max_steps):
             return base_policy(params, rows, out, scratch, folder)
         base = scratch / "base"
-        copy_base(params, base, folder)
-    with Judge() as judge:
+        commit = copy_base(params, base, folder)
+    with Judge(VerificationParams(functions=params.verification.functions)) as judge:
         return warm_start(
             params,
             rows,
@@ -35,4 +36,5 @@ def first_policy(params: Params, tasks: Path, out: Path, scratch: Path, pretrain
             is_correct=lambda task, text: judge.is_correct(Task.from_row(task), text),
             pretrained=folder if base is None else None,
             base=base,
+            commit=commit,
         )

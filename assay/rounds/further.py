@@ -27,7 +27,7 @@ def further_samples(
 def own_levels(solutions: pa.Table, tasks: Mapping[str, Task], params: Params, workers: int) -> list[float | None]:
     """Level that each solution earns by the verifier that its task names, at default limits. For choosing what to judge: which verdicts
     count is decided when all are verified."""
-    options = VerificationParams(reference="none", oracle=False)
+    options = VerificationParams(functions=params.verification.functions, reference="none", oracle=False)
     with pool_for(tasks, options, workers) as pool:
         verdicts = verify_trajectories(tasks, solutions, options, workers, None, pool)
     known = outcomes(solutions, verdicts, params.self_verification)

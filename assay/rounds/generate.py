@@ -15,13 +15,14 @@ from assay.params.endpoint import Endpoint
 from assay.params.execution import ExecutionParams
 from assay.rounds.critique_demonstrations import critique_demonstrations
 from assay.rounds.lines import lines
+from assay.rounds.prompt_lengths import excess_of
 from assay.trajectories import publish_folder, run_gate, seed_from, write_shard
 from assay.verifiers import Judge
 
 
 def make_tasks(params: Params, root: Path, execution: ExecutionParams | None = None) -> Generated:
-    """Tasks of every environment whose golds their own verifiers accept. Raises a ValueError of the room that refused, EngineError where a
-    language model that builds environments does not answer."""
+    """Tasks of every environment whose golds their own verifiers accept, and whose prompts `policy.base` holds. Raises a ValueError of the
+    room that refused, EngineError where a language model that builds environments does not answer."""
     execution = execution or ExecutionParams()
     params = params.model_copy(update={"execution": execution})
 
@@ -44,7 +45,8 @@ def make_tasks(params: Params, root: Path, execution: ExecutionParams | None = N
     counters: dict[str, Callable[[int, int], None]] = {}
     with Judge(params.verification, execution.verifier_workers) as judge:
         checked = lines("golds that need a worker")
-        made = generate(params, root, lambda tasks: judge.gold_problems(tasks, checked), say, ask if execution.teacher.urls else None)
+        teacher, excess = ask if execution.teacher.urls else None, excess_of(params, root)
+        made = generate(params, root, lambda tasks: judge.gold_problems(tasks, checked), say, teacher, excess)
         critiques = []
         if params.supervises:
             critiques = critique_demonstrations(made.demonstrations, made.demonstrated, params, judge.verdict, answer)
@@ -65,10 +67,12 @@ def generate_tasks(params: Params, root: Path, out: Path, gates: Path, execution
     write_shard(draft / "demonstrations.parquet", "demonstrations", generated.demonstrations)
     if generated.texts:
         write_shard(draft / "texts.parquet", "texts", generated.texts)
-    (draft / "counts.json").write_text(json.dumps(generated.counts, indent=1, sort_keys=True) + "\n", encoding="utf-8")
+    sources = {name: {"source": {"commit": commit}} for name, commit in generated.commits.items()}
+    counted = {name: {**counts, **sources.get(name, {})} for name, counts in generated.counts.items()}
+    (draft / "counts.json").write_text(json.dumps(counted, indent=1, sort_keys=True) + "\n", encoding="utf-8")
     print(run_gate("tasks", {"tasks": tasks}, gates / "tasks"))
     publish_folder(draft, out)
-    for name, counts in generated.counts.items():
+    for name, counts in counted.items():
         print(f"{name}: {json.dumps(counts)}")
     for note in generated.notes:
         print(f"note: {note}")

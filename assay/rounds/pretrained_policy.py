@@ -17,9 +17,9 @@ def pretrained_policy(params: Params, tasks: Path, out: Path, scratch: Path) -> 
         summary: dict[str, Any] = {"texts": 0, "steps": 0, "losses": []}
         publish(scratch / "draft", summary, out)
         return summary
-    base = None
+    base = commit = None
     if params.policy.base is not None:
         base = scratch / "base"
-        copy_base(params, base)
+        commit = copy_base(params, base)
     demonstrations, texts = (read_table(name, tasks / f"{name}.parquet") for name in ("demonstrations", "texts"))
-    return pretrain(params, demonstrations, texts, out, scratch, base=base)
+    return pretrain(params, demonstrations, texts, out, scratch, base=base, commit=commit)

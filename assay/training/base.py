@@ -29,36 +29,65 @@ def base_policy(params: Params, tasks: pa.Table, out: Path, scratch: Path, sourc
     for a folder without configuration, weights or tokenizer, and for a hub name that cannot be fetched.
     """
     draft = scratch / "base"
-    copy_base(params, draft / "policy", source)
+    commit = copy_base(params, draft / "policy", source)
     # A template, an end token, a prompt that is too long: found here, not after sampling began.
     load_renderer(draft / "policy", params.policy).check_prompts(tasks.select(["task_id", "prompt"]).to_pylist())
+    config = json.loads((draft / "policy" / "config.json").read_text(encoding="utf-8"))
+    summary = {"architecture": (config.get("architectures") or ["unknown"])[0]} | origin(params, commit)
+    (draft / "warm_start.json").write_text(json.dumps(summary, indent=1) + "\n", encoding="utf-8")
     publish_folder(draft, out)
-    config = json.loads((out / "policy" / "config.json").read_text(encoding="utf-8"))
-    return {"base": params.policy.base, "architecture": (config.get("architectures") or ["unknown"])[0]}
+    return {"base": params.policy.base} | summary
 
 
-def copy_base(params: Params, target: Path, source: Path | None = None) -> None:
-    """What `policy.base` names, or the folder `source`, without the weights' other layouts. Raises BaseError."""
+def origin(params: Params, commit: str | None) -> dict[str, str | None]:
+    """What a summary says of a base from the hub. Of a local folder nothing: its path is this machine's."""
+    return {"base": params.policy.base, "commit": commit} if commit is not None else {}
+
+
+def copy_base(params: Params, target: Path, source: Path | None = None) -> str | None:
+    """What `policy.base` names, or the folder `source` (of a policy that pre-training made of it), without the weights' other layouts.
+    Returns the commit, where the base is of the hub. Raises BaseError."""
     name = params.policy.base
     if name is None:
         raise BaseError("policy.base is null: there is no model to copy")
-    source = source or (Path(name) if Path(name).is_dir() else fetch(name))
+    known = None if source is None else source.parent / "pretraining.json"
+    commit = json.loads(known.read_text(encoding="utf-8")).get("commit") if known is not None and known.is_file() else None
+    if source is None:
+        source = base_folder(params)
+        commit = commit_of(source)
     check_folder(source, name)
     shutil.rmtree(target, ignore_errors=True)
     shutil.copytree(source, target, symlinks=False, ignore=shutil.ignore_patterns(*_LEFT_OUT, "*.bin", "*.pth", "*.gguf"))
+    return commit
 
 
-def fetch(name: str) -> Path:
-    """The local copy of a hub model. Raises BaseError when it is neither there nor to be had."""
+def base_folder(params: Params, root: Path = Path(), weights: bool = True) -> Path:
+    """The folder that `policy.base` names, below `root` or in the hub's cache. weights: whether they are fetched. Raises BaseError."""
+    name, revision = str(params.policy.base), params.policy.revision
+    if not (root / name).is_dir():
+        return fetch(name, revision, weights)
+    if revision is not None:
+        raise BaseError(f"policy.revision is {revision!r}, but policy.base, {name!r}, is a local folder, which has none: leave it out")
+    return root / name
+
+
+def commit_of(folder: Path) -> str | None:
+    """The commit that a folder of the hub's local cache holds, None for any other folder."""
+    return folder.name if folder.parent.name == "snapshots" else None
+
+
+def fetch(name: str, revision: str | None = None, weights: bool = True) -> Path:
+    """The local copy of a hub model, with its weights or without. Raises BaseError when it is neither there nor to be had."""
     from huggingface_hub import snapshot_download
 
+    ignored = ["*.bin", "*.pth", "*.gguf", "original/*", "onnx/*", *([] if weights else ["*.safetensors"])]
     try:
-        return Path(snapshot_download(name, ignore_patterns=["*.bin", "*.pth", "*.gguf", "original/*", "onnx/*"]))
+        return Path(snapshot_download(name, revision=revision, ignore_patterns=ignored))
     except Exception as error:  # anything from a bad name to a lost connection
         reason = " ".join(str(error).split())[:300]
         raise BaseError(
-            f"policy.base is {name!r}: no such local folder, and the hub did not give it ({type(error).__name__}: {reason}); "
-            "check the name, the connection and, for gated models, HF_TOKEN"
+            f"policy.base is {name!r}{f', policy.revision {revision!r}' if revision else ''}: no such local folder, and the hub did not "
+            f"give it ({type(error).__name__}: {reason}); check the name, the connection and, for gated models, HF_TOKEN"
         ) from error
 
 

@@ -9,6 +9,7 @@ from typing import Any
 import pyarrow as pa
 
 from assay.params import Params
+from assay.training.base import origin
 from assay.training.beginnings import from_base, from_scratch
 from assay.training.demonstrations import WarmStartError, batches, encode
 from assay.training.supervised import load_checkpoint, make_optimizer, one_step, parts_of, rate_at, save_checkpoint
@@ -24,11 +25,12 @@ def pretrain(
     scratch: Path,
     report: Callable[[str], None] = lambda line: print(line, flush=True),
     base: Path | None = None,
+    commit: str | None = None,
 ) -> dict[str, Any]:
     """Train on all texts and publish out/policy, in float32, and out/pretraining.json. Returns the summary.
 
     The tokenizer is made of demonstrations and texts, so that it serves what follows. base: folder of another model, which is fine-tuned
-    and keeps its tokenizer and type. Raises WarmStartError without texts.
+    and keeps its tokenizer and type. commit: of the hub's model that it is. Raises WarmStartError without texts.
     """
     if not len(texts):
         raise WarmStartError("there are no texts to pre-train on: raise tasks.texts, or set warm_start.pretraining.max_steps to 0")
@@ -60,7 +62,7 @@ def pretrain(
             recent = []
             report(f"pre-training: step {step}/{options.max_steps}, loss {losses[-1]['loss']:.3f} nats")
             save_checkpoint(checkpoint, model, optimizer, step=step, losses=losses)
-    summary = {"texts": len(plain), "steps": step, "losses": losses}
+    summary = {"texts": len(plain), "steps": step, "losses": losses} | origin(params, commit)
     draft = scratch / "draft"
     shutil.rmtree(draft, ignore_errors=True)
     draft.mkdir(parents=True)

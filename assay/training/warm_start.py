@@ -16,6 +16,7 @@ import pyarrow as pa
 from assay.engines import Request
 from assay.params import Params
 from assay.params.tools import TOOL_USE
+from assay.training.base import origin
 from assay.training.beginnings import from_base, from_scratch
 from assay.training.demonstrations import Demonstrations, WarmStartError, batches, encode_rows
 from assay.training.supervised import Parts, load_checkpoint, make_optimizer, one_step, parts_of, rate_at, save_checkpoint
@@ -50,10 +51,12 @@ def warm_start(
     report: Callable[[str], None] = lambda line: print(line, flush=True),
     pretrained: Path | None = None,
     base: Path | None = None,
+    commit: str | None = None,
 ) -> dict[str, Any]:
     """Train until pass@1 reaches `warm_start.target` and publish out/policy and out/warm_start.json. Returns the summary.
 
     pretrained: folder of a policy made from scratch to go on from, with its tokenizer. base: of any other model, which is fine-tuned.
+    commit: of the hub's model that it is.
 
     Not reaching the target within max_steps is a warning: the policy is published as it is. Raises WarmStartError.
     """
@@ -77,7 +80,7 @@ def warm_start(
         "steps": last.step,
         "reached": last.pass_at_1 >= target,
         "checks": [{"step": c.step, "loss": round(c.loss, 6), "pass_at_1": c.pass_at_1} for c in checks],
-    }
+    } | origin(params, commit)
     draft = scratch / "draft"
     shutil.rmtree(draft, ignore_errors=True)
     draft.mkdir(parents=True)

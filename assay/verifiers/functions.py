@@ -21,11 +21,11 @@ from assay.verifiers.verdicts import Finding, abstain, correct, wrong
 
 ADDRESS = "function:"
 ALIASES = ("answer", "solution", "ground_truth")
-"""Names under which the gold is passed beside `gold`, unless the task's meta has a column of that name."""
+"""Names under which the gold is passed beside `gold`, unless the data set has a column, or the task's meta a key, of that name."""
 MANY = 1000
 """Scores that are counted where one is expected."""
 RESERVED = ("prompts", "completions", "gold")
-"""Names that no column of the task's meta takes."""
+"""Names that no column and no key of the task's meta takes."""
 
 
 def address(name: str, function: str, source: str, correct_at: float, form: str, imports: Iterable[str]) -> str:
@@ -49,7 +49,7 @@ def definition_of(name: str) -> dict[str, Any]:
 def version_of(definition: Mapping[str, Any]) -> str:
     """Changes with the source, and with how its scores are read."""
     counted = {key: definition[key] for key in ("function", "source", "correct_at", "format")}
-    return f"1+{hashlib.blake2b(json.dumps(counted, sort_keys=True).encode(), digest_size=6).hexdigest()}"
+    return f"2+{hashlib.blake2b(json.dumps(counted, sort_keys=True).encode(), digest_size=6).hexdigest()}"
 
 
 def score(definition: Mapping[str, Any], text: str, gold: str, given: Mapping[str, Any]) -> Finding:
@@ -71,7 +71,9 @@ def arguments(function: Callable[..., Any], form: str, text: str, gold: str, giv
     messages = [{"role": one["role"], "content": one["content"]} for one in given["prompt"]]
     everything: dict[str, Any] = {key: [gold] for key in ALIASES}
     everything |= {"log_extra": _ignore, "log_metric": _ignore}
-    everything |= {key: [value] for key, value in given["meta"].items() if key not in RESERVED}
+    meta = dict(given["meta"])
+    columns = meta.pop("columns") if isinstance(meta.get("columns"), dict) else {}  # of a data set, beside what the family needs
+    everything |= {key: [value] for key, value in {**columns, **meta}.items() if key not in RESERVED}
     everything["gold"] = [gold]
     if form == "messages":
         everything |= {"prompts": [messages], "completions": [[{"role": "assistant", "content": text}]]}

@@ -85,6 +85,10 @@ def test_a_prompt_that_is_too_long_names_its_task(tmp_path):
     longer = [{"role": "user", "content": "1+10=?"}]
     with pytest.raises(EngineError, match=r"task task-b: its prompt has 25 tokens, policy\.max_prompt_tokens is 24"):
         renderer.prompt_ids(longer, "task-b")
+    tasks = [{"task_id": f"task-{n}", "prompt": longer if n % 2 else QUESTION} for n in range(20)]
+    named = ", ".join(f"task task-{n} has 25 tokens" for n in (1, 3, 5, 7, 9))
+    with pytest.raises(EngineError, match=rf"10 of 20 prompts are longer than policy\.max_prompt_tokens \(24\), first: {named}; raise it"):
+        renderer.check_prompts(tasks)
 
 
 def test_text_leaves_special_tokens_out(tmp_path):

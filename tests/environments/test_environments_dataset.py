@@ -158,6 +158,25 @@ def test_columns_that_json_cannot_hold_are_left_out_and_named(tmp_path):
     assert env.notes == ["raw.parquet: column 'raw' is not passed on in 60 rows: JSON cannot hold it"]
 
 
+def test_only_the_columns_that_are_asked_for_are_kept(tmp_path, monkeypatch):
+    import datasets
+
+    read, to_list = [], datasets.Dataset.to_list
+    monkeypatch.setattr(datasets.Dataset, "to_list", lambda self: read.append(self.column_names) or to_list(self))
+    path = write_lines(tmp_path / "wide.jsonl", [row | {"long": "x" * 100, "tests": [1, 2]} for row in ROWS])
+    for keep, meta in (
+        (("tests",), {"columns": {"tests": [1, 2]}}), ((), {}), (None, {"columns": {"source": "book", "long": "x" * 100, "tests": [1, 2]}}),
+    ):  # fmt: skip
+        assert tasks(environment(tmp_path, path, keep=keep), "train")[0].meta == meta
+        assert set(read[-1]) == {"question", "answer", "hard", *(meta.get("columns", ()))}
+    asked = tasks(environment(tmp_path, path, keep=("question",)), "train")[0]
+    assert asked.meta == {"columns": {"question": asked.prompt[0]["content"]}}
+    with pytest.raises(TaskError, match=r"wide\.jsonl: `keep` names test, but its columns are question, answer, source, hard, long, tests"):
+        environment(tmp_path, path, keep=("tests", "test")).check()
+    with pytest.raises(TaskError, match=r"no column 'prompt' .*its columns are question, answer, source, hard, long, tests"):
+        environment(tmp_path, path, columns={}, keep=("tests",)).check()
+
+
 def line(**changes):
     return json.dumps(ROWS[0] | changes) + "\n"
 
@@ -233,6 +252,30 @@ def test_a_hub_name_that_cannot_be_reached(tmp_path, monkeypatch):
     monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_OFFLINE", True)
     with pytest.raises(TaskError, match=r"nobody/nothing: cannot be read: .*; no file or folder of this name exists"):
         environment(tmp_path, "nobody/nothing").check()
+
+
+def test_a_hub_dataset_of_one_revision_says_which_commit_it_is(tmp_path, monkeypatch):
+    import datasets
+
+    commit, asked = "0123456789abcdef" * 2 + "01234567", []
+    (tmp_path / commit).mkdir()
+    datasets.Dataset.from_list(ROWS).save_to_disk(tmp_path / "saved")
+    (file,) = (tmp_path / "saved").glob("*.arrow")
+    file.rename(tmp_path / commit / "mine-train.arrow")
+
+    def load(**arguments):
+        asked.append(arguments["revision"])
+        return datasets.Dataset.from_file(str(tmp_path / commit / "mine-train.arrow"))
+
+    monkeypatch.setattr(datasets, "load_dataset", load)
+    for revision in (None, "v1", commit):
+        env = environment(tmp_path, "someone/questions", revision=revision)
+        env.check()
+        assert (asked[-1], env.commit) == (revision, commit)
+    with pytest.raises(TaskError, match=rf"the hub did not give revision {'f' * 40}, and the local cache has {commit}"):
+        environment(tmp_path, "someone/questions", revision="f" * 40).check()
+    with pytest.raises(TaskError, match=r"own\.jsonl is here: `revision` is for hub data sets"):
+        environment(tmp_path, write_lines(tmp_path / "own.jsonl", ROWS), revision="v1").check()
 
 
 def test_names_with_wildcards_are_names(tmp_path):

@@ -14,7 +14,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from assay.environments import ORACLES, SPLITS, Task, TaskError, describe, generate, tasks_to_table
-from assay.environments.generate import DROPS, divide
+from assay.environments.candidates import DROPS
+from assay.environments.generate import divide
 from assay.params import Params
 from assay.trajectories import to_table
 
@@ -176,7 +177,8 @@ def test_contamination_is_taken_out_of_train_and_counted(tmp_path):
     count = made.counts["own"]
     assert count["eval"]["kept"] == 20
     assert count["train"] == {
-        "requested": 100, "kept": 59, "generated": 64, "duplicates": 1, "contamination": 2, "conflicting_gold": 2,
+        "requested": 100, "kept": 59, "generated": 64, "duplicates": 1, "contamination": 2, "conflicting_gold": 2, "too_long": 0,
+        "gold_empty": 0, "gold_unreadable": 0, "prompt_unreadable": 0,
     }  # fmt: skip
     assert {t.gold for t in made.tasks if t.split == "train"} == {str(i) for i in range(60) if i != 4}
     assert made.counts["own"]["demonstrations"]["contamination"] == 2
@@ -199,6 +201,41 @@ def test_golds_that_the_verifier_cannot_read_are_named(tmp_path):
     assert text.startswith("3 of 100 golds cannot be read")
     for row in (8, 48, 88):
         assert f"own: own.jsonl, row {row}: gold 'many': not a number" in text
+
+
+def digits(tasks):
+    return [None if task.gold.isdigit() else "not a number" for task in tasks]
+
+
+def test_bad_rows_are_dropped_and_counted_where_that_is_asked_for(tmp_path):
+    rows = [{"prompt": f"{i}?", "gold": "many" if i == 48 else "" if i == 7 else str(i)} for i in range(100)]
+    rows[13] |= {"prompt": " "}
+    own = write(tmp_path / "own.jsonl", rows) | {"bad_rows": "drop"}
+    made = make({"own": own}, tmp_path, check_golds=digits)
+    assert sorted(int(task.gold) for task in made.tasks) == [i for i in range(100) if i not in (7, 13, 48)]
+    assert not {"many", "?"} & {row["completion"] for row in made.demonstrations}
+    split = made.counts["own"]
+    found = {reason: split["train"][reason] + split["eval"][reason] for reason in ("gold_empty", "prompt_unreadable", "gold_unreadable")}
+    assert found == {"gold_empty": 1, "prompt_unreadable": 1, "gold_unreadable": 1}
+    assert split["train"]["kept"] + split["eval"]["kept"] == 97
+    assert made.notes[0] == (
+        "own.jsonl: 2 of 100 rows are left out (the gold is null or empty: row 8; the prompt is empty or no list of messages: row 14)"
+    )
+    assert any("own.jsonl, row 49 (not a number)" in note for note in made.notes)
+
+
+@pytest.mark.parametrize("gold", ["", "many"])
+def test_too_many_bad_rows_are_an_error_all_the_same(tmp_path, gold):
+    own = write(tmp_path / "own.jsonl", [{"prompt": f"{i}?", "gold": gold if i < 6 else str(i)} for i in range(100)]) | {"bad_rows": "drop"}
+    with pytest.raises(TaskError, match=r"6 of 100 rows are bad, more than the 5% that environments\.own\.bad_rows: drop leaves out"):
+        make({"own": own}, tmp_path, check_golds=digits)
+
+
+def test_a_split_of_bad_rows_alone_is_empty(tmp_path):
+    rows = [{"prompt": f"{i}?", "gold": "many" if i == 9 else str(i), "part": "eval" if i == 9 else "train"} for i in range(50)]
+    own = write(tmp_path / "own.jsonl", rows) | {"bad_rows": "drop", "columns": {"split": "part"}}
+    with pytest.raises(TaskError, match=r"split eval is empty: 1 candidates, of which none is left \(1 gold_unreadable\)"):
+        make({"own": own}, tmp_path, check_golds=digits)
 
 
 PARTS = {"type": "dataset", "path": "parts.jsonl", "columns": {"split": "part"}}

@@ -36,3 +36,11 @@ def test_a_given_rate_beside_recovery_is_doubted():
     (sentence,) = doubts(training={"advantage": rates}, verification=appeals)
     assert "must be the one after recovery" in sentence
     assert doubts(training={"advantage": {"type": "forward"}}, verification=appeals) == []
+
+
+def test_episodes_without_room_for_the_longest_prompt_are_doubted():
+    tools = {"environments": {"own": {"type": "tools"}}, "sampling": {"max_tokens": 1024, "episodes": {"max_tokens": 1536}}}
+    assert doubts(**tools) == []
+    tools["sampling"]["episodes"]["max_tokens"] = 1535
+    (sentence,) = doubts(**tools)
+    assert "sampling.episodes.max_tokens is 1535, but policy.max_prompt_tokens and sampling.max_tokens together are 1536" in sentence

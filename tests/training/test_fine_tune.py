@@ -13,6 +13,7 @@ from assay.environments import Task, generate
 from assay.params import Params, stage_view
 from assay.params.training import TrainingParams
 from assay.rounds import first_policy, pretrained_policy
+from assay.training.base import BaseError
 from assay.training.beginnings import from_base
 from assay.training.demonstrations import IGNORED, encode, encode_rows
 from assay.training.supervised import make_optimizer, one_step, parts_of
@@ -183,6 +184,7 @@ def test_demonstrations_are_made_for_a_base_that_is_fine_tuned(tmp_path):
     ("own", "said"),
     [
         ({"policy": {"fine_tune": True}}, "policy.fine_tune is true, but policy.base is null"),
+        ({"policy": {"revision": "main"}}, "policy.revision is set, but policy.base is null"),
         ({"warm_start": {"lora": LORA}}, "warm_start.lora is set, but policy.base is null"),
         ({"warm_start": {"pretraining": {"lora": LORA}}}, "warm_start.pretraining.lora is set, but policy.base is null"),
         ({"policy": {"base": "x", "fine_tune": True}, "warm_start": {"max_steps": 0}}, "policy.fine_tune would do nothing"),
@@ -191,6 +193,35 @@ def test_demonstrations_are_made_for_a_base_that_is_fine_tuned(tmp_path):
 def test_what_does_not_go_together_is_refused(own, said):
     with pytest.raises(ValueError, match=said):
         Params.model_validate(own)
+
+
+def test_a_hub_model_of_one_revision_says_which_commit_it_is(base, tasks, tmp_path, monkeypatch):
+    """Whether it is taken as it is, pre-trained first, or trained on demonstrations."""
+    commit, asked = "0123456789abcdef" * 2 + "01234567", []
+    cached = tmp_path / "models--some--model/snapshots" / commit
+    shutil.copytree(base, cached)
+
+    def download(name, revision=None, **options):
+        asked.append((name, revision))
+        return str(cached)
+
+    monkeypatch.setattr("huggingface_hub.snapshot_download", download)
+    own = params("some/model", max_steps=1, pretraining={"max_steps": 1, "batch_size": 2})
+    own = own.model_copy(update={"policy": own.policy.model_copy(update={"revision": "v1"})})
+    plain = own.model_copy(update={"policy": own.policy.model_copy(update={"fine_tune": False})})
+    for name in "abcd":
+        (tmp_path / name).mkdir()
+    first_policy(plain, tasks, tmp_path / "plain", tmp_path / "a")
+    pretrained_policy(own, tasks, tmp_path / "read", tmp_path / "b")
+    first_policy(own, tasks, tmp_path / "both", tmp_path / "c", tmp_path / "read")
+    first_policy(own, tasks, tmp_path / "one", tmp_path / "d")
+    for file in ("plain/warm_start.json", "read/pretraining.json", "both/warm_start.json", "one/warm_start.json"):
+        summary = json.loads((tmp_path / file).read_text())
+        assert (summary["base"], summary["commit"]) == ("some/model", commit), file
+    assert set(asked) == {("some/model", "v1")}
+    local = plain.model_copy(update={"policy": plain.policy.model_copy(update={"base": str(base)})})
+    with pytest.raises(BaseError, match=r"policy\.revision is 'v1', but policy\.base, .* is a local folder"):
+        first_policy(local, tasks, tmp_path / "local", tmp_path / "a")
 
 
 def test_the_summary_is_stored(base, tasks, tmp_path):

@@ -189,7 +189,8 @@ def test_an_unknown_hub_name_is_one_sentence(tmp_path, monkeypatch):
 
 def test_a_prompt_that_is_too_long_for_a_base_model_is_said_before_anything_is_sampled(learned, tmp_path):
     params = Params.model_validate({"policy": {"base": str(learned[0] / "models/policy"), "max_prompt_tokens": 4}})
-    with pytest.raises(EngineMistake, match=r"task long: its prompt has \d+ tokens, policy\.max_prompt_tokens is 4"):
+    said = r"1 of 1 prompts are longer than policy\.max_prompt_tokens \(4\), first: task long has \d+ tokens"
+    with pytest.raises(EngineMistake, match=said):
         base_policy(params, TASKS, tmp_path / "models", tmp_path)
     assert not (tmp_path / "models").exists()
 

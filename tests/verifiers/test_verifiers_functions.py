@@ -10,8 +10,8 @@ import pyarrow as pa
 import pytest
 import yaml
 
-from assay.environments import Task
-from assay.params import ParameterError, load_params, read_stage_view, write_stage_views
+from assay.environments import Task, generate
+from assay.params import ParameterError, Params, load_params, read_stage_view, write_stage_views
 from assay.params.functions import RewardFunction
 from assay.params.verification import VerificationParams
 from assay.trajectories import schema
@@ -105,6 +105,21 @@ def test_a_function_gets_what_trl_passes(form, prompts, completions):
     assert (row["verdict"], row["components"]) == ("correct", None)
     (row,) = verdicts(params("def score(completions, level):\n    return [level[0] / 3]", format=form), "it is 5", of=own)
     assert row["verdict"] == "correct", "a function that names what it takes gets only that"
+
+
+def test_a_function_gets_the_columns_of_a_dataset(tmp_path):
+    row = {"prompt": "Double it.", "gold": "4", "test_cases": [[1, 2], [2, 4]], "solution": "def double(x): ...", "prompts": "not this"}
+    (tmp_path / "own.jsonl").write_text("".join(json.dumps(row | {"prompt": f"Double it, {i}."}) + "\n" for i in range(4)))
+    sizes = {"train": 2, "eval": 1, "ood": 0, "demonstrations": 0}
+    made = generate(Params(environments={"own": {"type": "dataset", "path": "own.jsonl"}}, tasks=sizes), tmp_path)
+    source = (
+        "def score(completions, answer, test_cases, **kwargs):\n"
+        "    wanted = (['4'], [[[1, 2], [2, 4]]], ['def double(x): ...'], False)\n"
+        "    assert (answer, test_cases, kwargs['solution'], 'columns' in kwargs) == wanted\n"
+        "    assert kwargs['prompts'][0].startswith('Double it, ')\n    return [1.0]\n"
+    )
+    (found,) = verdicts(params(source), "8", of=made.tasks[0])
+    assert (found["verdict"], found["components"]) == ("correct", None)
 
 
 def test_the_whole_completion_is_read_whatever_its_length():
