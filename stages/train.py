@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from assay.params import load_execution
+from assay.params import load_execution, with_abstain_limit
 from assay.rounds import scratch_folder
 from assay.rounds.journal import Journal
 from assay.rounds.round_report import live_watch
@@ -25,7 +25,7 @@ from stages import (
 
 def main() -> None:
     k = iteration_argument()
-    params, tasks, data = stage_params("train"), TASKS / "tasks.parquet", data_folder()
+    params, tasks, data = with_abstain_limit(stage_params("train")), TASKS / "tasks.parquet", data_folder()
     model, reference = policy_folder(k), Path("models/0/policy")
     with scratch_folder(SCRATCH, stage_name(), [CONFIG / "train.json", PRESAMPLE, tasks, model, reference, noise_folder(k)]) as scratch:
         places = Places(

@@ -31,7 +31,7 @@ from assay.rounds.further import further_samples
 from assay.rounds.journal import TABLES, Journal
 from assay.rounds.round_report import RoundReport
 from assay.rounds.sample import Sampler, open_sampler
-from assay.rounds.verify import Bench, open_bench, verify
+from assay.rounds.verify import Bench, check_abstentions, open_bench, verify
 from assay.training.filters import SOLVED, FilterError
 from assay.trajectories import publish_folder, read_table, to_table, write_shard
 from assay.verifiers import NoiseState
@@ -185,6 +185,13 @@ class _Run:
                 turns=played.turns, tool_calls=played.tool_calls,
             )  # fmt: skip
             verdicts, estimates, self.noise = verified.verdicts, verified.noise_estimates, verified.state
+        # Written while the update runs: neither waits for the other.
+        pending = self._write(draft, {
+            "trajectories": trajectories, "states": states, "turns": played.turns, "tool_calls": played.tool_calls, "verdicts": verdicts,
+            "steps": verified.steps, "noise_estimates": estimates,
+        })  # fmt: skip
+        if self.places.gates is not None and number > 0:  # of the first round the gate asks it
+            check_abstentions(verdicts, self.params, number, draft)
         with clock.part("assemble"):
             gates = self.places.gates / "first" if self.places.gates is not None and number == 0 else None
             batches = assemble(
@@ -193,11 +200,7 @@ class _Run:
                 values_of=None if self.session.critic is None else self.session.critic.values, rehearsal=self.presampled.rehearsal,
                 rounds=self.params.fused.rounds, may_be_solved=True, note=self._note,
             )  # fmt: skip
-        # Written while the update runs: neither waits for the other.
-        pending = self._write(draft, {
-            "trajectories": trajectories, "states": states, "turns": played.turns, "tool_calls": played.tool_calls, "verdicts": verdicts,
-            "steps": verified.steps, "noise_estimates": estimates, "batches": batches,
-        })  # fmt: skip
+        pending += self._write(draft, {"batches": batches})
         record = {name: to_table(name, []) for name in ("updates", "token_statistics")}
         if pc.any(batches["kept"]).as_py():
             with clock.part("update"):
