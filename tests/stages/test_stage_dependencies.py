@@ -129,6 +129,11 @@ def test_nothing_is_left_out_for_no_reason(stage, path):
     assert any(below(file, path) for file in used_by(stage))
 
 
+def test_configure_watches_the_folders_whose_files_parameters_name():
+    assert {"conf/functions", "conf/templates"} <= set(STAGES["configure"]["deps"])
+    assert all((ROOT / path).exists() for path in STAGES["configure"]["deps"] if "$" not in path)
+
+
 @pytest.mark.parametrize("stage", ["rollout", "fused train"])
 def test_unfinished_work_is_compared_with_the_code_of_its_stage(stage, monkeypatch):
     module = f"stages.{stage.removeprefix('fused ')}"
