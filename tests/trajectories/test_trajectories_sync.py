@@ -4,12 +4,14 @@ import shutil
 import signal
 import subprocess
 import sys
+from functools import partial
 from pathlib import Path
 
 import pytest
 import synthetic_record
 
-from assay.trajectories import QueryError, ShardError, query, rebuild, sync, write_shard
+from assay.cli import main
+from assay.trajectories import QueryError, ShardError, query, rebuild, sync, warehouse_sync, write_shard
 from assay.trajectories.objects import folder_digest, workspace_manifest
 from assay.trajectories.pipelines import PipelineError
 from assay.trajectories.schemas import TABLES, Table
@@ -158,7 +160,7 @@ def test_a_second_sync_does_nothing_and_needs_no_write_lock(synced):
     assert "up to date" in str(report)
 
 
-def test_a_warehouse_that_another_process_holds_is_said_and_the_run_succeeds(project):
+def test_a_warehouse_that_another_process_holds_is_said_and_the_run_succeeds(project, monkeypatch):
     (project.root / WAREHOUSE).unlink(missing_ok=True)
     (project.root / WAREHOUSE).parent.mkdir(exist_ok=True)
     writer = hold(project.root / WAREHOUSE, "write")
@@ -168,6 +170,8 @@ def test_a_warehouse_that_another_process_holds_is_said_and_the_run_succeeds(pro
         assert str(report).endswith("nothing was added, the next `assay sync` catches up")
         done = project.assay("sync")
         assert done.returncode == 0 and "is in use by another process" in done.stdout
+        monkeypatch.setattr(warehouse_sync, "sync", partial(sync, wait=0.1))
+        assert [main(["sync", "--root", str(project.root), *strict]) for strict in ([], ["--strict"])] == [0, 1]
         asked = project.assay("sql", "--no-sync", "SELECT 1", code=1)
         assert "is in use by another process" in asked.stderr
     finally:
