@@ -17,6 +17,20 @@ CREATE OR REPLACE MACRO version_of(wanted) AS coalesce(
     error('there is no version "' || wanted || '"; SELECT name, kind, version FROM version_names lists the names'))
 """
 
+HEADLINE = (
+    "of each sample, the row of `verdicts` that `evaluations` counts: the oracle's in environments where the oracle judged any, else "
+    "the rule's"
+)
+_HEADLINE = """
+WITH known AS (
+    SELECT DISTINCT environment
+    FROM {verdicts} AS v JOIN {trajectories} AS t USING (trajectory_id) JOIN {tasks} AS k USING (task_id)
+    WHERE v.role = 'oracle' AND (v.verdict <> 'abstain' OR v.reason IS DISTINCT FROM 'not_applicable'))
+SELECT {columns}
+FROM {verdicts} AS v JOIN {trajectories} AS t USING (trajectory_id) JOIN {tasks} AS k USING (task_id)
+WHERE v.role = CASE WHEN k.environment IN (FROM known) THEN 'oracle' ELSE 'rule' END
+"""
+
 _METRIC_DIFFERENCE = """
 CREATE OR REPLACE MACRO metric_difference(first_version, second_version) AS TABLE
 SELECT iteration, environment, split, metric, one.value AS first_value, two.value AS second_value,
@@ -101,6 +115,17 @@ def table_statements(table: Table) -> list[str]:
     ]
 
 
+def headline_statements() -> list[str]:
+    """Statements that make the view headline and the macro headline_at(version). They use those of the tables."""
+    columns = ", ".join(f'v."{column.name}"' for column in TABLES["verdicts"].columns)
+    names = ("verdicts", "trajectories", "tasks")
+    return [
+        f"CREATE OR REPLACE VIEW headline AS {_HEADLINE.format(columns=columns, **{name: name for name in names})}",
+        "CREATE OR REPLACE MACRO headline_at(version_name) AS TABLE "
+        + _HEADLINE.format(columns=columns, **{name: f"{name}_at(version_name)" for name in names}),
+    ]
+
+
 def version_statements() -> list[str]:
     """Statements that make the macros over whole versions. They use those of the tables."""
     counts = " UNION ALL ".join(
@@ -121,4 +146,4 @@ def version_statements() -> list[str]:
 def statements() -> list[str]:
     """Everything that is stored, in an order in which each finds what it uses."""
     of_tables = [statement for table in TABLES.values() for statement in table_statements(table)]
-    return [_VERSION_OF, *of_tables, *version_statements()]
+    return [_VERSION_OF, *of_tables, *headline_statements(), *version_statements()]
