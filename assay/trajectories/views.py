@@ -64,9 +64,9 @@ WITH this AS (SELECT name, commit_id, params FROM versions WHERE name = version_
 found AS (
     SELECT part, stage, path, md5 FROM version_parts JOIN (SELECT part, md5 FROM parts) USING (part)
     WHERE version = (SELECT name FROM this)),
-policies AS (
-    SELECT path, any_value(hash) AS hash FROM version_stages
-    WHERE version = (SELECT name FROM this) AND role = 'input' GROUP BY path),
+policies AS (  -- an input of the stages that sample: models/K/policy, models/fused/N/policy, or with its trainer models/fused/K
+    SELECT regexp_extract(path, '^models/(?:fused/)?([^/]+)(?:/policy)?$', 1) AS policy, arg_max(hash, path LIKE '%/policy') AS hash
+    FROM version_stages WHERE version = (SELECT name FROM this) AND role = 'input' GROUP BY ALL),
 judged AS (
     SELECT trajectory_id, list({'role': role, 'verifier': verifier, 'version': verifier_version, 'verdict': verdict,
                                 'reason': reason, 'answer': answer, 'shard': path} ORDER BY role) AS verdicts
@@ -80,7 +80,7 @@ JOIN tasks_at(version_name) AS k USING (split)
 JOIN store.trajectories AS t USING (task_id, iteration)
 JOIN found USING (part)
 LEFT JOIN judged USING (trajectory_id)
-LEFT JOIN policies ON policies.path = 'models/' || policy || '/policy'
+LEFT JOIN policies USING (policy)
 CROSS JOIN this
 WHERE iteration = at_iteration AND split = of_split AND metric = of_metric AND e.environment = of_environment
   AND (k.environment = of_environment OR of_environment = 'all') AND t.kind = 'evaluation'

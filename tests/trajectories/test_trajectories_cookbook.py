@@ -8,7 +8,9 @@ from operator import itemgetter
 from pathlib import Path
 from statistics import mean, pvariance
 
+import duckdb
 import pytest
+import synthetic_record
 from derived_rows import CONTINUATIONS
 from synthetic_record import APPEAL, DETERMINANT, FLIP, PLAUSIBLE, RARE, write_run
 
@@ -274,6 +276,26 @@ def test_a_fifth_of_the_tokens_stands_at_the_top_entropies(synced):
         top = [token for _, token in ordered[-round(0.2 * len(ordered)):]]
         assert abs(row["top_places"] - top.count(row["token"])) <= 1 and row["top_places"] <= row["occurrences"]
     assert sum(row["top_places"] for row in found) > 20
+
+
+@pytest.mark.parametrize("marker", ["AS mean_ratio", "GROUP BY iteration, position"])
+def test_tokens_that_a_tool_wrote_are_not_counted_as_the_policys(marker):
+    row = next(row for row in synthetic_record.trajectories(synthetic_record.tasks(), 0, ("solution",)) if len(row["completion_ids"]) > 4)
+    length = len(row["completion_ids"])
+    own = row | {"loss_mask": [True, False] + [True] * (length - 2), "sampled_logprobs": [-1.0, 0.0] + [-1.0] * (length - 2)}
+    streams = {"logprobs": [-1.0, -9.0] + [-1.0] * (length - 2), "entropies": [1.0, 50.0] + [1.0] * (length - 2)}
+    flags = dict.fromkeys(("kept", "protected", "selected"), [False] * length)
+    statistics = {key: row[key] for key in ("trajectory_id", "iteration", "round")} | streams | flags
+    (sql,) = [sql for sql in QUERIES if marker in sql]
+    with duckdb.connect() as connection:
+        connection.register("trajectories", to_table("trajectories", [own]))
+        connection.register("token_statistics", to_table("token_statistics", [statistics]))
+        found = connection.sql(sql).to_arrow_table().to_pylist()
+    assert sum(line["tokens"] for line in found) == length - 1
+    if marker == "AS mean_ratio":
+        assert (found[0]["largest"], found[0]["mean_ratio"]) == (0, 1)
+    else:
+        assert {line["mean_entropy"] for line in found} == {1.0} and 1 not in {line["position"] for line in found}
 
 
 def test_presampled_tasks_from_six_right_answers_are_candidates(synced):

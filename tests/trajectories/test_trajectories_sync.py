@@ -140,6 +140,22 @@ def test_lineage_leads_from_a_number_to_policy_shards_and_commit(synced):
     assert all(len(row["completion_ids"]) == len(row["sampled_logprobs"]) for row in rows)
 
 
+def test_lineage_knows_the_hashes_of_fused_policies(synced, tmp_path):
+    """What a fused version's stages read: a policy with its trainer in each iteration, the last policy alone in `finish`."""
+    (tmp_path / "data").mkdir()
+    shutil.copyfile(synced.root / WAREHOUSE, tmp_path / WAREHOUSE)
+    version = one(synced, "SELECT version FROM version_names WHERE name = 'baseline'")
+    fused = {"0": "zero and trainer", "1": "one and trainer", "2/policy": "two"}
+    read = {"models/0/policy": "zero", **{f"models/fused/{name}": digest for name, digest in fused.items()}}
+    with open_warehouse(tmp_path / WAREHOUSE, write=True) as connection:
+        connection.execute("DELETE FROM version_stages WHERE version = ?", [version])
+        rows = [(version, "fused/train", "input", path, digest) for path, digest in read.items()]
+        connection.executemany("INSERT INTO version_stages VALUES (?, ?, ?, ?, ?)", rows)
+    for k, digest in enumerate(("zero", "one and trainer", "two")):
+        asked = f"SELECT policy_hash, count(*) FROM lineage_at('baseline', {k}, 'rational', 'eval', 'accuracy_rule') GROUP BY ALL"
+        assert list(query(asked, tmp_path).to_pylist()[0].values()) == [digest, 5 * synthetic_record.GROUP]
+
+
 def test_the_difference_of_two_versions_counts_rows_that_only_one_has(synced):
     found = {row["table_name"]: row for row in query("FROM version_difference('baseline', 'tolerant')", synced.root).to_pylist()}
     assert found["trajectories"]["only_first"] == found["trajectories"]["only_second"] == 0
