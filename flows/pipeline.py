@@ -66,7 +66,7 @@ def sync_warehouse(runner: Runner) -> State:
     logger = get_run_logger()
     with stage_log(runner.root, "sync", logger.info) as on_line:
         try:
-            finished = runner.run([sys.executable, "-m", "assay", "sync"], SYNC_SECONDS, on_line)
+            finished = runner.run([sys.executable, "-m", "assay", "sync", "--strict"], SYNC_SECONDS, on_line)
             why = f"`assay sync` exited with {finished.code}: {own_words(finished.tail)}" if finished.code else ""
         except FlowError as error:
             why = str(error)

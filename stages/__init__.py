@@ -17,11 +17,14 @@ from collections.abc import Callable
 from contextlib import nullcontext
 from pathlib import Path
 
+import yaml
+
 from assay.cli import speak
 from assay.params import Params, load_execution, read_stage_view
 from assay.params.execution import ExecutionParams
 from assay.rollouts.lock import folder_lock
 from assay.rounds.scratch import is_main_process
+from assay.trajectories import file_digest
 
 CONFIG = Path("data/config")
 TASKS = Path("data/tasks")
@@ -97,3 +100,14 @@ def noise_folder(k: int) -> Path:
 def policy_folder(k: int) -> Path:
     """Policy k of this pipeline, with its trainer. (Policy 0 of both is the same.)"""
     return (Path("models/fused") if is_fused() else Path("models")) / str(k)
+
+
+def stage_code() -> dict[str, str]:
+    """Digest of each file of the code that DVC has this stage depend on."""
+    pipeline = Path("fused/dvc.yaml" if is_fused() else "dvc.yaml")
+    described = yaml.safe_load(pipeline.read_text(encoding="utf-8"))["stages"][module_name().rpartition(".")[2]]
+    found: list[Path] = []
+    for path in map(Path, described.get("do", described)["deps"]):
+        if path.parts[0] in ("assay", "stages"):
+            found += [path] if path.is_file() else [p for p in path.rglob("*") if p.is_file() and "__pycache__" not in p.parts]
+    return {path.as_posix(): file_digest(path) for path in sorted(found)}

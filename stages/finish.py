@@ -6,14 +6,14 @@ from assay.params import load_execution
 from assay.rounds import describe, open_bench, open_sampler, plan_samples, sample_into, scratch_folder, verify
 from assay.trajectories import publish_folder, read_table, write_shard
 from assay.verifiers import NoiseState
-from stages import CONFIG, SCRATCH, TASKS, data_folder, iteration_argument, policy_folder, stage, stage_name, stage_params
+from stages import CONFIG, SCRATCH, TASKS, data_folder, iteration_argument, policy_folder, stage, stage_code, stage_name, stage_params
 
 
 def main() -> None:
     n = iteration_argument()
     params, policy, tasks = stage_params("finish"), policy_folder(n) / "policy", TASKS / "tasks.parquet"
     plan, execution = plan_samples(tasks, params, n, ("evaluation",)), load_execution()
-    with scratch_folder(SCRATCH, stage_name(), [CONFIG / "finish.json", tasks, policy]) as scratch:
+    with scratch_folder(SCRATCH, stage_name(), [CONFIG / "finish.json", tasks, policy], stage_code()) as scratch:
         draft = scratch / "draft"
         known = tasks_from_table(read_table("tasks", tasks))
         with open_sampler(params, policy, execution, plan) as sampler:

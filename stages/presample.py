@@ -5,7 +5,7 @@ from pathlib import Path
 from assay.params import load_execution
 from assay.rounds import presample, scratch_folder
 from assay.rounds.presample import sampling_key
-from stages import PRESAMPLE, SCRATCH, TASKS, stage, stage_params
+from stages import PRESAMPLE, SCRATCH, TASKS, stage, stage_code, stage_params
 
 
 def main() -> None:
@@ -14,7 +14,7 @@ def main() -> None:
     sampled = SCRATCH / "presample-sampling.json"
     sampled.parent.mkdir(parents=True, exist_ok=True)
     sampled.write_text(sampling_key(params), encoding="utf-8")
-    with scratch_folder(SCRATCH, "presample", [sampled, tasks, policy]) as scratch:
+    with scratch_folder(SCRATCH, "presample", [sampled, tasks, policy], stage_code()) as scratch:
         presample(params, tasks, policy, PRESAMPLE, scratch, load_execution(), Path("data/gates/presample"))
 
 

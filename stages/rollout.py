@@ -5,7 +5,7 @@ from pathlib import Path
 from assay.params import load_execution
 from assay.rollouts.explore import tasks_to_explore
 from assay.rounds import open_sampler, plan_samples, sample, scratch_folder
-from stages import CONFIG, PRESAMPLE, SCRATCH, TASKS, iteration_argument, stage, stage_params
+from stages import CONFIG, PRESAMPLE, SCRATCH, TASKS, iteration_argument, stage, stage_code, stage_params
 
 
 def main() -> None:
@@ -14,7 +14,8 @@ def main() -> None:
     explore = tasks_to_explore(PRESAMPLE)
     plan = plan_samples(tasks, params, k, ("solution", "evaluation"), explore)
     execution = load_execution()
-    with scratch_folder(SCRATCH, f"rollout-{k}", [CONFIG / "rollout.json", PRESAMPLE / "splits.parquet", tasks, policy]) as scratch:
+    inputs = [CONFIG / "rollout.json", PRESAMPLE / "splits.parquet", tasks, policy]
+    with scratch_folder(SCRATCH, f"rollout-{k}", inputs, stage_code()) as scratch:
         with open_sampler(params, policy, execution, plan) as sampler:
             sample(sampler, plan, params, tasks, Path(f"data/rollout/{k}"), scratch, execution.verifier_workers)
 

@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from assay.params import load_execution
+from assay.params import load_execution, with_abstain_limit
 from assay.rounds import scratch_folder
 from assay.rounds.journal import Journal
 from assay.rounds.round_report import live_watch
@@ -18,6 +18,7 @@ from stages import (
     noise_folder,
     policy_folder,
     stage,
+    stage_code,
     stage_name,
     stage_params,
 )
@@ -25,9 +26,10 @@ from stages import (
 
 def main() -> None:
     k = iteration_argument()
-    params, tasks, data = stage_params("train"), TASKS / "tasks.parquet", data_folder()
+    params, tasks, data = with_abstain_limit(stage_params("train")), TASKS / "tasks.parquet", data_folder()
     model, reference = policy_folder(k), Path("models/0/policy")
-    with scratch_folder(SCRATCH, stage_name(), [CONFIG / "train.json", PRESAMPLE, tasks, model, reference, noise_folder(k)]) as scratch:
+    inputs = [CONFIG / "train.json", PRESAMPLE, tasks, model, reference, noise_folder(k)]
+    with scratch_folder(SCRATCH, stage_name(), inputs, stage_code()) as scratch:
         places = Places(
             tasks, model, reference, data / "train" / str(k), policy_folder(k + 1), scratch, data / "gates" / str(k),
             noise_folder(k) / FILE, noise_folder(k + 1) / FILE, PRESAMPLE,

@@ -5,7 +5,7 @@ import sys
 from pathlib import Path
 
 from assay.rounds import scratch_folder, update
-from stages import CONFIG, SCRATCH, iteration_argument, machine, module_name, stage, stage_params
+from stages import CONFIG, SCRATCH, iteration_argument, machine, module_name, stage, stage_code, stage_params
 
 LAUNCHED = "ASSAY_LAUNCHED"
 
@@ -13,7 +13,7 @@ LAUNCHED = "ASSAY_LAUNCHED"
 def main() -> None:
     k = iteration_argument()
     batch, model = Path(f"data/filter/{k}/batches.parquet"), Path(f"models/{k}")
-    with scratch_folder(SCRATCH, f"update-{k}", [CONFIG / "update.json", batch, model]) as scratch:
+    with scratch_folder(SCRATCH, f"update-{k}", [CONFIG / "update.json", batch, model], stage_code()) as scratch:
         update(
             stage_params("update"), batch, model, Path(f"models/{k + 1}"), Path(f"data/update/{k}"), scratch, live=Path(f"data/dvclive/{k}")
         )

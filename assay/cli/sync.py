@@ -15,6 +15,7 @@ CLEAR = "\r\033[K"
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--root", type=Path, default=Path(), help="project folder (default: here)")
     parser.add_argument("--quiet", action="store_true", help="print warnings only")
+    parser.add_argument("--strict", action="store_true", help="end with 1 where another process holds the warehouse and nothing was added")
 
 
 def run(arguments: argparse.Namespace) -> int:
@@ -24,7 +25,7 @@ def run(arguments: argparse.Namespace) -> int:
         report = sync(arguments.root, progress=show)
     if report.needs_attention or not arguments.quiet:
         print(report)
-    return 0
+    return int(arguments.strict and report.busy is not None)
 
 
 @contextmanager

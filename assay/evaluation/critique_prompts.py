@@ -24,7 +24,9 @@ def prompt_grid(trajectories: pa.Table, own: SelfVerification, renderer: Rendere
         if asked:
             judged = _first_of_each(critiques)
             cut = "–"
-            if renderer is not None and "prompt_ids" in judged.column_names:
+            if renderer is not None and len(judged) == 0:
+                cut = "0"
+            elif renderer is not None and "prompt_ids" in judged.column_names:
                 cut = f"{sum(OMISSION in renderer.text(ids) for ids in judged['prompt_ids'].to_pylist()):,}"
             rows.append((name, f"{asked:,}", f"{len(judged):,}", f"{max(asked - len(judged), 0):,}", cut))
     header = ("critiques", "solutions to be judged", "judged", "not judged", "judged without their beginning")

@@ -4,13 +4,15 @@ from dataclasses import dataclass
 
 import pyarrow as pa
 
+BATCH_COLUMNS = ("iteration", "round", "kept", "drop_reason", "reward", "rehearsal")
+
 
 @dataclass(frozen=True)
 class RunRecord:
     """Tables of the record, all iterations together. Those with a default are None where a run has none (only policy 0, say).
 
-    Of trajectories the column prompt_ids is not used, of batches only iteration, kept, drop_reason and reward: a reader
-    may leave the others out.
+    Of batches only BATCH_COLUMNS are used, and of trajectories prompt_ids where there are critiques alone: a reader may leave the others
+    out.
     """
 
     tasks: pa.Table

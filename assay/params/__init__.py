@@ -1,7 +1,7 @@
 """Parameters: a typed view of params.yaml and its presets in conf/."""
 
 from assay.params.base import ParameterError, Section
-from assay.params.loading import load_execution, load_params, read_stage_view, stage_view, write_stage_views
+from assay.params.loading import load_execution, load_params, read_stage_view, stage_view, with_abstain_limit, write_stage_views
 from assay.params.schema import STAGE_SECTIONS, Iteration, Params, round_params
 
 __all__ = [
@@ -15,5 +15,6 @@ __all__ = [
     "read_stage_view",
     "round_params",
     "stage_view",
+    "with_abstain_limit",
     "write_stage_views",
 ]

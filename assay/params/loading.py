@@ -157,6 +157,7 @@ def _prefixes(parts: list[str]) -> list[str]:
     return [".".join(parts[:end]) for end in range(len(parts), 0, -1)]
 
 
+_LIMIT = ("verification", "abstain_limit")
 _TRAINED_ALONE = (("verification", "noise"), ("verification", "appeals"))
 _NOT_THE_MODEL = tuple(("training", key) for key in TrainingParams.model_fields if key != "grpo")
 """Of `training` only how a model is loaded concerns its fine-tuning."""
@@ -164,11 +165,14 @@ _BUT_FUNCTIONS = tuple(("verification", key) for key in VerificationParams.model
 _FORWARD_PASS = ("grpo", "micro_batch_size")
 """Of `training`: what log-probabilities are computed with."""
 UNSEEN: dict[str, tuple[tuple[str, str], ...]] = {
-    "generate": (*_TRAINED_ALONE, ("verification", "tool_use")),
+    "generate": (*_TRAINED_ALONE, ("verification", "tool_use"), _LIMIT),
     "pretrain": (*(("warm_start", key) for key in WarmStartParams.model_fields if key != "pretraining"), *_NOT_THE_MODEL),
     "warm_start": (("warm_start", "pretraining"), *_NOT_THE_MODEL, *_BUT_FUNCTIONS),
     "rollout": _BUT_FUNCTIONS,
-    "finish": _TRAINED_ALONE,
+    "verify": (_LIMIT,),
+    "train": (_LIMIT,),
+    "finish": (*_TRAINED_ALONE, _LIMIT),
+    "evaluate": (_LIMIT,),
     "presample": (
         *_TRAINED_ALONE,
         ("verification", "tool_use"),
@@ -176,7 +180,8 @@ UNSEEN: dict[str, tuple[tuple[str, str], ...]] = {
         *(("training", key) for key in TrainingParams.model_fields if key not in _FORWARD_PASS),
     ),
 }
-"""Keys of sections that a stage does read, which say nothing to it: to turn on appeals makes no task and samples nothing anew."""
+"""Keys of sections that a stage does read, which say nothing to it: to turn on appeals makes no task and samples nothing anew. `train` does
+look at the limit, but reads it directly (`with_abstain_limit`)."""
 
 SEEN_BY: dict[tuple[str, str], tuple[str, ...]] = {
     ("policy", "too_long"): ("generate",),
@@ -229,3 +234,10 @@ def read_stage_view(path: Path) -> Params:
 def load_execution(root: Path = Path()) -> ExecutionParams:
     """Machine settings, read directly from params.yaml and presets: they are nobody's dependency."""
     return load_params(root).execution
+
+
+def with_abstain_limit(params: Params, root: Path = Path()) -> Params:
+    """Parameters with the verification.abstain_limit of params.yaml and presets. It stops a run or lets it go on, and is in no result: no
+    finished round may be lost because it was raised."""
+    limit = load_params(root).verification.abstain_limit
+    return params.model_copy(update={"verification": params.verification.model_copy(update={"abstain_limit": limit})})

@@ -64,7 +64,8 @@ class PolicyParams(Section):
     """Used only where `base` is null."""
     dtype: Literal["float32", "bfloat16", "float16"] = "float32"
     chat_template: str | None = None
-    """Path of a Jinja chat template. Null: the tokenizer's own, or a plain one where it has none."""
+    """Path of a Jinja chat template, from the project's root. Below conf/templates a change of it is noticed by `dvc repro`. Null: the
+    tokenizer's own, or a plain one where it has none."""
     chat_template_text: str | None = None
     """The template itself, read from `chat_template` by `configure`: stages depend on what it says, not on its path."""
     chat_template_arguments: dict[str, str | int | float | bool] = {}

@@ -1,7 +1,7 @@
 """Finished rounds of a fused iteration on disk: a killed iteration goes on after the last one that is complete.
 
-scratch/rounds/0007 holds the tables of round 7 and, in the newest ones, `state`: policy and trainer after it. A round is
-written beside and renamed, so what is found is whole.
+scratch/rounds/0007 holds the tables of round 7 and, as long as a round may be started from it or sampled by it, `state`: policy and
+trainer after it. A round is written beside and renamed, so what is found is whole.
 """
 
 import shutil
@@ -18,8 +18,6 @@ TABLES = ("trajectories", "states", "turns", "tool_calls", "verdicts", "steps", 
 STATE = "state"
 ROWS_PER_SHARD = 65_536
 """Of the published tables: rounds are small, and few large files are what DVC and readers like."""
-KEPT_STATES = 2
-"""The newest, and the one before: it is removed only when a newer one is complete."""
 
 
 @dataclass(frozen=True)
@@ -27,6 +25,12 @@ class Journal:
     """Rounds of one iteration below a scratch folder."""
 
     scratch: Path
+    max_staleness: int = 0
+    """Rounds that the sampling policy may lag behind the trained one."""
+
+    def sampler_round(self, number: int) -> int:
+        """The round whose policy the engine holds in round `number`: that one, or an older one where staleness is allowed."""
+        return number - number % (self.max_staleness + 1)
 
     def folder(self, number: int) -> Path:
         return self.scratch / "rounds" / f"{number:04d}"
@@ -52,9 +56,11 @@ class Journal:
     def commit(self, number: int, draft: Path, keep: Path | None = None) -> None:
         """Publish a round; then remove states that nothing needs any more, but not `keep`, which this process started from."""
         publish_folder(draft, self.folder(number))
-        old = number - KEPT_STATES
-        if old >= 0 and self.state(old) != keep:
-            shutil.rmtree(self.state(old), ignore_errors=True)
+        # What the next round starts from and is sampled by; and what this one did, which goes only when a newer one is complete.
+        needed = {state for later in (number, number + 1) for state in (later - 1, self.sampler_round(later) - 1)}
+        for old in range(number):
+            if old not in needed and self.state(old) != keep:
+                shutil.rmtree(self.state(old), ignore_errors=True)
 
     def tables(self, name: str, rounds: int) -> Iterator[pa.Table]:
         """A table of all rounds, in pieces of about ROWS_PER_SHARD rows; whole rounds, in their order."""

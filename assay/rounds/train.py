@@ -31,7 +31,7 @@ from assay.rounds.further import further_samples
 from assay.rounds.journal import TABLES, Journal
 from assay.rounds.round_report import RoundReport
 from assay.rounds.sample import Sampler, open_sampler
-from assay.rounds.verify import Bench, open_bench, verify
+from assay.rounds.verify import Bench, check_abstentions, open_bench, verify
 from assay.training.filters import SOLVED, FilterError
 from assay.trajectories import publish_folder, read_table, to_table, write_shard
 from assay.verifiers import NoiseState
@@ -96,7 +96,7 @@ def train(params: Params, k: int, places: Places, execution: ExecutionParams, wa
     `watch` is called after each round that this process ran. A round whose groups all have equal rewards changes nothing. Raises the
     errors of the rooms that a round goes through, and FilterError where no round of the iteration had anything to train on.
     """
-    journal = Journal(places.scratch)
+    journal = Journal(places.scratch, params.fused.max_staleness)
     rounds, done = params.fused.rounds, journal.completed()
     if done < rounds:
         with ExitStack() as stack:
@@ -134,7 +134,7 @@ class _Run:
         self.presampled = self._presampled()
         self.offline = self._offline()
         self.table = table
-        self.sampler_round = self._sampler_round(done)
+        self.sampler_round = self.journal.sampler_round(done)
         policy = self._policy_of(self.sampler_round)
         self.bench: Bench = stack.enter_context(open_bench(self.tasks, params, execution))
         self.bench.pool.start()  # warms up while the engine starts
@@ -185,6 +185,13 @@ class _Run:
                 turns=played.turns, tool_calls=played.tool_calls,
             )  # fmt: skip
             verdicts, estimates, self.noise = verified.verdicts, verified.noise_estimates, verified.state
+        # Written while the update runs: neither waits for the other.
+        pending = self._write(draft, {
+            "trajectories": trajectories, "states": states, "turns": played.turns, "tool_calls": played.tool_calls, "verdicts": verdicts,
+            "steps": verified.steps, "noise_estimates": estimates,
+        })  # fmt: skip
+        if self.places.gates is not None and number > 0:  # of the first round the gate asks it
+            check_abstentions(verdicts, self.params, number, draft)
         with clock.part("assemble"):
             gates = self.places.gates / "first" if self.places.gates is not None and number == 0 else None
             batches = assemble(
@@ -193,11 +200,7 @@ class _Run:
                 values_of=None if self.session.critic is None else self.session.critic.values, rehearsal=self.presampled.rehearsal,
                 rounds=self.params.fused.rounds, may_be_solved=True, note=self._note,
             )  # fmt: skip
-        # Written while the update runs: neither waits for the other.
-        pending = self._write(draft, {
-            "trajectories": trajectories, "states": states, "turns": played.turns, "tool_calls": played.tool_calls, "verdicts": verdicts,
-            "steps": verified.steps, "noise_estimates": estimates, "batches": batches,
-        })  # fmt: skip
+        pending += self._write(draft, {"batches": batches})
         record = {name: to_table(name, []) for name in ("updates", "token_statistics")}
         if pc.any(batches["kept"]).as_py():
             with clock.part("update"):
@@ -240,16 +243,12 @@ class _Run:
         solutions = rows.filter(pc.equal(rows["kind"], "solution"))
         return solutions, outcomes(solutions, read_table("verdicts", folder), self.params.self_verification)
 
-    def _sampler_round(self, number: int) -> int:
-        """The round whose policy the engine holds in round `number`: that one, or an older one where staleness is allowed."""
-        return number - number % (self.params.fused.max_staleness + 1)
-
     def _policy_of(self, number: int) -> Path:
         """The policy that round `number` starts from."""
         return (self.journal.state(number - 1) if number else self.places.model) / "policy"
 
     def _swap(self, number: int) -> None:
-        wanted = self._sampler_round(number)
+        wanted = self.journal.sampler_round(number)
         if wanted != self.sampler_round:
             self.sampler.engine.load_policy(self._policy_of(wanted))
             self.sampler_round = wanted
@@ -258,7 +257,7 @@ class _Run:
         kinds = ("solution", "evaluation") if number == 0 else ("solution",)
         return make_plan(
             self.table, self.params, self.k, kinds, round=number, rounds=self.params.fused.rounds,
-            policy_round=self._sampler_round(number), explore=self.presampled.explore,
+            policy_round=self.journal.sampler_round(number), explore=self.presampled.explore,
         )  # fmt: skip
 
     def _sample(self, plan: Sequence[PlanRow]) -> pa.Table:

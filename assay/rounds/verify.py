@@ -5,6 +5,7 @@ from collections import Counter
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from pathlib import Path
 
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -84,6 +85,29 @@ def verify(
         judged = critique_verdicts(critiques, known, params.self_verification, online=offline is None)
         verdicts = pa.concat_tables([verdicts, judged])
     return Verified(verdicts, estimates, after, steps)
+
+
+class AbstentionError(ValueError):
+    """A round in which the rule could not judge too many answers."""
+
+
+def check_abstentions(verdicts: pa.Table, params: Params, number: int, folder: Path) -> None:
+    """What the gate asks of a whole iteration, asked of each round: a policy that learns to crash its verifier is not trained on.
+
+    folder: where the round's tables lie, for the message. A single verdict is no share, unless none at all may abstain. Raises
+    AbstentionError.
+    """
+    rule = verdicts.filter(pc.equal(verdicts["role"], "rule"))
+    reasons = Counter(rule.filter(pc.equal(rule["verdict"], "abstain"))["reason"].to_pylist())
+    limit = params.verification.abstain_limit
+    if reasons.total() <= max(limit * len(rule), 1 if limit else 0):
+        return
+    tally = ", ".join(f"{count:,} {reason}" for reason, count in reasons.most_common())
+    raise AbstentionError(
+        f"round {number + 1}: the rule abstained on {reasons.total():,} of {len(rule):,} answers ({tally}), more than "
+        f"verification.abstain_limit ({limit:.3g}) allows, and nothing was trained on them; they lie in {folder}. Correct the verifier, or "
+        "raise the limit and run again: the rounds before this one are kept"
+    )
 
 
 def describe(verdicts: pa.Table, estimates: pa.Table) -> str:

@@ -7,6 +7,7 @@ from collections.abc import Mapping
 import pyarrow as pa
 
 from assay.trajectories.schemas import SCHEMA_VERSION, TABLES, Table
+from assay.trajectories.views import HEADLINE
 from assay.trajectories.warehouse import sql_type
 
 _HEAD = """# The record
@@ -34,6 +35,8 @@ _WAREHOUSE = """
 | `version_params` | (version, parameter) | version, key (dotted), value (JSON) |
 | `parts` | shard, stored once | part, md5, table_name, row_count, byte_count, schema_version, stage, iteration, path, unknown_columns |
 
+The view `headline` has the columns of `verdicts` and, {headline}.
+
 The rows themselves are in `store.TABLE`, with the `part` that they came with. No version's rows are changed or deleted by a sync,
 except those of a workspace that has gone on without a commit.
 """  # noqa: E501
@@ -50,7 +53,7 @@ def schema_markdown(metrics: Mapping[str, str]) -> str:
             parts.append(f"| `{column.name}` | {type_name(column.type)} | {null} | {_escaped(column.meaning)} |\n")
     parts.append("\n## Metrics\n\nOf `evaluations.metric`.\n\n| metric | meaning |\n|---|---|\n")
     parts += [f"| `{name}` | {_escaped(meaning)} |\n" for name, meaning in metrics.items()]
-    parts.append(_WAREHOUSE)
+    parts.append(_WAREHOUSE.format(headline=HEADLINE))
     return "".join(parts)
 
 

@@ -133,7 +133,7 @@ def _show(connection: "duckdb.DuckDBPyConnection", version: str) -> None:
     """Let the views, and lineage(...), of this connection show another version."""
     name = version.replace("'", "''")
     connection.execute(f"SELECT version_of('{name}')").fetchall()
-    for table in TABLES:
+    for table in (*TABLES, "headline"):
         connection.execute(f"CREATE TEMP VIEW {table} AS FROM {table}_at('{name}')")
     connection.execute(lineage_statement(name, temporary=True))
 

@@ -17,6 +17,20 @@ CREATE OR REPLACE MACRO version_of(wanted) AS coalesce(
     error('there is no version "' || wanted || '"; SELECT name, kind, version FROM version_names lists the names'))
 """
 
+HEADLINE = (
+    "of each sample, the row of `verdicts` that `evaluations` counts: the oracle's in environments where the oracle judged any, else "
+    "the rule's"
+)
+_HEADLINE = """
+WITH known AS (
+    SELECT DISTINCT environment
+    FROM {verdicts} AS v JOIN {trajectories} AS t USING (trajectory_id) JOIN {tasks} AS k USING (task_id)
+    WHERE v.role = 'oracle' AND (v.verdict <> 'abstain' OR v.reason IS DISTINCT FROM 'not_applicable'))
+SELECT {columns}
+FROM {verdicts} AS v JOIN {trajectories} AS t USING (trajectory_id) JOIN {tasks} AS k USING (task_id)
+WHERE v.role = CASE WHEN k.environment IN (FROM known) THEN 'oracle' ELSE 'rule' END
+"""
+
 _METRIC_DIFFERENCE = """
 CREATE OR REPLACE MACRO metric_difference(first_version, second_version) AS TABLE
 SELECT iteration, environment, split, metric, one.value AS first_value, two.value AS second_value,
@@ -50,9 +64,9 @@ WITH this AS (SELECT name, commit_id, params FROM versions WHERE name = version_
 found AS (
     SELECT part, stage, path, md5 FROM version_parts JOIN (SELECT part, md5 FROM parts) USING (part)
     WHERE version = (SELECT name FROM this)),
-policies AS (
-    SELECT path, any_value(hash) AS hash FROM version_stages
-    WHERE version = (SELECT name FROM this) AND role = 'input' GROUP BY path),
+policies AS (  -- an input of the stages that sample: models/K/policy, models/fused/N/policy, or with its trainer models/fused/K
+    SELECT regexp_extract(path, '^models/(?:fused/)?([^/]+)(?:/policy)?$', 1) AS policy, arg_max(hash, path LIKE '%/policy') AS hash
+    FROM version_stages WHERE version = (SELECT name FROM this) AND role = 'input' GROUP BY ALL),
 judged AS (
     SELECT trajectory_id, list({'role': role, 'verifier': verifier, 'version': verifier_version, 'verdict': verdict,
                                 'reason': reason, 'answer': answer, 'shard': path} ORDER BY role) AS verdicts
@@ -66,7 +80,7 @@ JOIN tasks_at(version_name) AS k USING (split)
 JOIN store.trajectories AS t USING (task_id, iteration)
 JOIN found USING (part)
 LEFT JOIN judged USING (trajectory_id)
-LEFT JOIN policies ON policies.path = 'models/' || policy || '/policy'
+LEFT JOIN policies USING (policy)
 CROSS JOIN this
 WHERE iteration = at_iteration AND split = of_split AND metric = of_metric AND e.environment = of_environment
   AND (k.environment = of_environment OR of_environment = 'all') AND t.kind = 'evaluation'
@@ -101,6 +115,17 @@ def table_statements(table: Table) -> list[str]:
     ]
 
 
+def headline_statements() -> list[str]:
+    """Statements that make the view headline and the macro headline_at(version). They use those of the tables."""
+    columns = ", ".join(f'v."{column.name}"' for column in TABLES["verdicts"].columns)
+    names = ("verdicts", "trajectories", "tasks")
+    return [
+        f"CREATE OR REPLACE VIEW headline AS {_HEADLINE.format(columns=columns, **{name: name for name in names})}",
+        "CREATE OR REPLACE MACRO headline_at(version_name) AS TABLE "
+        + _HEADLINE.format(columns=columns, **{name: f"{name}_at(version_name)" for name in names}),
+    ]
+
+
 def version_statements() -> list[str]:
     """Statements that make the macros over whole versions. They use those of the tables."""
     counts = " UNION ALL ".join(
@@ -121,4 +146,4 @@ def version_statements() -> list[str]:
 def statements() -> list[str]:
     """Everything that is stored, in an order in which each finds what it uses."""
     of_tables = [statement for table in TABLES.values() for statement in table_statements(table)]
-    return [_VERSION_OF, *of_tables, *version_statements()]
+    return [_VERSION_OF, *of_tables, *headline_statements(), *version_statements()]

@@ -1,4 +1,5 @@
 import json
+from pathlib import Path
 
 import pytest
 from tiny_policies import make_tokenizer, save_policy
@@ -28,6 +29,13 @@ def test_without_chat_tokens_it_gets_plain_text(tmp_path):
     renderer = load_renderer(saved(tmp_path, special=("<pad>", "<end>")), PolicyParams(system_prompt="be brief"))
     assert renderer.rendered(QUESTION) == "be brief\n\nUser: 1+1=?\nAssistant:"
     assert renderer.stop_ids == (1,)
+
+
+def test_the_example_of_a_template_writes_chatml(tmp_path):
+    folder = saved(tmp_path)
+    example = PolicyParams(chat_template=str(Path(__file__).parents[2] / "conf/templates/chatml.jinja"), system_prompt="be brief")
+    ours = load_renderer(folder, PolicyParams(system_prompt="be brief"))
+    assert load_renderer(folder, example).rendered(QUESTION) == ours.rendered(QUESTION)
 
 
 def test_the_tokenizers_own_template_comes_first_and_a_file_before_it(tmp_path):

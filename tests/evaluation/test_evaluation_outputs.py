@@ -17,7 +17,9 @@ from assay.evaluation.cards import tasks_hash
 from assay.evaluation.definitions import queries
 from assay.params import Params
 from assay.params.sampling import EvaluationParams
-from assay.trajectories import read_table
+from assay.params.self_verification import SelfVerification
+from assay.rounds import STAGED, read_record
+from assay.trajectories import read_table, write_shard
 
 ROOT = Path(__file__).parents[2]
 
@@ -41,6 +43,27 @@ def test_equal_inputs_give_equal_bytes(out, tmp_path, params):
     assert again.keys() == files(out).keys()
     for name, content in files(out).items():
         assert again[name].replace(str(tmp_path).encode(), b"") == content, name
+
+
+def evaluated(record, params, folder):
+    evaluate_run(record, params, folder, None, ByteRenderer())
+    return {name: content.replace(str(folder).encode(), b"") for name, content in files(folder).items()}
+
+
+@pytest.mark.parametrize("reasoning", [False, True])
+def test_tokens_that_no_section_looks_at_are_not_read_and_nothing_is_other_without_them(tmp_path, params, reasoning):
+    """Also where a policy was to judge its samples, of which the report says how many prompts left something out."""
+    whole = make_run(tmp_path / "run", Shape(iterations=1, reasoning=reasoning))
+    empty = ("turns", "tool_calls", *(() if reasoning else ("states", "steps")))
+    for name in empty:
+        write_shard(tmp_path / "run/rollout/0" / f"{name}.parquet", name, [])
+    stages = STAGED | dict.fromkeys(empty, "rollout")
+    read = read_record(tmp_path / "run/tasks/tasks.parquet", tmp_path / "run", stages, 1)
+    assert read.batches.column_names == ["iteration", "round", "kept", "drop_reason", "reward", "rehearsal"]
+    assert ("prompt_ids" in read.trajectories.column_names) == reasoning
+    whole = replace(read, batches=whole.batches, trajectories=whole.trajectories)
+    judging = params.model_copy(update={"self_verification": SelfVerification(share=1.0, evaluation=1)})
+    assert evaluated(read, judging, tmp_path / "a") == evaluated(whole, judging, tmp_path / "b")
 
 
 def test_the_order_of_rows_does_not_matter(out, tmp_path, record, params):

@@ -211,7 +211,7 @@ def test_sync_runs_at_the_end_and_its_failure_does_not_fail_the_run(project: Pro
         "import sys; open('log', 'a').write(' '.join(sys.argv[1:]) + '\\n'); sys.exit('error: locked')"
     )
     state = flow(sync=True)
-    assert state.is_completed() and project.lines("log") == ["a", "sync"]
+    assert state.is_completed() and project.lines("log") == ["a", "sync --strict"]
     sync = next(run for name, run in task_runs(state).items() if name.startswith("sync"))
     assert (sync.state.name, sync.state.message) == ("NotSynced", "`assay sync` exited with 1: locked")
 

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from assay.params import STAGE_SECTIONS, ParameterError, Params, load_params, read_stage_view, write_stage_views
+from assay.params import STAGE_SECTIONS, ParameterError, Params, load_params, read_stage_view, with_abstain_limit, write_stage_views
 from assay.params.loading import UNSEEN, resolve_params, stage_view
 
 ROOT = Path(__file__).parents[2]
@@ -184,6 +184,17 @@ def test_appeals_and_noise_are_invisible_to_stages_that_verify_no_training_sampl
         view = stage_view(load_params(root), stage)["verification"]
         assert "rule" in view and not {"appeals", "noise"} & set(view)
     assert stage_view(load_params(root), "verify")["verification"]["appeals"]["enabled"]
+
+
+def test_the_abstention_limit_makes_no_finished_work_stale(tmp_path):
+    """It stops a run, and is in no result: raising it must begin no fused iteration anew."""
+    root = project(tmp_path, {"verification": {"abstain_limit": 0.3}})
+    for stage in ("generate", "verify", "train", "finish", "evaluate"):
+        assert "abstain_limit" not in stage_view(load_params(root), stage)["verification"]
+    write_stage_views(load_params(root), tmp_path)
+    seen = read_stage_view(tmp_path / "train.json")
+    assert with_abstain_limit(seen, root) == seen.model_copy(update={"verification": load_params(root).verification})
+    assert with_abstain_limit(seen, root).verification.abstain_limit == 0.3
 
 
 def test_a_verifier_parameter_is_invisible_to_sampling_and_warm_start():

@@ -9,6 +9,8 @@ from typing import Any
 import pytest
 import yaml
 
+import stages
+
 ROOT = Path(__file__).parents[2]
 STAGES: dict[str, Any] = yaml.safe_load((ROOT / "dvc.yaml").read_text())["stages"] | {
     f"fused {name}": stage for name, stage in yaml.safe_load((ROOT / "fused/dvc.yaml").read_text())["stages"].items()
@@ -125,3 +127,20 @@ def test_a_stage_depends_on_no_code_that_it_does_not_use(stage):
 @pytest.mark.parametrize(("stage", "path"), LEFT_OUT)
 def test_nothing_is_left_out_for_no_reason(stage, path):
     assert any(below(file, path) for file in used_by(stage))
+
+
+def test_configure_watches_the_folders_whose_files_parameters_name():
+    assert {"conf/functions", "conf/templates"} <= set(STAGES["configure"]["deps"])
+    assert all((ROOT / path).exists() for path in STAGES["configure"]["deps"] if "$" not in path)
+
+
+@pytest.mark.parametrize("stage", ["rollout", "fused train"])
+def test_unfinished_work_is_compared_with_the_code_of_its_stage(stage, monkeypatch):
+    module = f"stages.{stage.removeprefix('fused ')}"
+    monkeypatch.setattr(stages, "module_name", lambda: module)
+    monkeypatch.setattr("sys.argv", [module, "0", *(["fused"] if stage.startswith("fused") else [])])
+    monkeypatch.chdir(ROOT)
+    code = stages.stage_code()
+    named = [path for path in STAGES[stage]["do"]["deps"] if path.startswith(("assay/", "stages/"))]
+    assert all(any(below(file, path) for file in code) for path in named)
+    assert all(any(below(file, path) for path in named) and not file.endswith(".pyc") for file in code)

@@ -4,16 +4,21 @@ import json
 import re
 import shutil
 import subprocess
+from operator import itemgetter
 from pathlib import Path
 from statistics import mean, pvariance
 
+import duckdb
 import pytest
+import synthetic_record
 from derived_rows import CONTINUATIONS
 from synthetic_record import APPEAL, DETERMINANT, FLIP, PLAUSIBLE, RARE, write_run
 
 from assay.cli import main
 from assay.evaluation.definitions import METRICS
-from assay.trajectories import query, sync
+from assay.evaluation.evaluate import evaluate
+from assay.params.sampling import EvaluationParams
+from assay.trajectories import query, sync, to_table
 from assay.trajectories.documentation import schema_markdown
 from assay.trajectories.exporters import export
 
@@ -99,26 +104,43 @@ def answers(synced, marker: str) -> list[dict]:
     return query(sql, synced.root).to_pylist()
 
 
-def test_pass_at_1_from_samples_is_the_accuracy_of_the_rule(synced):
-    """pass@1 is the mean over tasks of each task's share of right samples, counted here from the rows one by one."""
-    found = {(r["iteration"], r["environment"], r["split"]): r for r in answers(synced, "AS pass_at_1")}
+@pytest.fixture(scope="module")
+def evaluated(synced):
+    """What the evaluation itself makes of the version `baseline`: (iteration, environment, split, metric) -> row of `evaluations`. Its
+    environment `rational` has an oracle, whom the rule contradicts now and then, `chain_sum` has none."""
+    tables = (to_table(name, rows_of(synced, name)) for name in ("tasks", "trajectories", "verdicts"))
+    rows = evaluate(*tables, EvaluationParams(samples=4, pass_at=[1, 2, 4])).to_pylist()
+    return {(row["iteration"], row["environment"], row["split"], row["metric"]): row for row in rows}
+
+
+def test_pass_at_1_from_samples_is_that_of_the_evaluation(synced, evaluated):
+    found = {(r["iteration"], r["environment"], r["split"]): r for r in asked(synced, "AS pass_at_1")}
     assert set(found) == {(k, e, s) for k in range(3) for e in ("rational", "chain_sum") for s in ("eval", "ood")}
-    tasks = {row["task_id"]: row for row in query("FROM tasks", synced.root).to_pylist()}
-    rule = {
-        row["trajectory_id"]: row["verdict"]
-        for row in query("FROM verdicts", synced.root).to_pylist()
-        if row["role"] == "rule" and row["verdict"] != "abstain"
-    }
-    right: dict[tuple, dict[str, list[bool]]] = {}
-    for row in query("FROM trajectories", synced.root).to_pylist():
-        if row["kind"] == "evaluation" and row["trajectory_id"] in rule:
-            task = tasks[row["task_id"]]
-            own = right.setdefault((row["iteration"], task["environment"], task["split"]), {})
-            own.setdefault(row["task_id"], []).append(rule[row["trajectory_id"]] == "correct")
-    for key, by_task in right.items():
-        assert found[key]["tasks"] == len(by_task)
-        assert found[key]["pass_at_1"] == pytest.approx(mean(mean(samples) for samples in by_task.values()))
+    for key, row in found.items():
+        assert (row["pass_at_1"], row["tasks"]) == (pytest.approx(evaluated[*key, "pass@1"]["value"]), evaluated[*key, "pass@1"]["n"])
     assert len({row["pass_at_1"] for row in found.values()}) > 3
+    by_rule = {key: evaluated[*key, "accuracy_rule"]["value"] for key in found}
+    assert any(abs(found[key]["pass_at_1"] - by_rule[key]) > 0.05 for key in found if key[1] == "rational")
+
+
+def test_kept_and_newly_solved_tasks_are_those_of_the_evaluation(synced, evaluated):
+    found = asked(synced, "AS newly_solved")
+    assert {(row["split"], row["iteration"]) for row in found} == {(split, k) for split in ("eval", "ood") for k in (1, 2)}
+    for row in found:
+        kept, new = (evaluated[row["iteration"], "all", row["split"], name] for name in ("keep_rate", "explore_rate"))
+        assert (row["kept"], row["solved_by_policy_0"]) == (pytest.approx(kept["value"], abs=6e-4), kept["n"])
+        assert (row["newly_solved"], row["others"]) == (pytest.approx(new["value"], abs=6e-4), new["n"])
+
+
+def test_the_headline_is_one_row_of_each_sample_in_every_version(synced):
+    environment = {row["task_id"]: row["environment"] for row in rows_of(synced, "tasks")}
+    of = {"rational": "oracle", "chain_sum": "rule"}
+    role = {row["trajectory_id"]: of[environment[row["task_id"]]] for row in rows_of(synced, "trajectories")}
+    found = rows_of(synced, "headline")
+    assert {row["trajectory_id"]: row["role"] for row in found} == role and len(found) == len(role)
+    by_macro = query("FROM headline_at('baseline')", synced.root).to_pylist()
+    key = itemgetter("trajectory_id")
+    assert sorted(by_macro, key=key) == sorted(found, key=key) and list(found[0]) == list(rows_of(synced, "verdicts")[0])
 
 
 def test_the_reward_is_compared_with_the_oracle_on_rows_that_were_trained_on(synced):
@@ -234,24 +256,12 @@ def test_warnings_are_found_where_the_record_has_them(synced):
     assert [(row["iteration"], row["environment"], row["warning"]) for row in found] == [(1, "rational", "away from the average")]
 
 
-def test_pass_at_k_from_samples_is_that_of_the_estimator(synced):
-    """At k = 1 the mean share of right samples; at k = 4, all samples, whether any is right; both counted here one by one."""
+def test_pass_at_k_from_samples_is_that_of_the_evaluation(synced, evaluated):
     found = {(row["iteration"], row["environment"], row["split"], row["k"]): row for row in asked(synced, "AS pass_at_k")}
-    tasks = {row["task_id"]: row for row in rows_of(synced, "tasks")}
-    rule = {row["trajectory_id"]: row["verdict"] for row in rows_of(synced, "verdicts") if row["role"] == "rule"}
-    right: dict[tuple, dict[str, list[bool]]] = {}
-    for row in rows_of(synced, "trajectories"):
-        verdict, task = rule.get(row["trajectory_id"], "abstain"), tasks[row["task_id"]]
-        if row["kind"] == "evaluation" and verdict != "abstain":
-            own = right.setdefault((row["iteration"], task["environment"], task["split"]), {})
-            own.setdefault(row["task_id"], []).append(verdict == "correct")
-    for key, by_task in right.items():
-        assert found[*key, 1]["pass_at_k"] == pytest.approx(mean(mean(samples) for samples in by_task.values()), abs=5e-5)
-        whole = [samples for samples in by_task.values() if len(samples) == 4]
-        assert found[*key, 4]["tasks"] == len(whole)
-        assert found[*key, 4]["pass_at_k"] == pytest.approx(mean(any(samples) for samples in whole), abs=5e-5)
-        pairs = [1 - (s.count(False) * (s.count(False) - 1)) / (len(s) * (len(s) - 1)) for s in by_task.values() if len(s) > 1]
-        assert found[*key, 2]["pass_at_k"] == pytest.approx(mean(pairs), abs=5e-5)
+    assert {key[3] for key in found} == {1, 2, 4} and len(found) == 36
+    for key, row in found.items():
+        expected = evaluated[*key[:3], f"pass@{key[3]}"]
+        assert (row["pass_at_k"], row["tasks"]) == (pytest.approx(expected["value"], abs=6e-5), expected["n"]), key
 
 
 def test_protected_tokens_by_id_and_by_step_are_the_same_tokens(synced):
@@ -283,6 +293,26 @@ def test_a_fifth_of_the_tokens_stands_at_the_top_entropies(synced):
         top = [token for _, token in ordered[-round(0.2 * len(ordered)):]]
         assert abs(row["top_places"] - top.count(row["token"])) <= 1 and row["top_places"] <= row["occurrences"]
     assert sum(row["top_places"] for row in found) > 20
+
+
+@pytest.mark.parametrize("marker", ["AS mean_ratio", "GROUP BY iteration, position"])
+def test_tokens_that_a_tool_wrote_are_not_counted_as_the_policys(marker):
+    row = next(row for row in synthetic_record.trajectories(synthetic_record.tasks(), 0, ("solution",)) if len(row["completion_ids"]) > 4)
+    length = len(row["completion_ids"])
+    own = row | {"loss_mask": [True, False] + [True] * (length - 2), "sampled_logprobs": [-1.0, 0.0] + [-1.0] * (length - 2)}
+    streams = {"logprobs": [-1.0, -9.0] + [-1.0] * (length - 2), "entropies": [1.0, 50.0] + [1.0] * (length - 2)}
+    flags = dict.fromkeys(("kept", "protected", "selected"), [False] * length)
+    statistics = {key: row[key] for key in ("trajectory_id", "iteration", "round")} | streams | flags
+    (sql,) = [sql for sql in QUERIES if marker in sql]
+    with duckdb.connect() as connection:
+        connection.register("trajectories", to_table("trajectories", [own]))
+        connection.register("token_statistics", to_table("token_statistics", [statistics]))
+        found = connection.sql(sql).to_arrow_table().to_pylist()
+    assert sum(line["tokens"] for line in found) == length - 1
+    if marker == "AS mean_ratio":
+        assert (found[0]["largest"], found[0]["mean_ratio"]) == (0, 1)
+    else:
+        assert {line["mean_entropy"] for line in found} == {1.0} and 1 not in {line["position"] for line in found}
 
 
 def test_presampled_tasks_from_six_right_answers_are_candidates(synced):
@@ -391,7 +421,7 @@ def test_critiques_and_continuations_say_nothing_of_the_rule(synced):
     """They have verdicts of the rule too, but no answer to a task: neither a task is solved by them, nor does the rule err on them."""
     (never,) = [sql for sql in QUERIES if "AS samples" in sql and "HAVING" in sql]
     rows = rows_of(synced, "trajectories", "reasoning")
-    rule = {row["trajectory_id"]: row["verdict"] for row in rows_of(synced, "verdicts", "reasoning") if row["role"] == "rule"}
+    rule = {row["trajectory_id"]: row["verdict"] for row in rows_of(synced, "headline", "reasoning")}
     own = [row for row in rows if row["kind"] in ("solution", "evaluation")]
     solved = {row["task_id"] for row in own if rule[row["trajectory_id"]] == "correct"}
     found = query(never, synced.root, version="reasoning").to_pylist()

@@ -4,12 +4,14 @@ import shutil
 import signal
 import subprocess
 import sys
+from functools import partial
 from pathlib import Path
 
 import pytest
 import synthetic_record
 
-from assay.trajectories import QueryError, ShardError, query, rebuild, sync, write_shard
+from assay.cli import main
+from assay.trajectories import QueryError, ShardError, query, rebuild, sync, warehouse_sync, write_shard
 from assay.trajectories.objects import folder_digest, workspace_manifest
 from assay.trajectories.pipelines import PipelineError
 from assay.trajectories.schemas import TABLES, Table
@@ -138,6 +140,22 @@ def test_lineage_leads_from_a_number_to_policy_shards_and_commit(synced):
     assert all(len(row["completion_ids"]) == len(row["sampled_logprobs"]) for row in rows)
 
 
+def test_lineage_knows_the_hashes_of_fused_policies(synced, tmp_path):
+    """What a fused version's stages read: a policy with its trainer in each iteration, the last policy alone in `finish`."""
+    (tmp_path / "data").mkdir()
+    shutil.copyfile(synced.root / WAREHOUSE, tmp_path / WAREHOUSE)
+    version = one(synced, "SELECT version FROM version_names WHERE name = 'baseline'")
+    fused = {"0": "zero and trainer", "1": "one and trainer", "2/policy": "two"}
+    read = {"models/0/policy": "zero", **{f"models/fused/{name}": digest for name, digest in fused.items()}}
+    with open_warehouse(tmp_path / WAREHOUSE, write=True) as connection:
+        connection.execute("DELETE FROM version_stages WHERE version = ?", [version])
+        rows = [(version, "fused/train", "input", path, digest) for path, digest in read.items()]
+        connection.executemany("INSERT INTO version_stages VALUES (?, ?, ?, ?, ?)", rows)
+    for k, digest in enumerate(("zero", "one and trainer", "two")):
+        asked = f"SELECT policy_hash, count(*) FROM lineage_at('baseline', {k}, 'rational', 'eval', 'accuracy_rule') GROUP BY ALL"
+        assert list(query(asked, tmp_path).to_pylist()[0].values()) == [digest, 5 * synthetic_record.GROUP]
+
+
 def test_the_difference_of_two_versions_counts_rows_that_only_one_has(synced):
     found = {row["table_name"]: row for row in query("FROM version_difference('baseline', 'tolerant')", synced.root).to_pylist()}
     assert found["trajectories"]["only_first"] == found["trajectories"]["only_second"] == 0
@@ -158,7 +176,7 @@ def test_a_second_sync_does_nothing_and_needs_no_write_lock(synced):
     assert "up to date" in str(report)
 
 
-def test_a_warehouse_that_another_process_holds_is_said_and_the_run_succeeds(project):
+def test_a_warehouse_that_another_process_holds_is_said_and_the_run_succeeds(project, monkeypatch):
     (project.root / WAREHOUSE).unlink(missing_ok=True)
     (project.root / WAREHOUSE).parent.mkdir(exist_ok=True)
     writer = hold(project.root / WAREHOUSE, "write")
@@ -168,6 +186,8 @@ def test_a_warehouse_that_another_process_holds_is_said_and_the_run_succeeds(pro
         assert str(report).endswith("nothing was added, the next `assay sync` catches up")
         done = project.assay("sync")
         assert done.returncode == 0 and "is in use by another process" in done.stdout
+        monkeypatch.setattr(warehouse_sync, "sync", partial(sync, wait=0.1))
+        assert [main(["sync", "--root", str(project.root), *strict]) for strict in ([], ["--strict"])] == [0, 1]
         asked = project.assay("sql", "--no-sync", "SELECT 1", code=1)
         assert "is in use by another process" in asked.stderr
     finally:

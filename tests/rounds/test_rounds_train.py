@@ -1,0 +1,73 @@
+"""Rounds of one iteration in one process: what a stopped one does when it goes on."""
+
+from dataclasses import replace
+
+import pyarrow as pa
+import pyarrow.compute as pc
+import pytest
+
+from assay.rounds import train as rounds
+from assay.rounds.journal import Journal
+from assay.rounds.verify import AbstentionError, check_abstentions
+from assay.trajectories import read_table
+
+
+def stop_after(number):
+    def watch(report):
+        if report.round == number:
+            raise KeyboardInterrupt
+
+    return watch
+
+
+@pytest.mark.long  # test_rounds_journal.py plays the same without a model
+def test_a_lagging_sampler_is_found_again_after_a_stop(iteration):
+    lagging = {"rounds": 6, "tasks_per_round": 2, "steps_per_round": 1, "max_staleness": 2}
+    params = iteration.params(fused=lagging, filter={"max_mismatch": 10.0, "zero_variance_groups": False})
+    with pytest.raises(KeyboardInterrupt):
+        iteration.train(params, stop_after(4))  # round 5 is sampled by the policy of round 3
+    iteration.train(params)
+    rows = read_table("trajectories", iteration.places.out)
+    assert {(row["round"], row["policy"]) for row in rows.to_pylist()} == {(r, "0" if r < 3 else "0.3") for r in range(6)}
+    assert (iteration.places.next_model / "policy/model.safetensors").is_file()
+
+
+def abstaining(verdicts, share):
+    """The same verdicts, of which the first `share` of the rule's abstain."""
+    last = share * pc.sum(pc.equal(verdicts["role"], "rule")).as_py()
+    seen = pc.cumulative_sum(pc.cast(pc.equal(verdicts["role"], "rule"), "int64"))
+    silent = pc.and_(pc.equal(verdicts["role"], "rule"), pc.less_equal(seen, last))
+    for name, said in (("verdict", "abstain"), ("reason", "crash"), ("score", None)):
+        column = pc.if_else(silent, pa.scalar(said, verdicts[name].type), verdicts[name])
+        verdicts = verdicts.set_column(verdicts.schema.get_field_index(name), verdicts.schema.field(name), column)
+    return verdicts
+
+
+def test_a_round_whose_rule_abstains_too_often_is_not_trained_on_and_a_higher_limit_goes_on(iteration, monkeypatch):
+    size = {"fused": {"rounds": 3, "tasks_per_round": 4, "steps_per_round": 1}}
+    with pytest.raises(KeyboardInterrupt):
+        iteration.train(iteration.params(**size), stop_after(0))
+    verify = rounds.verify
+
+    def crashing(*arguments, **named):
+        verified = verify(*arguments, **named)
+        return replace(verified, verdicts=abstaining(verified.verdicts, 0.5))
+
+    monkeypatch.setattr(rounds, "verify", crashing)
+    gated = replace(iteration, places=replace(iteration.places, gates=iteration.root / "gates"))
+    said = r"round 2: the rule abstained on 4 of 8 answers \(4 crash\), more than .*limit \(0\.05\)"
+    with pytest.raises(AbstentionError, match=said) as stopped:
+        gated.train(iteration.params(**size))
+    assert Journal(gated.places.scratch).completed() == 1
+    in_flight = gated.places.scratch / "round-in-flight"
+    assert str(in_flight) in str(stopped.value) and len(read_table("verdicts", in_flight / "verdicts.parquet"))
+    with pytest.raises(KeyboardInterrupt):
+        gated.train(iteration.params(**size, verification={"abstain_limit": 0.5}), stop_after(1))
+    assert Journal(gated.places.scratch).completed() == 2
+
+
+def test_one_abstention_stops_a_small_round_only_where_none_is_allowed(iteration, tmp_path):
+    rows = [{"role": "rule", "verdict": "abstain", "reason": "timeout"}] + [{"role": "rule", "verdict": "wrong", "reason": None}] * 3
+    check_abstentions(pa.Table.from_pylist(rows), iteration.params(), 3, tmp_path)
+    with pytest.raises(AbstentionError):
+        check_abstentions(pa.Table.from_pylist(rows), iteration.params(verification={"abstain_limit": 0.0}), 3, tmp_path)
