@@ -7,7 +7,8 @@ import pytest
 import yaml
 
 from assay.params import STAGE_SECTIONS, ParameterError, Params, load_params, read_stage_view, with_abstain_limit, write_stage_views
-from assay.params.loading import UNSEEN, resolve_params, stage_view
+from assay.params.loading import resolve_params
+from assay.params.stage_views import UNSEEN, stage_view
 
 ROOT = Path(__file__).parents[2]
 

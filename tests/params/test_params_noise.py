@@ -4,7 +4,7 @@ import pytest
 import yaml
 
 from assay.params import ParameterError, load_params
-from assay.params.loading import read_stage_view, write_stage_views
+from assay.params.stage_views import read_stage_view, write_stage_views
 
 ESTIMATED = {"type": "forward"}
 APPEALS = {"enabled": True}
