@@ -20,7 +20,7 @@ from assay.params.verification import VerificationParams
 from assay.verifiers import protocol_score, tool_use
 from assay.verifiers.functions import address
 from assay.verifiers.spec import spec_of
-from assay.verifiers.verdicts import Finding, VerifierError, abstain, wrong
+from assay.verifiers.verdicts import Finding, VerifierError, abstain, is_sound, wrong
 
 __all__ = ["Question", "as_not_applicable", "ask", "meta_for", "open_pool", "resolve", "settle", "subject"]
 
@@ -111,13 +111,15 @@ def _quickly(question: Question, limit: int) -> Finding | None:
 def _finding(outcome: Outcome) -> Finding:
     if outcome.failure == "error":  # the message helps people; addresses in it would differ from run to run
         return abstain("error", json.dumps({"error": _ADDRESS.sub("0x", outcome.detail)[:200]}))
-    return abstain(outcome.failure) if outcome.failure else outcome.value
+    if outcome.failure:
+        return abstain(outcome.failure)
+    return outcome.value if is_sound(outcome.value) else abstain("crash")  # made by what runs in the worker, not by the verifier
 
 
 def open_pool(params: VerificationParams, workers: int, verifiers: Sequence[str]) -> Pool:
     """A pool for the slow steps of the named verifiers. A context manager; not started yet."""
     preload = dict.fromkeys(name for verifier in verifiers for name in spec_of(verifier).preload)
-    return Pool("assay.verifiers.spec:judge_one", workers, params.timeout, params.memory_mib, tuple(preload))
+    return Pool("assay.verifiers.spec:judge_one", workers, params.timeout, params.memory_mib, tuple(preload), (Finding,))
 
 
 def as_not_applicable(finding: Finding) -> Finding:

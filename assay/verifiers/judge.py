@@ -10,7 +10,7 @@ from assay.params.verification import VerificationParams
 from assay.verifiers.cascade import ask, meta_for, open_pool, resolve, settle, subject
 from assay.verifiers.extract import answer_format, extract_answer
 from assay.verifiers.spec import spec_of
-from assay.verifiers.verdicts import Finding, Verdict, abstain, wrong
+from assay.verifiers.verdicts import Finding, Verdict, abstain, is_sound, wrong
 from assay.verifiers.verify import verifier_name
 
 
@@ -71,6 +71,8 @@ class Judge:
             for position, outcome in zip(positions, self._pool(name).map(items, progress), strict=True):
                 if outcome.failure is not None:
                     problems[position] = f"{spec_of(name).name} fails on it ({outcome.failure}: {outcome.detail[:200]})"
+                elif not is_sound(outcome.value):
+                    problems[position] = f"{spec_of(name).name} fails on it (crash: its worker did not answer)"
                 elif outcome.value.verdict != "correct" and spec_of(name).accepts_golds:
                     problems[position] = _complaint(spec_of(name).name, outcome.value)
         return problems
