@@ -120,7 +120,7 @@ VERIFIERS: dict[str, VerifierSpec] = {
         ),
         VerifierSpec(
             "reasoning_gym",
-            version_of(1, "reasoning-gym"),
+            version_of(2, "reasoning-gym"),
             pass_exact,
             score_reasoning_gym,
             preload=("reasoning_gym",),
