@@ -133,7 +133,8 @@ def case_of(trajectory_id: str, task: Task, answer: str | None, truth: str | Non
     several = len(task.prompt) > 1
     question = "\n\n".join(f"{m['role']}: {m['content']}" if several else m["content"] for m in task.prompt)
     meta = json.dumps(task.meta, sort_keys=True)
-    return Case(trajectory_id, question, task.gold, answer or "", meta, None if truth in (None, "abstain") else truth == "correct")
+    right = None if truth in (None, "abstain") else truth == "correct"
+    return Case(trajectory_id, question, task.gold, answer or "", meta, right, task.verifier)
 
 
 def _judge_rows(judge: AppealJudge, findings: Sequence[Finding], rule: pa.Table) -> pa.Table:

@@ -147,7 +147,13 @@ FORMULAS = frozenset({"numeric", "math_verify"})
 """Verifiers that compare numbers and formulas."""
 STRUCTURED = frozenset({"sql_execution", "protocol_score", "tool_use"})
 """Verifiers of answers that are more than that: of two queries or protocols those above would compare some number, so for tasks that name
-one of these they are no reference."""
+one of these they are no reference, and no judge."""
+
+
+def fits(verifier: str, own: str) -> bool:
+    """Whether a verifier can say anything of a task that names the verifier `own`, but did not choose this one."""
+    return not (verifier in FORMULAS and own in STRUCTURED)
+
 
 ORACLE_VERSION = "1"
 BOUNDED_ORACLES = frozenset({"rational"})

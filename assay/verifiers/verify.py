@@ -14,7 +14,7 @@ from assay.params.verification import VerificationParams
 from assay.trajectories import to_table
 from assay.verifiers.cascade import Question, as_not_applicable, ask, meta_for, open_pool, resolve, settle, subject
 from assay.verifiers.extract import answer_format, extract_answer
-from assay.verifiers.spec import FORMULAS, STRUCTURED, spec_of
+from assay.verifiers.spec import fits, spec_of
 from assay.verifiers.transcripts import Transcripts
 from assay.verifiers.verdicts import Finding, Role, VerdictName, VerifierError, abstain
 
@@ -89,7 +89,7 @@ def verifier_name(role: Role, task: Task, params: VerificationParams) -> str | N
     if role == "oracle":
         return f"oracle:{task.meta['oracle']}" if "oracle" in task.meta else None
     configured = params.rule if role == "rule" else params.reference
-    if role == "reference" and configured in FORMULAS and task.verifier in STRUCTURED:
+    if role == "reference" and not fits(configured, task.verifier):
         return None
     name = resolve(task.verifier if configured == "task" else configured, params)
     missing = [key for key in spec_of(name).needs if key not in task.meta]
