@@ -16,8 +16,8 @@ from assay.environments import Task
 from assay.params.noise import AppealsParams, NoNoise
 from assay.params.verification import VerificationParams
 from assay.trajectories import to_table
+from assay.verifiers.cascade import answer_in
 from assay.verifiers.channel import draws_of, uniform
-from assay.verifiers.extract import extract_answer
 from assay.verifiers.judges import AppealJudge, Case
 from assay.verifiers.noise import measured_kinds
 from assay.verifiers.spec import VERIFIERS
@@ -124,7 +124,8 @@ def _put_before(
     calls, tokens = {}, {}
     for key, rows in sorted(apart.items()):
         # The record holds the beginning of an answer that is too long, which may be right by itself.
-        found |= {row: wrong("too_long") for row in rows if reasons[row] == "too_long" or _is_cut(answers[row], texts[row], limit)}
+        cut = (row for row in rows if reasons[row] == "too_long" or _is_cut(answers[row], texts[row], tasks[task_ids[row]], limit))
+        found |= dict.fromkeys(cut, wrong("too_long"))
         open_ones = [row for row in rows if row not in found]
         cases = [
             replace(case_of(ids[row], tasks[task_ids[row]], answers[row], truth.get(ids[row])), solution=texts[row]) for row in open_ones
@@ -137,9 +138,9 @@ def _put_before(
     return upheld, _judge_rows(judge, [found[row] for row in chosen.tolist()], rule.take(pa.array(chosen))), asked
 
 
-def _is_cut(answer: str, text: str, limit: int) -> bool:
+def _is_cut(answer: str, text: str, task: Task, limit: int) -> bool:
     """Whether an answer is only the beginning of the one in its text, which rules of whole texts do not mind."""
-    return len(answer) == limit and len(extract_answer(text)) > limit
+    return len(answer) == limit and len(answer_in(text, task)) > limit
 
 
 def case_of(trajectory_id: str, task: Task, answer: str | None, truth: str | None) -> Case:
