@@ -113,7 +113,7 @@ VERIFIERS: dict[str, VerifierSpec] = {
         VerifierSpec("numeric", "2", numeric.judge),
         VerifierSpec(
             "math_verify",
-            version_of(3, "math-verify", "latex2sympy2_extended", "sympy"),
+            version_of(4, "math-verify", "latex2sympy2_extended", "sympy"),
             math_verify.quick,
             lambda answer, gold, meta: math_verify.judge(answer, gold),
             preload=("assay.verifiers.math_verify:warm_up",),
