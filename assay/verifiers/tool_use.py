@@ -13,7 +13,7 @@ from assay.verifiers.verdicts import Finding, abstain
 
 NAME = "tool_use"
 ADDRESS = f"{NAME}:"
-REVISION = 1
+REVISION = 2
 FULL = "f1"
 """Branch of a turn with calls."""
 
