@@ -12,6 +12,7 @@ from random import Random
 from typing import Any
 
 from assay.environments.base import Candidate
+from assay.environments.reasoning_gym_answers import disarm
 from assay.environments.task import Task, TaskError
 from assay.params.data import ReasoningGym
 from assay.trajectories import seed_from
@@ -104,7 +105,9 @@ def make_dataset(generator: str, config: Mapping[str, Any], seed: int, size: int
 
 @lru_cache(maxsize=64)
 def _scorer(generator: str, config: str) -> Any:
-    return make_dataset(generator, json.loads(config), seed=0, size=1)
+    dataset = make_dataset(generator, json.loads(config), seed=0, size=1)
+    disarm(generator, type(dataset))
+    return dataset
 
 
 def score(answer: str, gold: str, meta: Mapping[str, Any]) -> float:

@@ -11,18 +11,21 @@ import sys
 import tempfile
 import time
 from collections import deque
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from assay.isolation.frames import Frames, pack
 from assay.isolation.processes import bare_environment, helper_code
-from assay.isolation.worker import BROKEN, READY
+from assay.isolation.worker import BROKEN
 from assay.isolation.zygote import MESSAGE
 
 LOG = logging.getLogger(__name__)
 START_SECONDS = 600.0
 """How long the zygote may import, and a worker may take to be ready."""
+LARGEST = 256 << 20
+"""Bytes of a worker's answer. A longer one is none, but what an item has written into the worker's stream."""
 
 
 class IsolationError(RuntimeError):
@@ -68,8 +71,8 @@ class Ended:
 class Fleet:
     """A running zygote with its workers. Raises IsolationError wherever it does not do what it should."""
 
-    def __init__(self, settings: dict[str, Any]) -> None:
-        self.network = ""
+    def __init__(self, settings: dict[str, Any], classes: Sequence[type] = ()) -> None:
+        self.network, self._classes = "", classes
         self.workers: dict[int, Worker] = {}
         self._keys = 0
         self._control, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
@@ -116,7 +119,7 @@ class Fleet:
         finally:
             theirs.close()
         ours.setblocking(False)
-        self.workers[self._keys] = Worker(self._keys, ours, Frames(ours))
+        self.workers[self._keys] = Worker(self._keys, ours, Frames(ours, self._classes, LARGEST))
 
     def kill(self, worker: Worker) -> None:
         """Order a worker's end. Its `Ended` follows."""
@@ -153,9 +156,9 @@ class Fleet:
     def _drain(self, worker: Worker) -> list[tuple[Worker, list[Any] | Ended]]:
         worker.frames.fetch()
         answers = worker.frames.pending()
-        if answers and answers[0][0] == BROKEN:
-            raise IsolationError(f"a worker could not be started: {answers[0][1]}")
-        if answers and answers[0][0] == READY:
+        if answers and not worker.ready:  # it has run no item yet, so this is its own word
+            if answers[0][0] == BROKEN:
+                raise IsolationError(f"a worker could not be started: {answers[0][1]}")
             worker.ready = True
             del answers[0]
         return [(worker, answers)] if answers else []

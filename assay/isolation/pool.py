@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 from assay.isolation.fleet import START_SECONDS, Ended, Fleet, IsolationError, Worker
-from assay.isolation.worker import BYE, DONE
+from assay.isolation.worker import DETAIL, DONE, FAILED
 
 CHUNK_SECONDS = 0.05
 """Work that is handed to a worker at once, by the mean time of earlier items."""
@@ -43,9 +43,9 @@ class Pool:
     """Calls one function on many items in worker processes.
 
     `function` is "module:attribute", importable without the main program; items are tuples of its arguments; items
-    and values must be picklable. Each item has `timeout` seconds of wall clock and may add `memory_mib` MiB of
-    address space to what a worker has at its start. `preload`: modules ("module") imported and functions
-    ("module:attribute") called once, before any worker is forked.
+    are plain data, values too, or instances of `results`: nothing else is read from a worker. Each item has `timeout`
+    seconds of wall clock and may add `memory_mib` MiB of address space to what a worker has at its start. `preload`: modules
+    ("module") imported and functions ("module:attribute") called once, before any worker is forked.
 
     Workers have an empty environment but for PYTHONHASHSEED=0 and thread counts, no open files of the parent,
     /dev/null for stdin, stdout and stderr, no network (a network namespace of their own where the system permits it;
@@ -57,13 +57,14 @@ class Pool:
     """
 
     def __init__(
-        self, function: str, workers: int, timeout: float, memory_mib: int, preload: Sequence[str] = ()
+        self, function: str, workers: int, timeout: float, memory_mib: int, preload: Sequence[str] = (), results: Sequence[type] = ()
     ) -> None:
         if workers < 1 or timeout <= 0 or memory_mib < 1:
             found = f"workers {workers}, timeout {timeout}, memory_mib {memory_mib}"
             raise IsolationError(f"a pool needs at least 1 worker, 1 MiB and a time above 0; found {found}")
         self.size, self.timeout, self.memory_mib = workers, timeout, memory_mib
         self._settings = {"function": function, "preload": list(preload), "timeout": timeout, "memory_mib": memory_mib}
+        self._results = tuple(results)
         self._fleet: Fleet | None = None
 
     def __enter__(self) -> "Pool":
@@ -81,7 +82,7 @@ class Pool:
         """Start the workers and return at once, so that they warm up while the caller does something else. Never
         necessary."""
         if self._fleet is None:
-            self._fleet = Fleet(self._settings)
+            self._fleet = Fleet(self._settings, self._results)
             for _ in range(self.size):
                 self._fleet.fork()
 
@@ -185,25 +186,33 @@ class _Run:
     def _take(self, worker: Worker, answers: list[Any]) -> None:
         """Answers of a worker, in the order of its items."""
         now, count = time.monotonic(), 0
-        for kind, *content in answers:
-            if kind == BYE:
-                worker.leaving = True
-                continue
-            if not worker.chunk:  # an answer that nobody asked for: whoever wrote it, this worker is not to be believed
-                self.fleet.kill(worker)
+        for answer in () if worker.leaving else answers:  # nothing that comes after its farewell is its own word
+            outcome = _outcome(answer)
+            if outcome is None or not worker.chunk:  # a farewell, or what no worker says, or an answer that nobody asked for
+                self._part(worker)
                 break
             number = worker.chunk.popleft()
             count += 1
-            if kind == DONE:
-                self._settle(number, Outcome(content[0]))
-            elif content[0] == "memory" and not worker.fresh:
+            if outcome.failure == "memory" and not worker.fresh:
                 self.alone.append(number)
             else:
-                self._settle(number, Outcome(None, content[0], content[1]))
+                self._settle(number, outcome)
             worker.fresh = False
         if count:
             self.item_seconds += 0.2 * ((now - worker.since) / count - self.item_seconds)
             worker.since = now
+
+    def _part(self, worker: Worker) -> None:
+        """No more of this worker: it leaves, or its stream holds what no worker writes. What it would run now may have done that, and is
+        blamed where nothing else ran in it."""
+        worker.leaving = True
+        if worker.chunk:
+            number = worker.chunk.popleft()
+            if worker.fresh:
+                self._settle(number, Outcome(None, "crash", "what came from its worker is no answer"))
+            else:
+                self.alone.append(number)
+        self.fleet.kill(worker)
 
     def _bury(self, worker: Worker, end: Ended) -> None:
         """Blame the running item for its worker's end; the others of the chunk go back, first in the queue."""
@@ -232,3 +241,14 @@ class _Run:
         self.outcomes[number] = outcome
         if self.progress is not None:
             self.progress(len(self.outcomes), len(self.items))
+
+
+def _outcome(answer: Any) -> Outcome | None:
+    """An answer of a worker about an item; None for anything else."""
+    if not isinstance(answer, tuple):
+        return None
+    if len(answer) == 2 and answer[0] == DONE:
+        return Outcome(answer[1])
+    if len(answer) == 3 and answer[0] == FAILED and answer[1] in ("memory", "error") and isinstance(answer[2], str):
+        return Outcome(None, answer[1], answer[2][:DETAIL])
+    return None

@@ -102,9 +102,10 @@ def as_text(result: Any) -> str:
 
 def verifies(said: Any, gold: str) -> bool:
     """Whether every ", "-separated piece of the gold is a substring of what was said, both normalised. Known weakness: short golds are
-    found in anything ("12" in "2012"), so generators do not make them."""
+    found in anything ("12" in "2012"), so generators do not make them. A gold of which nothing is left is found in nothing."""
     text = normalise(as_text(said))
-    return all(normalise(piece) in text for piece in gold.split(", "))
+    pieces = [piece for piece in map(normalise, gold.split(", ")) if piece]
+    return bool(pieces) and all(piece in text for piece in pieces)
 
 
 def says_only(text: str, gold: str) -> bool:

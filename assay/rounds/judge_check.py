@@ -11,6 +11,7 @@ from pathlib import Path
 from assay.environments import Task
 from assay.params import ParameterError, Params
 from assay.params.noise import EndpointJudge, LocalJudge, SimulatedJudge, SymbolicJudge, turns_verdicts
+from assay.verifiers.spec import fits
 from assay.verifiers.verify import verifier_name
 
 _JUDGE = "verification.appeals.judge"
@@ -45,22 +46,28 @@ def check_judge(params: Params, root: Path = Path()) -> str | None:
 
 
 def doubts(tasks: Iterable[Task], params: Params) -> list[Doubt]:
-    """Where the judge is the rule itself of tasks that train, or needs an oracle that they lack: it would uphold nothing there."""
+    """Where the judge is the rule itself of tasks that train, cannot read their answers, or needs an oracle that they lack: it would uphold
+    nothing there."""
     appeals, total = params.verification.appeals, 0
     if not appeals.enabled:
         return []
     by_itself: Counter[str] = Counter()
     without_oracle: Counter[str] = Counter()
+    unfit: Counter[str] = Counter()
     for task in tasks:
         if task.split != "train":
             continue
         total += 1
         by_itself[task.environment] += _is_rule_of(task, params)
+        unfit[task.environment] += isinstance(appeals.judge, SymbolicJudge) and not fits(appeals.judge.verifier, task.verifier)
         without_oracle[task.environment] += verifier_name("oracle", task, params.verification) is None
     found = []
     if isinstance(appeals.judge, SymbolicJudge) and by_itself.total():
         what = f"{_JUDGE}.verifier is {appeals.judge.verifier}, the rule itself of"
         found.append(_doubt(by_itself, total, what, "it would uphold no appeal of theirs; choose another judge"))
+    if isinstance(appeals.judge, SymbolicJudge) and unfit.total():
+        what = f"{_JUDGE}.verifier is {appeals.judge.verifier}, which reads numbers and formulas, but answers are queries or protocols in"
+        found.append(_doubt(unfit, total, what, "it abstains on them; choose another judge"))
     if isinstance(appeals.judge, SimulatedJudge) and without_oracle.total():
         what = f"{_JUDGE}.type is simulated, but there is no oracle for"
         found.append(_doubt(without_oracle, total, what, "it abstains on them; choose another judge"))

@@ -1,8 +1,8 @@
 """What tool code finds closed in its worker, beside the pool's own limits: files, other programs, processes, threads, foreign code.
 
 The pool already keeps workers from the network, from writing into files, and from time and memory beyond their share. Tool code is
-stricter: it has no file system at all. Only Python's own modules may be read, to be imported. Not a security boundary: a Python process
-cannot be kept from itself. It holds against code that tries, not against code that studies this interpreter.
+stricter: it has no file system at all. Only Python's own modules may be read, to be imported, and not all of these. Not a security
+boundary: a Python process cannot be kept from itself. It holds against code that tries, not against code that studies this interpreter.
 """
 
 import os
@@ -10,11 +10,17 @@ import sys
 import sysconfig
 from typing import Any, NoReturn
 
-READABLE = tuple(
-    {os.path.realpath(sysconfig.get_path(name)) + os.sep for name in ("stdlib", "platstdlib", "purelib", "platlib")}
-    | {"/usr/share/zoneinfo/"}
-)
-"""Folders whose files may be read: the standard library, installed packages, time zones."""
+_PLATFORM = sysconfig.get_path("platstdlib", vars={"platbase": sys.base_exec_prefix})
+READABLE = tuple({os.path.realpath(path) + os.sep for path in (os.path.dirname(os.__file__), _PLATFORM)} | {"/usr/share/zoneinfo/"})
+"""Folders whose files may be read: the standard library with its compiled modules, time zones."""
+PACKAGES = (f"{os.sep}site-packages{os.sep}", f"{os.sep}dist-packages{os.sep}")
+"""What lies in them and may not: compiled code of a package opens files of its own, and no hook hears of it."""
+MODULES = frozenset({
+    "_ctypes", "_ctypes_test", "_curses", "_dbm", "_gdbm", "_interpreters", "_multiprocessing", "_posixshmem", "_posixsubprocess",
+    "_sqlite3", "_ssl", "_testcapi", "_testinternalcapi", "_tkinter", "_xxsubinterpreters", "nis", "ossaudiodev", "readline", "spwd",
+    "syslog", "termios",
+})  # fmt: skip
+"""Compiled modules that are not imported: they open files, run programs or have interpreters without hooks."""
 OF_THE_WORKER = ("/proc/self/statm", "/proc/self/status")
 """What the worker itself reads between two calls."""
 REFUSED = frozenset({
@@ -28,11 +34,16 @@ REFUSED = frozenset({
 """Events of Python's audit hooks."""
 UNHEARD = (
     "abort", "close", "closerange", "copy_file_range", "dup", "dup2", "eventfd", "eventfd_write", "lseek", "memfd_create", "mkfifo",
-    "mknod", "nice", "open_by_handle_at", "openpty", "pipe", "pipe2", "pread", "preadv", "pwrite", "pwritev", "read", "readlink",
+    "mknod", "nice", "open_by_handle_at", "openpty", "pidfd_open", "pipe", "pipe2",
+    "pread", "preadv", "pwrite", "pwritev", "read", "readlink",
     "readv", "sched_setaffinity", "sched_setscheduler", "sendfile", "setpgid", "setpriority", "setsid", "splice", "sync", "umask",
     "write", "writev", "chroot", "mount", "setns", "unshare", "fchdir", "fork", "forkpty", "vfork",
 )  # fmt: skip
 """Functions of `os` that tell no hook of what they do. The worker speaks over a socket and needs none of them."""
+UNHEARD_ELSEWHERE = (
+    ("signal", "pidfd_send_signal"), ("_signal", "pidfd_send_signal"), ("_posixsubprocess", "fork_exec"), ("subprocess", "_fork_exec"),
+)  # fmt: skip
+"""Such functions of other modules that a worker may have imported."""
 
 _closed = False
 
@@ -47,19 +58,25 @@ def close_doors() -> None:
     for module in (os, sys.modules["posix"]):
         for name in UNHEARD:
             if hasattr(module, name):
-                setattr(module, name, _refusal(name))
+                setattr(module, name, _refusal(f"os.{name}"))
+    for name, function in UNHEARD_ELSEWHERE:
+        if hasattr(sys.modules.get(name), function):
+            setattr(sys.modules[name], function, _refusal(f"{name}.{function}"))
+    sys.path[:] = _SEARCHED
     sys.addaudithook(_guard)
 
 
 def _refusal(name: str) -> Any:
     def refuse(*_: Any, **__: Any) -> NoReturn:
-        raise PermissionError(f"tool code may not use os.{name}")
+        raise PermissionError(f"tool code may not use {name}")
 
     return refuse
 
 
 def _guard(event: str, arguments: tuple[Any, ...]) -> None:
-    if event == "open":
+    if event == "import":
+        _check_import(arguments[0], arguments[1])
+    elif event == "open":
         _check_open(arguments[0], arguments[2])
     elif event in ("os.listdir", "os.scandir"):
         _check_path(arguments[0])
@@ -76,5 +93,22 @@ def _check_open(path: Any, flags: int) -> None:
 def _check_path(path: Any) -> None:
     """Numbers of open files are refused too: one of them leads to the parent."""
     name = os.fsdecode(path) if isinstance(path, (str, bytes, os.PathLike)) else ""
-    if name not in OF_THE_WORKER and not f"{os.path.realpath(name)}{os.sep}".startswith(READABLE):
+    if name not in OF_THE_WORKER and not _is_readable(name):
         raise PermissionError("tool code may not read files")
+
+
+def _is_readable(path: str) -> bool:
+    path = f"{os.path.realpath(path)}{os.sep}"
+    return path.startswith(READABLE) and not any(one in path for one in PACKAGES)
+
+
+_SEARCHED = [path for path in sys.path if path.endswith(".zip") or _is_readable(path)]
+"""Where modules are looked for: once for all calls, as looking at folders takes its time."""
+
+
+def _check_import(name: str, file: str | None) -> None:
+    """file: of compiled code, which is opened without another event."""
+    if name.rpartition(".")[2] in MODULES:
+        raise ImportError(f"tool code may not import {name}")
+    if file is not None:
+        _check_path(file)

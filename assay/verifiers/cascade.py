@@ -18,11 +18,12 @@ from assay.isolation.pool import Progress
 from assay.params.functions import top_level_imports
 from assay.params.verification import VerificationParams
 from assay.verifiers import protocol_score, tool_use
+from assay.verifiers.extract import extract_answer
 from assay.verifiers.functions import address
-from assay.verifiers.spec import spec_of
-from assay.verifiers.verdicts import Finding, VerifierError, abstain, wrong
+from assay.verifiers.spec import CODE, spec_of
+from assay.verifiers.verdicts import Finding, VerifierError, abstain, is_sound, wrong
 
-__all__ = ["Question", "as_not_applicable", "ask", "meta_for", "open_pool", "resolve", "settle", "subject"]
+__all__ = ["Question", "answer_in", "as_not_applicable", "ask", "meta_for", "open_pool", "resolve", "settle", "subject"]
 
 _ADDRESS = re.compile(r"0x[0-9a-fA-F]+")
 
@@ -65,6 +66,11 @@ def meta_for(verifier: str, task: Task) -> str:
         return json.dumps({"prompt": list(task.prompt), "meta": task.meta}, sort_keys=True)
     meta = task.meta if spec.prepare is None else spec.prepare(task.meta)
     return json.dumps(meta, sort_keys=True) if spec.needs else "{}"
+
+
+def answer_in(text: str, task: Task) -> str:
+    """The answer to a task in a completion."""
+    return extract_answer(text, task.verifier in CODE)
 
 
 def subject(verifier: str, text: str, answer: str, transcript: str = "") -> str:
@@ -111,13 +117,15 @@ def _quickly(question: Question, limit: int) -> Finding | None:
 def _finding(outcome: Outcome) -> Finding:
     if outcome.failure == "error":  # the message helps people; addresses in it would differ from run to run
         return abstain("error", json.dumps({"error": _ADDRESS.sub("0x", outcome.detail)[:200]}))
-    return abstain(outcome.failure) if outcome.failure else outcome.value
+    if outcome.failure:
+        return abstain(outcome.failure)
+    return outcome.value if is_sound(outcome.value) else abstain("crash")  # made by what runs in the worker, not by the verifier
 
 
 def open_pool(params: VerificationParams, workers: int, verifiers: Sequence[str]) -> Pool:
     """A pool for the slow steps of the named verifiers. A context manager; not started yet."""
     preload = dict.fromkeys(name for verifier in verifiers for name in spec_of(verifier).preload)
-    return Pool("assay.verifiers.spec:judge_one", workers, params.timeout, params.memory_mib, tuple(preload))
+    return Pool("assay.verifiers.spec:judge_one", workers, params.timeout, params.memory_mib, tuple(preload), (Finding,))
 
 
 def as_not_applicable(finding: Finding) -> Finding:

@@ -1,20 +1,33 @@
 r"""The answer within a completion, and the form that it is written in.
 
-Searched in this order: the last `\boxed{...}` (or `\fbox{...}`), `<answer>...</answer>`, the line after the last
-`answer:` or `####`, and else the whole text. Every step takes time proportional to the text, and of long texts only
-the end is searched.
+Searched in this order: the last `\boxed{...}` (or `\fbox{...}`), `<answer>...</answer>`, the line or the delimited
+block after the last `answer:` or `####`, and else the whole text. Where answers are code, the last fenced block counts
+unless such a mark stands after it. Every step takes time proportional to the text, and of long texts only the end is
+searched.
 """
 
 import re
 
+from assay.environments.text_to_sql.match import FENCED
 from assay.rewards.boxes import closed_boxes
 
 WINDOW = 20_000
 """Characters at the end of a text in which an answer is searched."""
 
 # Repetitions are bounded: two unbounded ones side by side take quadratic time on a long run of spaces.
-_MARKER = re.compile(r"\banswer\b(?:[ \t]{1,3}is)?[ \t]{0,3}(?:\*\*|__)?[ \t]{0,3}:|####", re.IGNORECASE)
+_MARKER = re.compile(r"(?:\b|(?<=__))answer\b(?:[ \t]{1,3}is)?[ \t]{0,3}(?:\*\*|__)?[ \t]{0,3}:(?!:)|####", re.IGNORECASE)
+"""Not before two colons: `answer::int` is a cast in SQL."""
 _FORMULA = re.compile(r"[ \t]{0,3}[-+$\\(\[{.\d]")
+_BOLD = re.compile(r"[ \t]{0,3}(?:\*\*|__)")
+_BEGIN = re.compile(r"\\begin\{([A-Za-z]{1,20}\*?)\}")
+_CLOSES = {"```": "```", "$$": "$$", r"\[": r"\]"}
+"""What stands around a block, and is no part of it."""
+_LANGUAGE = re.compile(r"[ \t]{0,3}[A-Za-z0-9_+-]{0,20}[ \t]{0,3}\n")
+_SENTENCE = re.compile(r"([A-Z][a-z]*)[ ,']")
+_CLAUSES = frozenset(
+    "select from where group order having limit offset with join left right inner outer full cross natural using on and or not union "
+    "intersect except qualify window values case when then else end as distinct in between like is asof positional all".split()
+)
 _TAG_START, _TAG_END = re.compile(r"<answer>", re.IGNORECASE), re.compile(r"</answer>", re.IGNORECASE)
 
 _DIGITS = r"(?:\d{1,3}(?:,\d{3})+|\d+)"
@@ -25,11 +38,11 @@ _FORMATS = (
 )
 
 
-def extract_answer(text: str) -> str:
-    """The answer that a completion gives, stripped; empty where it gives none."""
-    text = text[-WINDOW:] if len(text) > WINDOW and _is_marked(text[-WINDOW:]) else text
+def extract_answer(text: str, code: bool = False) -> str:
+    """The answer that a completion gives, stripped; empty where it gives none. code: it is a statement, of any number of lines."""
+    text = text[-WINDOW:] if len(text) > WINDOW and _is_marked(text[-WINDOW:], code) else text
     if len(text) <= WINDOW:
-        for search in (_boxed, _tagged, _marked):
+        for search in (_boxed, _tagged, _statement if code else _marked):
             answer = search(text)
             if answer is not None:
                 return answer
@@ -48,8 +61,8 @@ def answer_format(answer: str) -> str:
     return "latex" if "\\" in answer or "$" in answer else "text"
 
 
-def _is_marked(text: str) -> bool:
-    return "boxed" in text or "fbox" in text or "####" in text or "answer" in text.lower()
+def _is_marked(text: str, code: bool) -> bool:
+    return (code and "```" in text) or "boxed" in text or "fbox" in text or "####" in text or "answer" in text.lower()
 
 
 def _boxed(text: str) -> str | None:
@@ -65,6 +78,49 @@ def _tagged(text: str) -> str | None:
 
 
 def _marked(text: str) -> str | None:
+    end = _mark(text)
+    if end is None:
+        return None
+    rest = _after(text, end)
+    block = _block(rest)
+    return _line(rest.split("\n", 1)[0]) if block is None else _unstopped(block)
+
+
+def _statement(text: str) -> str | None:
+    """The last fenced block, or what stands after a mark behind it, up to where prose goes on: an empty line, a semicolon, a sentence."""
+    end, fences = _mark(text), list(FENCED.finditer(text)) if "```" in text else []
+    if fences and (end is None or end <= fences[-1].end()):
+        return fences[-1][1].strip()
+    if end is None:
+        return None
+    rest = _after(text, end)
+    block = _block(rest)
+    if block is not None:
+        return block
+    first, *others = rest.split("\n")
+    lines = [_line(first)]
+    for line in others:
+        if not line.strip() or lines[-1].endswith(";") or (_is_sentence(line) and not _is_open(lines[-1])):
+            break
+        lines.append(line.rstrip())
+    lines[-1] = _line(lines[-1])
+    return "\n".join(lines)
+
+
+def _is_sentence(line: str) -> bool:
+    """Whether a line begins as prose does: with a capital letter, and no clause of a statement."""
+    found = _SENTENCE.match(line)
+    return found is not None and found[1].lower() not in _CLAUSES
+
+
+def _is_open(line: str) -> bool:
+    """Whether a line of a statement wants another."""
+    words = line[-20:].split()
+    return line.endswith(tuple(",(=<>+-*/|")) or (bool(words) and words[-1].lower() in _CLAUSES)
+
+
+def _mark(text: str) -> int | None:
+    """Where the last marker of an answer ends."""
     if "####" not in text and "answer" not in text.lower():
         return None
     # `####` marks an answer (GSM8K), but also a heading of Markdown: it counts before a number or formula, or in the last line.
@@ -74,9 +130,36 @@ def _marked(text: str) -> str | None:
         for match in _MARKER.finditer(text)
         if match.group() != "####" or match.start() > last_line or _FORMULA.match(text, match.end())
     ]
-    if not ends:
+    return ends[-1] if ends else None
+
+
+def _after(text: str, end: int) -> str:
+    """What follows a marker, without the end of its own bold face (`**Answer:**`)."""
+    bold = _BOLD.match(text, end)
+    return text[bold.end() if bold else end :].strip()
+
+
+def _block(rest: str) -> str | None:
+    """Content of the code or formula over several lines that a text begins with; None where it does not, or where it is never closed."""
+    begin = _BEGIN.match(rest)
+    opening = begin[0] if begin else next((mark for mark in _CLOSES if rest.startswith(mark)), "")
+    close = rf"\end{{{begin[1]}}}" if begin else _CLOSES.get(opening, "")
+    end = rest.find(close, len(opening)) if opening else -1
+    if end < 0:
         return None
-    line = text[ends[-1] :].strip().split("\n", 1)[0].strip()
+    after = rest[end + len(close) :].split("\n", 1)[0]
+    if begin or after.strip(" \t.*_"):  # a part of something longer
+        return rest[: end + len(close)] + after.rstrip()
+    language = _LANGUAGE.match(rest, len(opening)) if opening == "```" else None
+    return rest[language.end() if language else len(opening) : end].strip()
+
+
+def _line(line: str) -> str:
+    line = _unstopped(line.strip())
     for mark in ("**", "__"):
         line = line.removeprefix(mark).removesuffix(mark).strip()
-    return line[:-1].rstrip() if line.endswith(".") and not line.endswith("..") else line
+    return _unstopped(line)
+
+
+def _unstopped(text: str) -> str:
+    return text[:-1].rstrip() if text.endswith(".") and not text.endswith("..") else text

@@ -7,10 +7,10 @@ from assay.environments import Task
 from assay.isolation import Pool
 from assay.isolation.pool import Progress
 from assay.params.verification import VerificationParams
-from assay.verifiers.cascade import ask, meta_for, open_pool, resolve, settle, subject
-from assay.verifiers.extract import answer_format, extract_answer
+from assay.verifiers.cascade import answer_in, ask, meta_for, open_pool, resolve, settle, subject
+from assay.verifiers.extract import answer_format
 from assay.verifiers.spec import spec_of
-from assay.verifiers.verdicts import Finding, Verdict, abstain, wrong
+from assay.verifiers.verdicts import Finding, Verdict, abstain, is_sound, wrong
 from assay.verifiers.verify import verifier_name
 
 
@@ -35,7 +35,7 @@ class Judge:
         task."""
         name = resolve(verifier, self.params) if verifier else verifier_name("rule", task, self.params)
         assert name is not None
-        answer = extract_answer(text)
+        answer = answer_in(text, task)
         question = ask(name, subject(name, text, answer), task.gold, meta_for(name, task))
         found = settle([question], self._pool(name), self.params.max_answer_characters)[question]
         form = answer_format(answer)
@@ -58,7 +58,7 @@ class Judge:
             assert name is not None
             if spec_of(name).transcript:
                 continue  # a gold is no episode; that tools give what they should is seen where they are built
-            answer = subject(name, task.gold, extract_answer(task.gold))
+            answer = subject(name, task.gold, answer_in(task.gold, task))
             if len(answer) > self.params.max_answer_characters and not spec_of(name).whole_text:
                 problems[position] = _complaint(spec_of(name).name, wrong("too_long"))
             elif spec_of(name).slow is not None and not (spec_of(name).vouches and spec_of(name).quick(answer, task.gold)):
@@ -67,10 +67,12 @@ class Judge:
                 problems[position] = _complaint(spec_of(name).name, finding or abstain("error"))
         for name, positions in by_worker.items():
             golds = [(tasks[position], tasks[position].gold) for position in positions]
-            items = [(name, subject(name, gold, extract_answer(gold)), gold, meta_for(name, task)) for task, gold in golds]
+            items = [(name, subject(name, gold, answer_in(gold, task)), gold, meta_for(name, task)) for task, gold in golds]
             for position, outcome in zip(positions, self._pool(name).map(items, progress), strict=True):
                 if outcome.failure is not None:
                     problems[position] = f"{spec_of(name).name} fails on it ({outcome.failure}: {outcome.detail[:200]})"
+                elif not is_sound(outcome.value):
+                    problems[position] = f"{spec_of(name).name} fails on it (crash: its worker did not answer)"
                 elif outcome.value.verdict != "correct" and spec_of(name).accepts_golds:
                     problems[position] = _complaint(spec_of(name).name, outcome.value)
         return problems

@@ -18,6 +18,9 @@ from assay.verifiers.verdicts import Finding, abstain, correct, wrong
 MAX_DEPTH = 15
 """Brackets within brackets; the parser takes about a tenth of a second for every further level."""
 
+_CURRENCY = re.compile(r"(?<!\\)\\\$")
+"""An escaped dollar: money, and no beginning of a formula."""
+_THOUSANDS = re.compile(r"[+-]?\d{1,3}(?:\s\d{3})+(?:\.\d+)?")
 _DELIMITED = re.compile(r"\$|\\\(|\\\[|\\boxed|\\fbox|\\begin\{(?:equation|align)")
 _GROUPED = re.compile(r"\\(?:text|textbf|textit|mathrm|mathbf|operatorname|mbox)\s*\{[^{}]*\}")
 _WORD = re.compile(r"(?<![\\A-Za-z])[A-Za-z]{2,}")
@@ -106,13 +109,15 @@ def _expressions(text: str) -> tuple[Any, ...]:
     from sympy import Basic, MatrixBase
 
     logging.getLogger("math_verify").setLevel(logging.ERROR)  # it warns that its time limit is off
-    text = text.strip()
+    text = _CURRENCY.sub("", text).strip()
     if is_words(text):
         return ()
     if _DELIMITED.search(text) or is_prose(text):
         found = parse(text, parsing_timeout=None)
     else:
         text = _unstopped(text)
+        if _THOUSANDS.fullmatch(text):
+            text = "".join(text.split())  # as a formula `1 234` would be 1 + 234
         percent = _PERCENT.fullmatch(text)
         formula = f"${percent[1]}$%" if percent else f"${' '.join(text.split())}$"
         found = parse(formula, [LatexExtractionConfig()], parsing_timeout=None)

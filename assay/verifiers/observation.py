@@ -16,11 +16,12 @@ from assay.environments import Task
 from assay.params.noise import AppealsParams, NoNoise
 from assay.params.verification import VerificationParams
 from assay.trajectories import to_table
+from assay.verifiers.cascade import answer_in
 from assay.verifiers.channel import draws_of, uniform
 from assay.verifiers.judges import AppealJudge, Case
 from assay.verifiers.noise import measured_kinds
 from assay.verifiers.spec import VERIFIERS
-from assay.verifiers.verdicts import Finding, VerifierError
+from assay.verifiers.verdicts import Finding, VerifierError, wrong
 
 
 @dataclass(frozen=True)
@@ -66,7 +67,8 @@ def observe(
     rows_of_judge, asked = None, None
     if judge is not None:
         negative, positive, drawn = _draw(params.appeals, seed, trajectories, usable, seen)
-        upheld, rows_of_judge, asked = _put_before(judge, np.flatnonzero(negative | positive), rule, verdicts, trajectories, tasks)
+        chosen, limit = np.flatnonzero(negative | positive), params.max_answer_characters
+        upheld, rows_of_judge, asked = _put_before(judge, chosen, rule, verdicts, trajectories, tasks, limit)
         if params.appeals.recover:
             reward[negative & (upheld == 1)] = 1.0
         columns |= {
@@ -105,8 +107,9 @@ def _draw(
 
 
 def _put_before(
-    judge: AppealJudge, chosen: np.ndarray, rule: pa.Table, verdicts: pa.Table, trajectories: pa.Table, tasks: Mapping[str, Task]
-) -> tuple[np.ndarray, pa.Table, Asked]:
+    judge: AppealJudge, chosen: np.ndarray, rule: pa.Table, verdicts: pa.Table, trajectories: pa.Table, tasks: Mapping[str, Task],
+    limit: int,
+) -> tuple[np.ndarray, pa.Table, Asked]:  # fmt: skip
     """(rows,) 1 where the judge accepts, 0 where it does not, -1 where it was not asked or abstains; its rows; its cost."""
     count = len(trajectories)
     oracle = verdicts.slice(count).filter(pc.equal(verdicts.slice(count)["role"], "oracle"))
@@ -116,16 +119,28 @@ def _put_before(
     apart: dict[tuple[str, str], list[int]] = {}
     for row in chosen.tolist():
         apart.setdefault((tasks[task_ids[row]].environment, rules[row]), []).append(row)
-    upheld, found = np.full(count, -1, dtype=np.int8), {}
+    upheld, reasons = np.full(count, -1, dtype=np.int8), rule["reason"].to_pylist()
+    found: dict[int, Finding] = {}
     calls, tokens = {}, {}
     for key, rows in sorted(apart.items()):
-        cases = [replace(case_of(ids[row], tasks[task_ids[row]], answers[row], truth.get(ids[row])), solution=texts[row]) for row in rows]
-        for row, finding in zip(rows, judge.decide(cases), strict=True):
-            found[row] = finding
-            upheld[row] = {"correct": 1, "wrong": 0, "abstain": -1}[finding.verdict]
+        # The record holds the beginning of an answer that is too long, which may be right by itself.
+        cut = (row for row in rows if reasons[row] == "too_long" or _is_cut(answers[row], texts[row], tasks[task_ids[row]], limit))
+        found |= dict.fromkeys(cut, wrong("too_long"))
+        open_ones = [row for row in rows if row not in found]
+        cases = [
+            replace(case_of(ids[row], tasks[task_ids[row]], answers[row], truth.get(ids[row])), solution=texts[row]) for row in open_ones
+        ]
+        found |= zip(open_ones, judge.decide(cases), strict=True)
+        for row in rows:
+            upheld[row] = {"correct": 1, "wrong": 0, "abstain": -1}[found[row].verdict]
         calls[key], tokens[key] = judge.cost.calls, judge.cost.tokens
     asked = Asked(judge.name, calls, tokens)  # an endpoint that was down knows its model's name only now
     return upheld, _judge_rows(judge, [found[row] for row in chosen.tolist()], rule.take(pa.array(chosen))), asked
+
+
+def _is_cut(answer: str, text: str, task: Task, limit: int) -> bool:
+    """Whether an answer is only the beginning of the one in its text, which rules of whole texts do not mind."""
+    return len(answer) == limit and len(answer_in(text, task)) > limit
 
 
 def case_of(trajectory_id: str, task: Task, answer: str | None, truth: str | None) -> Case:
@@ -133,7 +148,8 @@ def case_of(trajectory_id: str, task: Task, answer: str | None, truth: str | Non
     several = len(task.prompt) > 1
     question = "\n\n".join(f"{m['role']}: {m['content']}" if several else m["content"] for m in task.prompt)
     meta = json.dumps(task.meta, sort_keys=True)
-    return Case(trajectory_id, question, task.gold, answer or "", meta, None if truth in (None, "abstain") else truth == "correct")
+    right = None if truth in (None, "abstain") else truth == "correct"
+    return Case(trajectory_id, question, task.gold, answer or "", meta, right, task.verifier)
 
 
 def _judge_rows(judge: AppealJudge, findings: Sequence[Finding], rule: pa.Table) -> pa.Table:

@@ -109,18 +109,18 @@ def tool_use_spec(name: str) -> VerifierSpec:
 VERIFIERS: dict[str, VerifierSpec] = {
     spec.name: spec
     for spec in (
-        VerifierSpec("string_match", "1", string_match.judge),
-        VerifierSpec("numeric", "1", numeric.judge),
+        VerifierSpec("string_match", "2", string_match.judge),
+        VerifierSpec("numeric", "2", numeric.judge),
         VerifierSpec(
             "math_verify",
-            version_of(2, "math-verify", "latex2sympy2_extended", "sympy"),
+            version_of(4, "math-verify", "latex2sympy2_extended", "sympy"),
             math_verify.quick,
             lambda answer, gold, meta: math_verify.judge(answer, gold),
             preload=("assay.verifiers.math_verify:warm_up",),
         ),
         VerifierSpec(
             "reasoning_gym",
-            version_of(1, "reasoning-gym"),
+            version_of(2, "reasoning-gym"),
             pass_exact,
             score_reasoning_gym,
             preload=("reasoning_gym",),
@@ -147,9 +147,17 @@ FORMULAS = frozenset({"numeric", "math_verify"})
 """Verifiers that compare numbers and formulas."""
 STRUCTURED = frozenset({"sql_execution", "protocol_score", "tool_use"})
 """Verifiers of answers that are more than that: of two queries or protocols those above would compare some number, so for tasks that name
-one of these they are no reference."""
+one of these they are no reference, and no judge."""
+CODE = frozenset({"sql_execution"})
+"""Verifiers of tasks whose answers are statements, of any number of lines."""
 
-ORACLE_VERSION = "1"
+
+def fits(verifier: str, own: str) -> bool:
+    """Whether a verifier can say anything of a task that names the verifier `own`, but did not choose this one."""
+    return not (verifier in FORMULAS and own in STRUCTURED)
+
+
+ORACLE_VERSION = "2"
 BOUNDED_ORACLES = frozenset({"rational"})
 """Oracles that read neither meta nor long texts and evaluate nothing: they answer in any process, without a worker."""
 

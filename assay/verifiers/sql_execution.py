@@ -9,7 +9,7 @@ from typing import Any
 
 from assay.verifiers.verdicts import Finding, abstain, correct, wrong
 
-REVISION = 1
+REVISION = 4
 NEEDS = ("ordered", "limits")
 PRELOAD = ("duckdb", "assay.verifiers.sql_execution:warm_up")
 SHOWN = 200

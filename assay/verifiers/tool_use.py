@@ -14,7 +14,7 @@ from assay.verifiers.verdicts import Finding, abstain
 
 NAME = "tool_use"
 ADDRESS = f"{NAME}:"
-REVISION = 2
+REVISION = 3
 FULL = "f1"
 """Branch of a turn with calls."""
 

@@ -1,9 +1,10 @@
 """What a verifier says: correct, wrong, or that it cannot tell, and why."""
 
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal, get_args
 
 VerdictName = Literal["correct", "wrong", "abstain"]
+VERDICTS: tuple[VerdictName, ...] = get_args(VerdictName)
 Role = Literal["rule", "reference", "oracle", "judge"]
 
 REASONS: dict[str, str] = {
@@ -83,3 +84,15 @@ def wrong(reason: str = "different", score: float = 0.0) -> Finding:
 def abstain(reason: str, components: str | None = None) -> Finding:
     """The verifier cannot tell."""
     return Finding("abstain", reason, None, components)
+
+
+def is_sound(value: Any) -> bool:
+    """Whether a value is a finding that the record can hold. Not every finding that comes from a worker was made by our code."""
+    return (
+        type(value) is Finding
+        and value.verdict in VERDICTS
+        and isinstance(value.reason, str)
+        and value.reason in REASONS
+        and (value.score is None or type(value.score) in (int, float))
+        and (value.components is None or isinstance(value.components, str))
+    )

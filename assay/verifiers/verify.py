@@ -12,9 +12,9 @@ from assay.isolation.pool import Progress
 from assay.params.noise import SymbolicJudge
 from assay.params.verification import VerificationParams
 from assay.trajectories import to_table
-from assay.verifiers.cascade import Question, as_not_applicable, ask, meta_for, open_pool, resolve, settle, subject
-from assay.verifiers.extract import answer_format, extract_answer
-from assay.verifiers.spec import FORMULAS, STRUCTURED, spec_of
+from assay.verifiers.cascade import Question, answer_in, as_not_applicable, ask, meta_for, open_pool, resolve, settle, subject
+from assay.verifiers.extract import answer_format
+from assay.verifiers.spec import fits, spec_of
 from assay.verifiers.transcripts import Transcripts
 from assay.verifiers.verdicts import Finding, Role, VerdictName, VerifierError, abstain
 
@@ -44,9 +44,10 @@ def verify_trajectories(
     """
     texts = trajectories.column("text").to_pylist()
     played, ids = played or Transcripts(), trajectories.column("trajectory_id").to_pylist()
-    answers = _answers([played.ends.get(name, text) for name, text in zip(ids, texts, strict=True)])
     task_ids = trajectories.column("task_id").to_pylist()
     _check_tasks(task_ids, tasks, trajectories)
+    spoken = [played.ends.get(name, text) for name, text in zip(ids, texts, strict=True)]
+    answers = _answers(spoken, [tasks[task_id] for task_id in task_ids])
     questions: dict[Role, list[Question | None]] = {}
     for role in roles(params):
         asked = {task_id: _verifier(role, tasks[task_id], params) for task_id in dict.fromkeys(task_ids)}
@@ -89,7 +90,7 @@ def verifier_name(role: Role, task: Task, params: VerificationParams) -> str | N
     if role == "oracle":
         return f"oracle:{task.meta['oracle']}" if "oracle" in task.meta else None
     configured = params.rule if role == "rule" else params.reference
-    if role == "reference" and configured in FORMULAS and task.verifier in STRUCTURED:
+    if role == "reference" and not fits(configured, task.verifier):
         return None
     name = resolve(task.verifier if configured == "task" else configured, params)
     missing = [key for key in spec_of(name).needs if key not in task.meta]
@@ -110,9 +111,11 @@ def _verifier(role: Role, task: Task, params: VerificationParams) -> tuple[str, 
     return name, meta_for(name, task)
 
 
-def _answers(texts: Sequence[str]) -> list[str]:
-    known = {text: extract_answer(text) for text in dict.fromkeys(texts)}
-    return [known[text] for text in texts]
+def _answers(texts: Sequence[str], tasks: Sequence[Task]) -> list[str]:
+    """Each distinct text is searched once for tasks of one verifier."""
+    keys = [(text, task.verifier) for text, task in zip(texts, tasks, strict=True)]
+    known = {key: answer_in(key[0], task) for key, task in dict(zip(keys, tasks, strict=True)).items()}
+    return [known[key] for key in keys]
 
 
 def _check_tasks(task_ids: Sequence[str], tasks: Mapping[str, Task], trajectories: pa.Table) -> None:

@@ -61,7 +61,7 @@ def test_another_rule_s_verdicts_stand_beside_the_stored_ones(project, capsys):
     assert found["1"] == ("correct", "correct") and found["two"] == ("wrong", "wrong")
     lines = capsys.readouterr().out.splitlines()
     assert any("7 trajectories judged again" in line for line in lines)
-    assert "       3  rule: wrong (different) by string_match 1  ->  correct (equal) by numeric 1" in lines
+    assert "       3  rule: wrong (different) by string_match 2  ->  correct (equal) by numeric 2" in lines
     assert lines[-1].startswith("ask with: assay sql --version replay/numeric ")
     (sql,) = re.findall(r'"(SELECT .*)"$', lines[-1])
     assert {(row["verdict"], row["replayed"]) for row in query(sql, project, version="replay/numeric").to_pylist()} == set(found.values())

@@ -1,15 +1,19 @@
 """Real generators of the installed reasoning-gym: those that can be used, and those that must be refused, and why."""
 
 import json
+import sys
 from fractions import Fraction
 from itertools import islice
+from types import ModuleType
 
 import pytest
+import sympy
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from assay.environments import Task, TaskError
 from assay.environments.reasoning_gym import ReasoningGymEnvironment, decode, encode, make_dataset, score
+from assay.environments.reasoning_gym_answers import disarm, read_formula, read_value
 from assay.environments.reasoning_gym_probe import find_problem, find_problems, refuse_unusable
 from assay.params.data import ReasoningGym
 
@@ -109,6 +113,63 @@ def test_a_gold_that_its_own_scorer_refuses_is_found():
     assert find_problem("countdown", {}, entries) is None
     entries[2] = entries[2] | {"answer": "1 + 1"}
     assert "not 1, to its own gold '1 + 1' of task 2" in find_problem("countdown", {}, entries)
+
+
+def test_no_answer_is_executed(tmp_path):
+    """Of every generator whose scorer evaluates answers: neither code nor a formula that calls something."""
+    for generator in ("countdown", "polynomial_multiplication", "simple_integration", "n_queens", "spiral_matrix", "binary_matrix"):
+        task = next(ReasoningGymEnvironment("x", ReasoningGym(generator=generator), 1).candidates("train")).task
+        made = tmp_path / generator
+        call = f"__import__('os').mkdir({str(made)!r})"
+        for answer in (call, f"[{call}]", f"exec({call!r})", f"(lambda: {call})()", f"[{call} for x in [1]]", f"x.func({call!r})"):
+            assert score(answer, task.gold, task.meta) < 1.0
+            assert not made.exists(), answer
+        assert score(task.gold, task.gold, task.meta) == 1.0
+
+
+@pytest.mark.parametrize("answer", [
+    "len('3 4 5')+2", "12.0", "3 + 4 + 5 # 1", "max(3, 4) + 8", "3+4+5 if 1 else 0", "3 + 4.5", "(3, 4, 5)", "x", "1_2",
+])  # fmt: skip
+def test_arithmetic_with_given_numbers_is_nothing_else(answer):
+    entry = encode({"numbers": [3, 4, 5], "target": 12})
+    meta = {"generator": "countdown", "config": {}, "entry_metadata": entry}
+    assert score(answer, "3+4+5", meta) < 1.0
+    assert score(" (3 + 4) + 5\n", "3+4+5", meta) == 1.0
+
+
+@pytest.mark.parametrize(("text", "value"), [("[[1, -2], 'a']", [[1, -2], "a"]), (" (0x1f - 2) << 3", 232), ("{1: 2}", {1: 2})])
+def test_values_are_read(text, value):
+    assert read_value(text) == value
+
+
+@pytest.mark.parametrize("text", ["x", "[].append(1)", "f''", "[1][0]", "lambda: 1", "[i for i in ()]", "(1).real", "1 if 1 else 2"])
+def test_all_else_is_no_value(text):
+    with pytest.raises(ValueError, match="no value"):
+        read_value(text)
+
+
+@pytest.mark.parametrize("text", ["x.subs", "x[0]", "f('a')", "x if x else y", "a_b", "lambda", "x=1", "x; y", "{x}", "1 .real"])
+def test_what_is_no_formula_is_not_evaluated(text):
+    with pytest.raises(ValueError, match="formula"):
+        read_formula(text)
+
+
+def test_a_formula_knows_functions_and_variables_and_calls_nothing_else():
+    found = read_formula("exp(2*x)*ln(k)/3 + C + exec(x) + open(y) + eval + 3!")
+    assert {str(one) for one in found.free_symbols} == {"x", "k", "C", "y", "eval"}
+    assert {str(one.func) for one in found.atoms(sympy.Function)} == {"exp", "log", "exec", "open"}
+
+
+def test_a_scorer_that_executes_in_another_way_is_refused(monkeypatch):
+    source = (
+        "class Data:\n    def score_answer(self, answer, entry):\n        return helper(answer)\n"
+        "def helper(answer):\n    return exec(answer)\n"
+    )
+    module = ModuleType("reasoning_gym.executes")
+    exec(source, module.__dict__)
+    monkeypatch.setitem(sys.modules, module.__name__, module)
+    with pytest.raises(TaskError, match=r"generator executes: its scorer may execute an answer \(exec\)"):
+        disarm("executes", module.Data)
 
 
 leaves = st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False) | st.text() | st.fractions()

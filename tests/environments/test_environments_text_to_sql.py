@@ -168,11 +168,11 @@ def test_demonstrations_show_every_level_although_some_have_few_questions():
 def test_many_databases_are_kept_and_the_oldest_dropped():
     instance = SeededInstance(64)
     sources = [Seeded("emp(name,age,town)", seed, 8) for seed in range(205)]
-    names = [instance.schema_of(source) for source in sources]
-    assert len(set(names)) == 205 and instance.schema_of(sources[-1]) == names[-1]
-    kept = instance.connection.execute("SELECT COUNT(*) FROM duckdb_schemas() WHERE schema_name LIKE 'database_%'").fetchone()
+    names = [instance.catalog_of(source) for source in sources]
+    assert len(set(names)) == 205 and instance.catalog_of(sources[-1]) == names[-1]
+    kept = instance.connection.execute("SELECT COUNT(*) FROM duckdb_databases() WHERE database_name LIKE 'database_%'").fetchone()
     assert kept == (200,)
-    assert instance.schema_of(sources[0]) == "database_206"
+    assert instance.catalog_of(sources[0]) == "database_206"
 
 
 def test_levels_that_cannot_be_asked_are_refused():

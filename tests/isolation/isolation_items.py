@@ -9,6 +9,8 @@ import threading
 import time
 from typing import Any
 
+from assay.isolation.frames import pack
+
 
 def act(kind: str, value: Any = None) -> Any:
     """One item. Everything but `ok`, `sees`, `sleep` and `pid` misbehaves."""
@@ -159,6 +161,27 @@ def do_fork_raise(value: Any) -> int:
     if os.fork() == 0:
         raise ValueError("in the child")
     return os.getpid()
+
+
+class Calls:
+    """A pickle that calls something where it is read."""
+
+    def __init__(self, path: str) -> None:
+        self.path = path
+
+    def __reduce__(self) -> Any:
+        return os.mkdir, (self.path,)
+
+
+def do_calls(value: str) -> Calls:
+    return Calls(value)
+
+
+def do_forge(value: Any) -> str:
+    """What no worker says, on the worker's own stream to the parent."""
+    os.write(3, value if isinstance(value, bytes) else pack(value))
+    time.sleep(0.05)
+    return "went on"
 
 
 class Unreadable(Exception):

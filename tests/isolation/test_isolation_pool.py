@@ -192,6 +192,23 @@ def test_an_item_ends_its_own_processes_and_no_others(pool):
     assert own.value == "ended"
 
 
+def test_no_value_of_a_worker_runs_code_in_the_parent(pool, tmp_path):
+    outcomes = pool.map([("calls", str(tmp_path / "made")), ("ok", {"a": (1, [None, True, 0.5, b"x"])})])
+    assert outcomes == [Outcome(None, "crash", outcomes[0].detail), Outcome({"a": (1, [None, True, 0.5, b"x"])})]
+    assert not (tmp_path / "made").exists()
+
+
+@pytest.mark.parametrize("forged", [
+    b"\x05" + bytes(7) + b"hello", b"\xff" * 8, None, 5, (), ("done",), ("failed", "error", 5), ("failed", "anything", ""), ("bye",),
+    ("ready",), ("broken", "why"),
+])  # fmt: skip
+def test_what_no_worker_says_is_a_crash_of_the_item_that_said_it(forged):
+    with Pool(FUNCTION, 1, 2.0, MEMORY) as pool:
+        outcomes = pool.map([("ok", 1), ("forge", forged), ("ok", 2), ("ok", 3)])
+    assert [outcome.value for outcome in outcomes] == [1, None, 2, 3]
+    assert outcomes[1].failure == "crash"
+
+
 def test_nothing_is_left_after_the_block():
     before = set(below())
     with Pool(FUNCTION, 2, 5.0, MEMORY) as pool:

@@ -11,6 +11,7 @@ from assay.environments import Task
 from assay.params import Params
 from assay.rounds.judge_check import check_judge, doubts
 from assay.training.tokenizer import train_tokenizer
+from assay.verifiers.sql_execution import NEEDS
 
 KEY = r"verification\.appeals\.judge"
 
@@ -157,6 +158,15 @@ def test_no_doubt_where_the_rule_is_another_noise_is_injected_or_nothing_is_appe
     assert doubts(given, params_with(judge, verification={"noise": {"type": "independent"}})) == []
     assert doubts(given, Params()) == []
     assert doubts(tasks("math_verify", split="eval"), params_with(judge)) == []
+
+
+def test_a_judge_of_formulas_is_no_judge_of_queries():
+    judge, meta = {"type": "symbolic", "verifier": "math_verify"}, dict.fromkeys(NEEDS, "")
+    (some,) = doubts(tasks("sql_execution", "numeric", meta=meta), params_with(judge))
+    assert not some.everywhere and "in 1 of 2 training tasks (of sql_execution): it abstains" in some.sentence
+    (every,) = doubts(tasks("sql_execution", "protocol_score", meta=meta), params_with(judge))
+    assert every.everywhere and "in all 2 training tasks" in every.sentence
+    assert doubts(tasks("sql_execution", meta=meta | {"oracle": "sql_execution"}), params_with({"type": "simulated"})) == []
 
 
 def test_a_judge_that_needs_an_oracle_needs_it_of_the_tasks():

@@ -37,7 +37,7 @@ def test_one_round_is_a_staged_iteration(another):
     replayed = another.run("assay", "verify", "--replay", "data/fused/train/0").stdout
     assert replayed.splitlines()[1:] == [f"{role}: 160 of 160 verdicts are identical" for role in ("rule", "reference", "oracle")]
     changed = another.run("assay", "verify", "--replay", "data/rollout/0", "--rule", "numeric").stdout
-    assert "rule: 0 of 160 verdicts are identical" in changed and "by numeric 1" in changed
+    assert "rule: 0 of 160 verdicts are identical" in changed and "by numeric 2" in changed
     # The same tables answer the same questions, under the fused pipeline's own version.
     question = "select round, count(*) as rows from trajectories where kind = 'solution' group by all order by all"
     answer = another.run("assay", "sql", "--format", "csv", "--version", "fused/workspace", question).stdout

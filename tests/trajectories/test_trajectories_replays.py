@@ -140,7 +140,7 @@ def test_equal_replays_are_equal_bytes_and_a_name_is_taken_once(replayed):
 def test_without_a_name_nothing_is_kept(replayed):
     before = sorted(replayed.root.rglob("*.parquet"))
     said = replay("baseline:0", replayed.root, VerificationParams(rule="numeric", reference="none", oracle=False), 1)
-    assert said.startswith("baseline:0: ") and "wrong (different) by string_match 1  ->  correct (equal) by numeric 1" in said
+    assert said.startswith("baseline:0: ") and "wrong (different) by string_match 1  ->  correct (equal) by numeric 2" in said
     assert sorted(replayed.root.rglob("*.parquet")) == before
 
 

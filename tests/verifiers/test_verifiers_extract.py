@@ -41,10 +41,46 @@ from assay.verifiers.extract import WINDOW
         ("Answer: 5\nThat was easy", "5"),
         ("no answer here", "no answer here"),
         ("Answer: 0.333...", "0.333..."),
+        ("**Answer:**\n42", "42"),
+        ("**Final Answer:**\n42\nas said", "42"),
+        ("__Answer:__\n42", "42"),
+        ("**The answer is:**\n\n$42$", "$42$"),
+        ("**Answer: 42**", "42"),
+        ("Answer: **42**.", "42"),
+        ("Answer:**42**", "42"),
+        ("Answer:\n\\[\n42\n\\]", "42"),
+        ("The answer is: $$\n3/4\n$$.\nThat is it", "3/4"),
+        ("**Answer:**\n$$3/4$$", "3/4"),
+        ("Answer: $$1$$ or $$2$$", "$$1$$ or $$2$$"),
+        ("Answer: $$\n3/4", "$$"),
+        ("Answer:\n\\begin{pmatrix}\n1 \\\\ 2\n\\end{pmatrix}\nx", "\\begin{pmatrix}\n1 \\\\ 2\n\\end{pmatrix}"),
+        ("Answer:\n\\begin{matrix}1\\end{matrix} + 1\nx", "\\begin{matrix}1\\end{matrix} + 1"),
+        ("Here is the answer:\n```\n42\n```\nx", "42"),
+        ("so answer::int", "so answer::int"),
     ],
 )
 def test_extracts(text, answer):
     assert extract_answer(text) == answer
+
+
+@pytest.mark.parametrize(
+    ("text", "answer"),
+    [
+        ("SELECT answer::int FROM q", "SELECT answer::int FROM q"),
+        ("Here is the answer:\n```sql\nSELECT a\nFROM t\n```\nIt works.", "SELECT a\nFROM t"),
+        ("I tried\n```sql\nSELECT b FROM t\n```\nThe answer: SELECT a FROM t", "SELECT a FROM t"),
+        ("The answer: see below\n\n```sql\nSELECT a FROM t\n```", "SELECT a FROM t"),
+        ("```sql\nSELECT answer FROM t -- the answer: a\n```", "SELECT answer FROM t -- the answer: a"),
+        ("```\nx\n```\n<answer>SELECT a FROM t</answer>", "SELECT a FROM t"),
+        ("Answer:\nSELECT a\nFROM t", "SELECT a\nFROM t"),
+        ("**Answer:**\nSELECT a,\n  Name,\nB FROM t\nWhere a > 1;\nIt is so.", "SELECT a,\n  Name,\nB FROM t\nWhere a > 1;"),
+        ("Answer: SELECT a FROM t\nThis works.", "SELECT a FROM t"),
+        ("Answer: SELECT a\nFROM t.\n\nbecause", "SELECT a\nFROM t"),
+        ("SELECT a\nFROM t", "SELECT a\nFROM t"),
+    ],
+)
+def test_extracts_statements(text, answer):
+    assert extract_answer(text, code=True) == answer
 
 
 @pytest.mark.parametrize(
@@ -84,6 +120,13 @@ HUGE = [
     "{" * 200_000,
     "\\" * 200_001,
     "####" * 50_000,
+    "answer: $$" * 2_000,
+    "answer: " + "$$ " * 6_000,
+    "answer: " + "```\n" * 4_900,
+    "answer: ```" + "\n" * 19_000,
+    "answer: " + r"\begin{a}" * 2_000,
+    "answer: SELECT" + ",\nA " * 4_000,
+    "answer:" + "*" * 19_000,
 ]
 
 
@@ -91,7 +134,8 @@ HUGE = [
 @pytest.mark.parametrize("text", HUGE, ids=range(len(HUGE)))
 def test_no_text_takes_more_than_linear_time(text):
     """Quadratic searches of these take minutes: the mark ends them."""
-    assert len(extract_answer(text)) <= len(text)
+    for code in (False, True):
+        assert len(extract_answer(text, code)) <= len(text)
 
 
 def test_of_a_long_text_the_end_counts():

@@ -103,6 +103,9 @@ def test_the_symbolic_judge_knows_other_ways_to_write_a_number_and_its_own_limit
         unfit = judge.decide([case("dog", gold="hound"), case("1", gold=" ")])
         assert [(f.verdict, f.reason) for f in unfit] == [("abstain", "not_applicable"), ("abstain", "gold_unparseable")]
         assert judge.decide([]) == [] and judge.cost == Cost()
+        queries = [case(answer, gold="SELECT a FROM t WHERE b > 30", verifier="sql_execution") for answer in ("nonsense 30", "")]
+        found = judge.decide([*queries, *(case("30.0", gold="30", verifier=name) for name in ("string_match", "sql_execution"))])
+        assert [f.reason for f in found] == ["not_applicable", "unparseable", "equal", "not_applicable"]
     with opened(SymbolicJudge(verifier="numeric")) as judge:
         assert judge.decide([case("3/6")])[0].verdict == "correct"
         assert judge.name == "symbolic:numeric"

@@ -31,10 +31,23 @@ from assay.verifiers.math_verify import MAX_DEPTH, is_broken, is_prose, is_words
         ("x", "x"),
         (r"\text{cat}", "cat"),
         (r"\text{cat}", r"\textbf{cat}"),
+        ("18", r"\$18"),
+        ("18", r"\$18.00"),
+        ("1234.5", r"\$1,234.50"),
+        (r"\$18", "18"),
+        ("18", r"It costs \$18 in all"),
+        ("18", r"$\$18$"),
+        ("1234", "1 234"),
+        ("1 234.5", "1234.5"),
     ],
 )
 def test_equal(gold, answer):
     assert judge(answer, gold).verdict == "correct"
+
+
+@pytest.mark.parametrize(("gold", "answer"), [("18", r"\$19"), ("18", r"\$18 or \$19"), ("18", r"\$"), ("235", "1 234")])
+def test_money_and_thousands_are_no_other_number(gold, answer):
+    assert judge(answer, gold).verdict == "wrong"
 
 
 @pytest.mark.parametrize(

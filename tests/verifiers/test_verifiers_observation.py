@@ -160,6 +160,15 @@ def test_an_upheld_appeal_is_stored_and_rewarded_only_where_it_is_recovered():
         assert {(case.question, case.gold) for case in judge.asked} == {("1/4 + 1/4 = ?", "1/2")}
 
 
+def test_an_answer_that_is_too_long_is_not_put_before_the_judge_by_its_beginning():
+    judge = Scripted(lambda case: True)
+    rows = trajectories((HALF, "2/4" + " " * 50 + "or 7"), (HALF, "0.5"))
+    says, of_judge, asked = observed(rows, judge, appeals=APPEALS.model_copy(update={"recover": True}), max_answer_characters=20)
+    assert [(row["reason"], row["upheld"], row["observed_reward"]) for row in says] == [("too_long", False, 0.0), ("different", True, 1.0)]
+    assert [(row["verdict"], row["reason"]) for row in of_judge] == [("wrong", "too_long"), ("correct", "equal")]
+    assert [case.answer for case in judge.asked] == ["0.5"] and sum(asked.calls.values()) == 1
+
+
 def test_audits_look_at_what_the_rule_accepts():
     rows = trajectories((HALF, "1/2"), (HALF, "0.5"))
     judge = Scripted(lambda case: False)

@@ -7,10 +7,12 @@ import pyarrow as pa
 import pytest
 
 from assay.environments import Task
+from assay.isolation import Outcome
 from assay.params.verification import VerificationParams
 from assay.trajectories import read_table, schema, write_shard
 from assay.verifiers import REASONS, VERIFIERS, VerifierError, verify_trajectories
-from assay.verifiers.cascade import ask, open_pool, settle
+from assay.verifiers.cascade import _finding, ask, open_pool, settle
+from assay.verifiers.verdicts import Finding, wrong
 
 PLAIN = VerificationParams(reference="none", oracle=False)
 
@@ -256,3 +258,9 @@ def test_a_reference_that_does_not_fit_is_not_applicable():
 
 def test_no_trajectories_give_an_empty_table():
     assert verify([], VerificationParams()) == []
+
+
+def test_what_no_verifier_says_is_a_crash():
+    forged = (5, ("correct",), Finding("right", "equal", 1.0), Finding("correct", "because", 1.0), Finding("correct", "equal", "1"))
+    assert {_finding(Outcome(value)).reason for value in forged} == {"crash"}
+    assert _finding(Outcome(wrong())) == wrong()

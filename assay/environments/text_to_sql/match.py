@@ -8,7 +8,7 @@ from assay.environments.text_to_sql.compare import same_result
 from assay.environments.text_to_sql.databases import DatabaseError, sources_of
 from assay.environments.text_to_sql.execution import Limits, execute, execute_known
 
-_FENCED = re.compile(r"```[ \t]{0,3}(?:sql|SQL|duckdb)?[ \t]{0,3}\n(.{0,20000}?)```", re.DOTALL)
+FENCED = re.compile(r"```[ \t]{0,3}(?:sql|SQL|duckdb)?[ \t]{0,3}\n(.{0,20000}?)```", re.DOTALL)
 
 
 class GoldError(ValueError):
@@ -27,7 +27,7 @@ class Match:
 
 def statement_in(answer: str) -> str:
     """The query of an answer: the last fenced block where there is one, else all of it."""
-    blocks = _FENCED.findall(answer) if "```" in answer else []
+    blocks = FENCED.findall(answer) if "```" in answer else []
     return (blocks[-1] if blocks else answer).strip()
 
 

@@ -16,11 +16,14 @@ PARTS = frozenset({
 """What may stand in a query beside expressions."""
 TABLE_FUNCTIONS = frozenset({"range", "generate_series", "unnest", "repeat"})
 VOLATILE = frozenset({
-    "ago", "currval", "error", "gen_random_uuid", "get_block_size", "getenv", "getvariable", "in_search_path", "nextval", "now", "random",
-    "session_user", "setseed", "setval", "shobj_description", "sleep_ms", "stats", "today", "transaction_timestamp", "uuid", "uuidv4",
-    "uuidv7", "vector_type", "version", "write_log", "json_execute_serialized_sql", "get_current_time", "get_current_timestamp",
+    "ago", "currval", "error", "gen_random_uuid", "get_block_size", "get_current_time", "get_current_timestamp", "getenv",
+    "getvariable", "in_search_path", "json_execute_serialized_sql", "nextval", "now", "random", "reservoir_quantile", "session_user",
+    "setseed", "setval", "shobj_description", "sleep_ms", "stats", "today", "transaction_timestamp", "uuid", "uuidv4", "uuidv7",
+    "vector_type", "version", "write_log",
 })  # fmt: skip
 """Functions whose value is not one of the database alone, or that do something."""
+BY_NAME = frozenset({"list_aggregate", "list_aggr", "array_aggregate", "array_aggr", "aggregate"})
+"""Functions that call the one that their second argument names."""
 FAMILIES = ("pg_", "current_", "inet_", "has_", "txid_", "read_", "duckdb_", "pragma_", "parquet_", "write_", "__internal", "icu_calendar")
 """Beginnings of further ones: the system's catalog, files, settings."""
 CLOCK = frozenset({"current_date", "current_time", "current_timestamp", "localtime", "localtimestamp"})
@@ -102,14 +105,25 @@ def _check_node(node: dict[str, Any]) -> None:
         if name not in TABLE_FUNCTIONS:
             raise Refused("sql_forbidden", f"the table function {name} is not allowed")
     elif "function_name" in node:
-        name = str(node["function_name"]).lower()
-        if name in VOLATILE or name.startswith(FAMILIES):
-            raise Refused("sql_forbidden", f"the function {name} is not allowed")
+        _check_function(str(node["function_name"]).lower(), node.get("arguments") or node.get("children") or [])
     elif kind == "COLUMN_REF":
         names = node.get("column_names") or [""]
         if len(names) == 1 and str(names[0]).lower() in CLOCK:
             raise Refused("sql_forbidden", f"{names[0]} is not repeatable")
     elif kind == "BASE_TABLE":
         name = str(node.get("table_name", "")).lower()
-        if node.get("schema_name") or node.get("catalog_name") or name.startswith(CATALOG):
+        schema = str(node.get("schema_name") or "main").lower()
+        if schema != "main" or node.get("catalog_name") or name.startswith(CATALOG):
             raise Refused("sql_forbidden", f"the table {name} is not one of the database")
+
+
+def _check_function(name: str, arguments: list[dict[str, Any]]) -> None:
+    if name in BY_NAME and len(arguments) > 1:
+        constant = arguments[1].get("expression", arguments[1]).get("literal")
+        if not isinstance(constant, dict) or not isinstance(constant.get("text"), str):
+            raise Refused("sql_forbidden", f"{name} wants the plain name of a function")
+        _check_function(constant["text"].lower(), [])
+    if name in VOLATILE or name.startswith(FAMILIES):
+        raise Refused("sql_forbidden", f"the function {name} is not allowed")
+    if name == "age" and len(arguments) == 1:
+        raise Refused("sql_forbidden", "age of one argument counts until today")

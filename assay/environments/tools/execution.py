@@ -9,7 +9,7 @@ from threading import Lock
 from typing import Any
 
 from assay.isolation import Outcome, Pool
-from assay.sandbox.tool import SHOWN, Status, clean
+from assay.sandbox.tool import SHOWN, STATUSES, Status, clean
 
 MODULES = tuple("math json re datetime decimal fractions statistics collections itertools functools string hashlib calendar".split())
 """Imported before workers are forked: what tools import most."""
@@ -113,10 +113,15 @@ class ToolExecutor:
         return outcomes
 
     def _read(self, name: str, outcome: Outcome) -> Feedback:
-        if outcome.failure is None:
+        if outcome.failure is None and _is_answer(outcome.value):
             return Feedback(*outcome.value)
         if outcome.failure == "timeout":
             return Feedback("timeout", f"Error: {name} gave no answer within {self.seconds:g} seconds.")
         if outcome.failure == "memory":
             return Feedback("memory", f"Error: {name} used more than {self.memory_mib} MiB of memory.")
         return Feedback("crash", f"Error: {name} crashed.")
+
+
+def _is_answer(value: Any) -> bool:
+    """Of `assay.sandbox.tool.run`, and not of what got out of a call's process."""
+    return isinstance(value, tuple) and len(value) == 2 and value[0] in STATUSES and isinstance(value[1], str)

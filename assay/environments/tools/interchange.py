@@ -13,6 +13,7 @@ from typing import Any
 from assay.environments.tools.documents import check_schema
 from assay.environments.tools.export import openai_message
 from assay.environments.tools.record import SCENARIOS, Scenario, ToolEnvironment, ToolError
+from assay.rewards.tool_use import normalise
 
 COLUMNS = ("messages", "tools", "codes", "unsolved_set", "solve_rate", "data_source", "split", "answer")
 SOURCE = "self/"
@@ -61,7 +62,7 @@ def from_record(row: Mapping[str, Any], where: str = "record") -> ToolEnvironmen
     unsolved = _unsolved(row["unsolved_set"], names, float(solve_rate), where)
     if not isinstance(row["split"], str) or row["split"] not in SPLITS:
         raise ToolError(f"{where}, split: expected train or test, found {row['split']!r}")
-    if row["answer"] is not None and (not isinstance(row["answer"], str) or not row["answer"].strip()):
+    if row["answer"] is not None and (not isinstance(row["answer"], str) or not normalise(row["answer"])):
         raise ToolError(f"{where}, answer: expected text or null, found {row['answer']!r}")
     return ToolEnvironment(
         scenario=_scenario(row["data_source"], where), question=_question(messages), answer=row["answer"], tools=tools, codes=codes,
@@ -208,8 +209,8 @@ def _tools(text: Any, where: str) -> tuple[dict[str, Any], ...]:
 
 def _unsolved(text: Any, names: list[str], solve_rate: float, where: str) -> dict[str, tuple[str, ...]]:
     value = _object(text, f"{where}, unsolved_set")
-    if not all(isinstance(answers, list) and all(isinstance(one, str) and one.strip() for one in answers) for answers in value.values()):
-        raise ToolError(f"{where}, unsolved_set: expected a list of sub-answers for each tool")
+    if not all(isinstance(answers, list) and all(isinstance(one, str) and normalise(one) for one in answers) for answers in value.values()):
+        raise ToolError(f"{where}, unsolved_set: expected a list of sub-answers for each tool, none of them empty or only commas")
     if not value or (solve_rate < 1 and not any(value.values())):
         raise ToolError(f"{where}, unsolved_set: it is empty, so there is nothing to solve: leave this record out")
     if strange := sorted(set(value) - set(names)):

@@ -21,6 +21,8 @@ class Case:
     meta: str = "{}"
     truth: bool | None = None
     """The oracle's verdict; read by the simulated judge alone."""
+    verifier: str = ""
+    """The one that the task names."""
     solution: str = ""
     """The whole completion; read by a judge that scores solutions. As little to be trusted as the answer."""
 
@@ -80,12 +82,12 @@ def obvious(case: Case, limit: int) -> Finding | None:
 def decide_distinct(
     cases: Sequence[Case], limit: int, ask: Callable[[list[Case]], list[Finding]], *, by_solution: bool = False
 ) -> list[Finding]:
-    """Findings in order. `ask` gets each distinct (question, gold, answer) once, without the obvious ones; not called for none.
+    """Findings in order. `ask` gets each distinct (question, gold, answer, verifier) once, without the obvious ones; not called for none.
 
     by_solution: what is judged is the whole solution, so that equal answers of different ones are asked for apart."""
 
     def key(case: Case) -> tuple[str, ...]:
-        return (case.question, case.gold, case.answer, case.solution if by_solution else "")
+        return (case.question, case.gold, case.answer, case.verifier, case.solution if by_solution else "")
 
     distinct: dict[tuple[str, ...], Case] = {}
     for case in cases:

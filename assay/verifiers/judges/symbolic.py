@@ -6,10 +6,10 @@ from assay.isolation import Pool
 from assay.params.noise import SymbolicJudge
 from assay.verifiers.cascade import as_not_applicable, ask, settle
 from assay.verifiers.judges.base import Case, Cost, decide_distinct
-from assay.verifiers.spec import spec_of
-from assay.verifiers.verdicts import Finding
+from assay.verifiers.spec import fits, spec_of
+from assay.verifiers.verdicts import Finding, abstain
 
-REVISION = "1"
+REVISION = "2"
 
 
 class SymbolicAppeals:
@@ -30,8 +30,10 @@ class SymbolicAppeals:
         """Holds nothing of its own."""
 
     def _settle(self, cases: list[Case]) -> list[Finding]:
-        questions = [ask(self._verifier, case.answer, case.gold, case.meta) for case in cases]
-        found = settle(questions, self._pool, self._limit)
+        questions = [
+            ask(self._verifier, case.answer, case.gold, case.meta) if fits(self._verifier, case.verifier) else None for case in cases
+        ]
+        found = settle([question for question in questions if question is not None], self._pool, self._limit)
         self.cost = Cost(calls=len(found))
         # The task did not choose this verifier: a gold that it cannot read is not the gold's fault.
-        return [as_not_applicable(found[question]) for question in questions]
+        return [abstain("not_applicable") if question is None else as_not_applicable(found[question]) for question in questions]
