@@ -34,7 +34,7 @@ def run(arguments: argparse.Namespace) -> int:
     counts = import_rollouts(
         arguments.file, arguments.name, arguments.root, make_task, columns=columns, environment=arguments.environment,
         split=arguments.split, verifier=arguments.verifier, replace=arguments.replace,
-        verifiers=VERIFIERS,
+        verifiers=(*VERIFIERS, *_functions(arguments.root)),
     )  # fmt: skip
     version = f"imported/{arguments.name}"
     print(f"{version}: " + ", ".join(f"{count:,} {table}" for table, count in counts.items()))
@@ -49,3 +49,10 @@ def make_task(environment: str, split: str, prompt: Any, gold: str, verifier: st
     from assay.environments import Task
 
     return Task.create(environment, split, prompt, gold, verifier, meta=meta).to_row()
+
+
+def _functions(root: Path) -> list[str]:
+    """Names of the user's functions, which a task may name as its verifier; none where there are no parameters."""
+    from assay.params import load_params
+
+    return list(load_params(root).verification.functions) if (root / "params.yaml").is_file() else []

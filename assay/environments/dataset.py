@@ -202,7 +202,7 @@ def _refuse(bad: Mapping[int, str], read: Rows, column: str) -> None:
             raise TaskError(
                 f"{read.label}: the gold (column {column!r}) {problem} in {len(numbers)} of {len(read.rows)} "
                 "rows, first in row "
-                f"{', '.join(map(str, numbers[:_SHOWN]))}: give every row its answer or remove it (type dataset: or set bad_rows to drop)"
+                f"{', '.join(map(str, numbers[:_SHOWN]))}: give every row its answer, remove it, or, for type dataset, set bad_rows to drop"
             )
 
 

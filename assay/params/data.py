@@ -212,6 +212,7 @@ class TasksParams(Section):
     """How many tasks, and how they are split. Splits never share a task; duplicates are removed and counted."""
 
     train: int = Field(4096, ge=1)
+    """Tasks that the policy is reinforced on."""
     eval: int = Field(512, ge=1)
     """Held-out tasks of the same distribution."""
     ood: int = Field(128, ge=0)

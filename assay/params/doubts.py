@@ -11,6 +11,8 @@ SHORTEST_ANSWER, SHORTEST_PROMPT = 256, 128
 """Tokens; presets for policies made from scratch allow fewer, and a model that thinks or writes code needs more."""
 HIGHEST_RATE = {"whole": 1e-4, "lora": 1e-3}
 """Of Adam on a pretrained model; beyond it, what the model knew is lost in a few steps."""
+REINFORCED = {"whole": 2e-5, "lora": 2e-4}
+"""The same under reinforcement, whose papers have 5e-7 to 5e-6, and ten times that with adapters."""
 THINKING = ("chain_arithmetic", "dataset", "protocols", "published_protocols")
 """Types of environments whose demonstrations think in tags, or may."""
 
@@ -25,6 +27,13 @@ def parameter_doubts(params: Params) -> Iterator[str]:
             "what the judge upholds: a given rate is taken as it is, so it must be the one after recovery; estimated does this by itself"
         )
     types = {section.type for section in params.environments.values()}
+    episodes, room = params.sampling.episodes.max_tokens, params.policy.max_prompt_tokens + params.sampling.max_tokens
+    if episodes < room and TOOLS in types:
+        yield (
+            f"sampling.episodes.max_tokens is {episodes}, but policy.max_prompt_tokens and sampling.max_tokens together are {room}: a task "
+            "whose prompt leaves no room for a turn stops the rollout; raise the one, or lower policy.max_prompt_tokens, by which they are "
+            "dropped"
+        )
     if params.stepwise.continuations and params.policy.base is None and types and not types & set(THINKING):
         yield (
             f"stepwise.continuations is {params.stepwise.continuations}, but the policy is made from scratch and no demonstration of "
@@ -43,15 +52,14 @@ def _base_doubts(params: Params) -> Iterator[str]:
     ):
         if length < least:
             yield (
-                f"policy.base is set, but {key} is {length}, a length for small policies made from scratch (an environment preset "
-                "wins over the scale): what is longer is cut off or dropped; set it in params.yaml to what the model needs"
+                f"policy.base is set, but {key} is {length}, as in presets for small policies (an environment's wins over a scale's): "
+                "longer answers are cut, longer prompts left out or refused (policy.too_long); set it in params.yaml to what it needs"
             )
-    episodes, room = params.sampling.episodes.max_tokens, params.policy.max_prompt_tokens + params.sampling.max_tokens
-    if episodes < room and any(section.type == TOOLS for section in params.environments.values()):
+    rate, highest = params.training.learning_rate, REINFORCED["lora" if params.training.lora else "whole"]
+    if rate > highest:
         yield (
-            f"sampling.episodes.max_tokens is {episodes}, but policy.max_prompt_tokens and sampling.max_tokens together are {room}: a task "
-            "whose prompt leaves no room for a turn stops the rollout; raise the one, or lower policy.max_prompt_tokens, by which they are "
-            "dropped"
+            f"policy.base is set, but training.learning_rate is {rate:g}, made for small policies: above about {highest:g} a pretrained "
+            "model usually collapses; set it in params.yaml, or choose scale gpu"
         )
     start = params.warm_start
     phases: tuple[tuple[str, SupervisedParams, int], ...] = (

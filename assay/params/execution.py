@@ -15,7 +15,9 @@ class ServerAccess(Section):
     timeout: float = Field(600, gt=0)
     """Seconds for one request."""
     retries: int = Field(4, ge=0)
+    """Further tries of a request that failed."""
     concurrency: int = Field(64, ge=1)
+    """Requests at once."""
 
 
 class JudgeAccess(ServerAccess):
@@ -45,6 +47,7 @@ class ExecutionParams(Section):
     vllm_memory_gib: float = Field(1.0, gt=0)
     """On a CPU: room for vLLM's key-value cache; must hold a whole shard. On a GPU use gpu_memory_share."""
     gpu_memory_share: float = Field(0.85, gt=0, le=1)
+    """Share of the card's memory that vLLM may take."""
     threads: int | None = Field(None, ge=1)
     """Threads of torch; null: one per core."""
     accelerate_launch: tuple[str, ...] = ()

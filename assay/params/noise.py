@@ -130,7 +130,9 @@ class JudgeRates(Section):
     """How often a judge accepts right and wrong answers that the rule has rejected."""
 
     true_positive: float = Field(1.0, gt=0, le=1)
+    """P(judge accepts | right)."""
     false_positive: float = Field(0.0, ge=0, lt=1)
+    """P(judge accepts | wrong)."""
 
     @model_validator(mode="after")
     def _tells_apart(self) -> "JudgeRates":
@@ -146,6 +148,7 @@ class AppealsParams(Section):
     """Rule negatives, and as an audit rule positives, are put before a judge; from its verdicts come the rule's error rates."""
 
     enabled: bool = False
+    """Whether rejected answers go before a judge."""
     probability: float = Field(0.1, gt=0, le=1)
     """q: of each rule negative to be appealed, by a draw of its own that is stored."""
     audit_probability: float = Field(0.0, ge=0, le=1)

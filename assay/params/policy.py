@@ -24,6 +24,7 @@ class ModelShape(Section):
     pieces: tuple[Piece, ...] = ()
     """Texts that are one token each, in any text: markup that every answer repeats, e.g. <think>. They count in `vocabulary`."""
     max_positions: int = Field(512, ge=32)
+    """Longest prompt and completion together, in tokens."""
 
     @field_validator("pieces")
     @classmethod
@@ -44,9 +45,12 @@ class LoraParams(Section):
     """Low-rank adaptation; the published policy has the adapter merged."""
 
     rank: int = Field(16, ge=1)
+    """r: the adapter is alpha / r times B A, A of r rows."""
     alpha: float = Field(32, gt=0)
+    """See rank."""
     dropout: float = Field(0.0, ge=0, lt=1)
     targets: tuple[str, ...] | Literal["all-linear"] = "all-linear"
+    """Names of the adapted layers; all-linear: all but the output head."""
 
 
 class PolicyParams(Section):
@@ -63,6 +67,7 @@ class PolicyParams(Section):
     shape: ModelShape = ModelShape()
     """Used only where `base` is null."""
     dtype: Literal["float32", "bfloat16", "float16"] = "float32"
+    """Type of the published weights, which samples are drawn with; updates keep a float32 copy."""
     chat_template: str | None = None
     """Path of a Jinja chat template, from the project's root. Below conf/templates a change of it is noticed by `dvc repro`. Null: the
     tokenizer's own, or a plain one where it has none."""
@@ -71,6 +76,7 @@ class PolicyParams(Section):
     chat_template_arguments: dict[str, str | int | float | bool] = {}
     """Passed to the template, e.g. enable_thinking: false."""
     system_prompt: str | None = None
+    """Put before every prompt that has no system message of its own. Null: none."""
     stop_tokens: tuple[str, ...] = ()
     """Tokens that end a completion, beside the tokenizer's end token and those of the generation configuration."""
     max_prompt_tokens: int = Field(128, ge=1)
@@ -89,6 +95,7 @@ class SupervisedParams(Section):
     learning_rate: float = Field(3e-3, gt=0)
     """Of a small policy made from scratch; a base that is fine-tuned wants about a tenth of it with `lora`, and a thousandth without."""
     warmup_steps: int = Field(50, ge=0)
+    """First steps, over which the learning rate rises."""
     lora: LoraParams | None = None
     """Of a base that is fine-tuned. Null: all of its weights are trained, as those of a policy made from scratch always are."""
 

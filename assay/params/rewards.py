@@ -9,7 +9,9 @@ class Levels(Section):
     """Reward of a solution by how it ends. The verdict that training sees (after injected noise and appeals) says right or wrong."""
 
     correct: float = Field(1.0, allow_inf_nan=False)
+    """Of a right answer."""
     wrong: float = Field(0.0, allow_inf_nan=False)
+    """Of a wrong one."""
     no_answer: float = Field(0.0, allow_inf_nan=False)
     """No answer: no closed box, and nothing that the verifier can read; or no box where `boxed` asks for one."""
     no_format: float | None = Field(None, allow_inf_nan=False)

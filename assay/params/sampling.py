@@ -42,11 +42,13 @@ class SamplingParams(Section):
 
     engine: EngineParams = VllmEngine()
     temperature: float = Field(1.0, ge=0)
+    """Above 0. Log-probabilities are stored as they are at this temperature."""
     top_p: float = Field(1.0, gt=0, le=1)
     """Below 1 the sampled distribution is truncated; importance sampling is then refused."""
     max_tokens: int = Field(16, ge=1)
     """Longest completion, in tokens."""
     tasks_per_iteration: int = Field(1024, ge=1)
+    """Groups that an iteration samples, each the completions of one task."""
     group_size: int = Field(8, ge=1)
     """Completions per task."""
     shard_rows: int = Field(4096, ge=1)
@@ -61,10 +63,12 @@ class EvaluationParams(Section):
     samples: int = Field(8, ge=1)
     """Completions per held-out task."""
     temperature: float = Field(1.0, ge=0)
+    """Of held-out samples; 0: greedy."""
     top_p: float = Field(1.0, gt=0, le=1)
     pass_at: tuple[int, ...] = (1, 2, 4, 8)
     """Values of k for pass@k; 1, the chance of success at the first try, must be among them."""
     confidence: float = Field(0.95, gt=0, lt=1)
+    """Of the intervals in `evaluations` and in the report."""
     sampled_trajectories: int = Field(24, ge=0)
     """Trajectories shown in the report, per iteration."""
 

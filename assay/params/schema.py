@@ -37,6 +37,7 @@ class Params(Section):
     environment: str = "arithmetic"
     """Preset conf/environment/NAME.yaml."""
     seed: int = Field(0, ge=0, lt=2**31)
+    """Of tasks, samples, batches and first weights."""
     iterations: tuple[Iteration, ...] = ()
     last_policy: int | None = Field(None, ge=0)
     """`next` of the last iteration: the policy that `finish` evaluates. (Stated because DVC templates cannot compute it.)"""

@@ -104,6 +104,7 @@ class EpisodeParams(Section):
     """turn: as in FTRL, each state that an episode reaches is a prompt of its own, for which sampling.group_size single turns are sampled
     and rewarded. episode: sampling.group_size whole episodes of each task, each rewarded by the sum over its turns."""
     max_turns: int = Field(20, ge=1)
+    """Turns of the policy; an episode without an answer by then is wrong (tool_max_turns)."""
     max_tokens: int = Field(2048, ge=2)
     """Of an episode: prompt, turns and tool output. One without room for another turn of sampling.max_tokens ends."""
     temperature: float = Field(1.0, gt=0)

@@ -159,6 +159,7 @@ class PolicyLossParams(Section):
     """Clipped surrogate and how it is aggregated over tokens."""
 
     clip_low: float = Field(0.2, ge=0)
+    """Ratios below 1 - clip_low earn nothing more."""
     clip_high: float = Field(0.2, ge=0)
     """DAPO's clip-higher uses 0.28."""
     dual_clip: float | None = Field(None, ge=0)
@@ -193,6 +194,7 @@ class DivergenceParams(Section):
     """Penalty towards policy 0, added to the loss. Gradients differ from values, see docs/methods.md."""
 
     coefficient: float = Field(0.0, ge=0)
+    """beta; 0: off."""
     estimator: Literal["k1", "k2", "k3"] = "k3"
     """Per-token estimators of KL(policy || policy 0) on sampled tokens (Schulman): k1 = -d, k2 = d^2/2, k3 = e^d - d -
     1, d = log ref - log pi. Minimising k2 follows the reverse KL, k3 the forward KL; k1 has no gradient, so it is
@@ -210,6 +212,7 @@ class ImportanceParams(Section):
     """Correction for the mismatch of sampler and trainer log-probabilities, a detached factor on the policy loss."""
 
     mode: Literal["off", "token_truncated", "sequence_truncated"] = "token_truncated"
+    """token_truncated: min(trainer / sampler, cap) of each token; sequence_truncated: of the whole row."""
     cap: float = Field(2.0, gt=0)
     """Ratios trainer / sampler are truncated here."""
 
@@ -247,13 +250,19 @@ class TrainingParams(Section):
     micro_batch_size: int = Field(256, ge=1)
     """Rows in one forward pass. Changes memory and speed, not the gradient (beyond float rounding)."""
     learning_rate: float = Field(2e-4, gt=0)
+    """Of Adam: 3e-4 for small policies made from scratch, 1e-6 for pretrained ones (the presets of scale)."""
     schedule: Literal["constant", "linear", "cosine"] = "constant"
     """Over the whole run; linear and cosine need total_steps."""
     total_steps: int | None = Field(None, ge=1)
+    """Optimizer steps of the whole run, at which linear and cosine reach 0."""
     warmup_steps: int = Field(0, ge=0)
+    """First optimizer steps, over which the rate rises linearly."""
     weight_decay: float = Field(0.0, ge=0)
+    """Of AdamW."""
     max_gradient_norm: float = Field(1.0, gt=0)
+    """The gradient of a step is scaled down to this norm."""
     adam_betas: tuple[Beta, Beta] = (0.9, 0.999)
+    """Of policy and critic."""
     critic: CriticParams | None = None
     """Needed by training.advantage.type generalized, and refused without it."""
     lora: LoraParams | None = None

@@ -105,8 +105,8 @@ def check_abstentions(verdicts: pa.Table, params: Params, number: int, folder: P
     tally = ", ".join(f"{count:,} {reason}" for reason, count in reasons.most_common())
     raise AbstentionError(
         f"round {number + 1}: the rule abstained on {reasons.total():,} of {len(rule):,} answers ({tally}), more than "
-        f"verification.abstain_limit ({limit:.3g}) allows, and nothing was trained on them; they lie in {folder}. Correct the verifier, or "
-        "raise the limit and run again: the rounds before this one are kept"
+        f"verification.abstain_limit ({limit:.3g}) allows, and nothing was trained on them; they lie in {folder}. Raise the limit and "
+        "run again, which keeps the rounds before this one, or correct the verifier (with other parameters the iteration begins anew)"
     )
 
 

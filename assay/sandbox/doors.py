@@ -21,6 +21,8 @@ MODULES = frozenset({
     "syslog", "termios",
 })  # fmt: skip
 """Compiled modules that are not imported: they open files, run programs or have interpreters without hooks."""
+LINKS = 40
+"""Symbolic links on one way, as Linux has it."""
 OF_THE_WORKER = ("/proc/self/statm", "/proc/self/status")
 """What the worker itself reads between two calls."""
 REFUSED = frozenset({
@@ -97,12 +99,39 @@ def _check_path(path: Any) -> None:
         raise PermissionError("tool code may not read files")
 
 
+_readlink = os.readlink
+
+
+def _real(path: str) -> str:
+    """`os.path.realpath`, which needs `os.readlink`, one of what is closed."""
+    left, real = os.path.join(os.getcwd(), path).split(os.sep)[::-1], ""
+    links = 0
+    while left:
+        part = left.pop()
+        if part in ("", "."):
+            continue
+        if part == "..":
+            real = os.path.dirname(real)
+            continue
+        try:
+            link = _readlink(f"{real}/{part}")
+        except OSError:  # no link, or no file
+            real = f"{real}/{part}"
+            continue
+        links += 1
+        if links > LINKS:
+            return ""
+        real = "" if link.startswith(os.sep) else real
+        left += link.split(os.sep)[::-1]
+    return real
+
+
 def _is_readable(path: str) -> bool:
-    path = f"{os.path.realpath(path)}{os.sep}"
+    path = f"{_real(path)}{os.sep}"
     return path.startswith(READABLE) and not any(one in path for one in PACKAGES)
 
 
-_SEARCHED = [path for path in sys.path if path.endswith(".zip") or _is_readable(path)]
+_SEARCHED = [os.path.realpath(path) for path in sys.path if path.endswith(".zip") or _is_readable(path)]
 """Where modules are looked for: once for all calls, as looking at folders takes its time."""
 
 

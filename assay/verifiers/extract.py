@@ -22,8 +22,9 @@ _BOLD = re.compile(r"[ \t]{0,3}(?:\*\*|__)")
 _BEGIN = re.compile(r"\\begin\{([A-Za-z]{1,20}\*?)\}")
 _CLOSES = {"```": "```", "$$": "$$", r"\[": r"\]"}
 """What stands around a block, and is no part of it."""
-_LANGUAGE = re.compile(r"[ \t]{0,3}[A-Za-z0-9_+-]{0,20}[ \t]{0,3}\n")
-_SENTENCE = re.compile(r"([A-Z][a-z]*)[ ,']")
+_LANGUAGE = re.compile(r"[ \t]{0,3}(?:[A-Za-z][A-Za-z0-9_+-]{0,19})?[ \t]{0,3}\n")
+_STATEMENT = re.compile(r"\(*[ \t]{0,3}(?:select|values|with|from)\b", re.IGNORECASE)
+_WORD = re.compile(r"[A-Za-z]+")
 _CLAUSES = frozenset(
     "select from where group order having limit offset with join left right inner outer full cross natural using on and or not union "
     "intersect except qualify window values case when then else end as distinct in between like is asof positional all".split()
@@ -89,28 +90,37 @@ def _marked(text: str) -> str | None:
 def _statement(text: str) -> str | None:
     """The last fenced block, or what stands after a mark behind it, up to where prose goes on: an empty line, a semicolon, a sentence."""
     end, fences = _mark(text), list(FENCED.finditer(text)) if "```" in text else []
-    if fences and (end is None or end <= fences[-1].end()):
+    rest = "" if end is None else _after(text, end)
+    # Behind a marked statement a block often shows what it returns.
+    stated = _STATEMENT.match(rest) is not None and not rest.split("\n", 1)[0].endswith(":")
+    if fences and (end is None or (end <= fences[-1].end() and not stated)):
         return fences[-1][1].strip()
     if end is None:
         return None
-    rest = _after(text, end)
     block = _block(rest)
     if block is not None:
         return block
     first, *others = rest.split("\n")
-    lines = [_line(first)]
+    lines, opened, quotes = [_line(first)], 0, 0
     for line in others:
-        if not line.strip() or lines[-1].endswith(";") or (_is_sentence(line) and not _is_open(lines[-1])):
+        opened, quotes = opened + lines[-1].count("(") - lines[-1].count(")"), quotes + lines[-1].count("'")
+        inside = opened > 0 or quotes % 2
+        if not line.strip() or lines[-1].endswith(";") or not (inside or _goes_on(lines[0], lines[-1], line)):
             break
         lines.append(line.rstrip())
     lines[-1] = _line(lines[-1])
     return "\n".join(lines)
 
 
-def _is_sentence(line: str) -> bool:
-    """Whether a line begins as prose does: with a capital letter, and no clause of a statement."""
-    found = _SENTENCE.match(line)
-    return found is not None and found[1].lower() not in _CLAUSES
+def _goes_on(first: str, before: str, line: str) -> bool:
+    """Whether a line belongs to the statement that the line before it is of, and does not begin prose about it. first: of the statement."""
+    if _is_open(before) or line[0] in " \t),;=<>+/|" or line.startswith("--"):
+        return True
+    word = _WORD.match(line)
+    if word is None or word[0].lower() not in _CLAUSES:
+        return False
+    # `Where we look` is prose; `Where a > 1` is not, nor where statements are written so from the first word on.
+    return not word[0].istitle() or first.lstrip("( ")[:6].istitle() or any(sign in line for sign in "=<>()';")
 
 
 def _is_open(line: str) -> bool:
@@ -151,7 +161,8 @@ def _block(rest: str) -> str | None:
     if begin or after.strip(" \t.*_"):  # a part of something longer
         return rest[: end + len(close)] + after.rstrip()
     language = _LANGUAGE.match(rest, len(opening)) if opening == "```" else None
-    return rest[language.end() if language else len(opening) : end].strip()
+    code = rest[language.end() : end].strip() if language else ""
+    return code or rest[len(opening) : end].strip()
 
 
 def _line(line: str) -> str:

@@ -210,4 +210,10 @@ def test_sync_rebuild_and_import_in_an_empty_folder(tmp_path, capsys):
     (tmp_path / "f.jsonl").write_text('{"prompt": "2 + 2?", "completion": "4", "gold": "4"}\n')
     unknown = assay(capsys, *named, "x", "--verifier", "guess", *root, code=2)[1]
     assert "row 1, verifier: there is no 'guess'; there are math_verify" in unknown
+    (tmp_path / "conf").symlink_to(HERE / "conf")
+    (tmp_path / "guess.py").write_text("def guess(completions, **_):\n    return [1.0]\n")
+    own = {"method": "grpo", "scale": "micro", "environment": "arithmetic", "iterations": [{"k": 0, "next": 1}], "last_policy": 1}
+    own |= {"verification": {"functions": {"guess": {"path": "guess.py"}}}}
+    (tmp_path / "params.yaml").write_text(json.dumps(own))
+    assay(capsys, *named, "mine", "--verifier", "guess", *root)
     assert "cannot be a folder's" in assay(capsys, *named, "iteration=7", *root, code=2)[1]

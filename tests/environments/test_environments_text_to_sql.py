@@ -7,6 +7,7 @@ import sqlite3
 import subprocess
 import sys
 from collections import Counter
+from contextlib import closing
 from itertools import islice, pairwise
 from pathlib import Path
 from random import Random
@@ -18,6 +19,7 @@ import pytest
 from pydantic import ValidationError
 
 from assay.environments import TaskError, generate, make_environment
+from assay.environments.text_to_sql import user_files
 from assay.environments.text_to_sql.compare import same_result
 from assay.environments.text_to_sql.databases import DatabaseError, Seeded, SeededInstance, sources_of
 from assay.environments.text_to_sql.environment import TextToSqlEnvironment
@@ -228,6 +230,17 @@ def project(tmp_path):
             connection.executemany("INSERT INTO singer VALUES (?, ?, ?, ?)", rows)
     write(tmp_path, PAIRS)
     return tmp_path
+
+
+def test_no_row_of_sqlite_is_lost_between_chunks(tmp_path, monkeypatch):
+    monkeypatch.setattr(user_files, "CHUNK", 4)
+    with closing(sqlite3.connect(tmp_path / "many.sqlite")) as lite:
+        lite.execute("CREATE TABLE t (n INT)")
+        lite.executemany("INSERT INTO t VALUES (?)", [(n,) for n in range(13)])
+        lite.commit()
+    with duckdb.connect() as connection:
+        user_files._copy_sqlite(connection, tmp_path / "many.sqlite")
+        assert connection.execute("SELECT count(*), sum(n) FROM t").fetchone() == (13, 78)
 
 
 def write(folder, pairs):

@@ -47,5 +47,11 @@ def test_thousands_of_rows_in_another_order_take_no_quadratic_time(columns):
 
 
 def test_small_numbers_are_told_apart_and_what_is_left_of_a_sum_is_zero():
-    assert not same_value(5e-10, -4e-10) and not same_value(0, 5e-10) and not same_value(1e-300, 2e-300)
-    assert same_value(0, 0.1 + 0.2 - 0.3) and same_value(5e-10, 5e-10 * (1 + 1e-13))
+    assert not same_value(5e-10, -4e-10) and not same_value(0, 2e-9) and not same_value(1e-300, 2e-300)
+    assert same_value(0, 0.1 + 0.2 - 0.3) and same_value(10000.1 + 20000.2 - 30000.3, 0.0) and same_value(5e-10, 5e-10 * (1 + 1e-13))
+
+
+def test_a_whole_number_beyond_all_floats_is_like_any_other():
+    assert same_result([(10**400, 1.5)], [(10**400, 1.5 + 1e-12)], ordered=False)
+    assert not same_result([(10**400, 1.5)], [(1.0, 1.5)], ordered=False)
+    assert not same_value(10**400, 1e308) and not same_value(-(10**400), 0.5)

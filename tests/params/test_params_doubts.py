@@ -3,7 +3,7 @@
 from assay.params import Params
 from assay.params.doubts import parameter_doubts
 
-LONG = {"sampling": {"max_tokens": 3072}, "policy": {"base": "a-model", "max_prompt_tokens": 512}}
+LONG = {"training": {"learning_rate": 1e-6}, "sampling": {"max_tokens": 3072}, "policy": {"base": "a-model", "max_prompt_tokens": 512}}
 
 
 def doubts(**sections):
@@ -16,6 +16,12 @@ def test_lengths_of_small_policies_are_doubted_for_a_base_model():
     assert "sampling.max_tokens is 32" in sentence and "set it in params.yaml" in sentence
     assert len(doubts(sampling={"max_tokens": 32}, policy={"base": "a-model", "max_prompt_tokens": 64})) == 2
     assert doubts(sampling={"max_tokens": 32}, policy={"max_prompt_tokens": 64}) == []
+
+
+def test_a_rate_of_small_policies_is_doubted_for_reinforcing_a_base_model():
+    (sentence,) = doubts(training={"learning_rate": 3e-4})
+    assert "training.learning_rate is 0.0003" in sentence and "scale gpu" in sentence
+    assert doubts(training={"learning_rate": 1e-4, "lora": {}}) == doubts(training={"learning_rate": 3e-4}, policy={}) == []
 
 
 def test_rates_of_small_policies_are_doubted_for_fine_tuning():
@@ -33,9 +39,9 @@ def test_rates_of_small_policies_are_doubted_for_fine_tuning():
 def test_a_given_rate_beside_recovery_is_doubted():
     rates = {"type": "forward", "false_negative_rate": 0.2}
     appeals = {"appeals": {"enabled": True, "recover": True}}
-    (sentence,) = doubts(training={"advantage": rates}, verification=appeals)
+    (sentence,) = doubts(training={"advantage": rates, "learning_rate": 1e-6}, verification=appeals)
     assert "must be the one after recovery" in sentence
-    assert doubts(training={"advantage": {"type": "forward"}}, verification=appeals) == []
+    assert doubts(training={"advantage": {"type": "forward"}, "learning_rate": 1e-6}, verification=appeals) == []
 
 
 def test_episodes_without_room_for_the_longest_prompt_are_doubted():

@@ -190,7 +190,7 @@ def test_appeals_and_noise_are_invisible_to_stages_that_verify_no_training_sampl
 def test_the_abstention_limit_makes_no_finished_work_stale(tmp_path):
     """It stops a run, and is in no result: raising it must begin no fused iteration anew."""
     root = project(tmp_path, {"verification": {"abstain_limit": 0.3}})
-    for stage in ("generate", "verify", "train", "finish", "evaluate"):
+    for stage in ("generate", "presample", "verify", "train", "finish", "evaluate"):
         assert "abstain_limit" not in stage_view(load_params(root), stage)["verification"]
     write_stage_views(load_params(root), tmp_path)
     seen = read_stage_view(tmp_path / "train.json")
@@ -203,6 +203,14 @@ def test_a_verifier_parameter_is_invisible_to_sampling_and_warm_start():
     that tasks of a data set name are the exception (tests/rounds/test_rounds_generate.py)."""
     for stage in ("rollout", "warm_start"):
         assert stage_view(Params(verification={"rule": "numeric", "timeout": 9.0}), stage)["verification"] == {"functions": {}}
+    # A policy from scratch is measured at step 0 too, by the function that its tasks name.
+    mine = {"mine": {"type": "dataset", "path": "q.csv", "verifier": "f"}, "sums": {"type": "rational_arithmetic"}}
+    functions = {"f": {"path": "f.py", "source": "def f(completions, **_): return [1.0]"}}
+    params = Params(
+        environments=mine, verification={"functions": functions}, tasks={"texts": 9},
+        warm_start={"max_steps": 0, "pretraining": {"max_steps": 5}},
+    )  # fmt: skip
+    assert list(stage_view(params, "warm_start")["verification"]["functions"]) == ["f"]
 
 
 def test_a_project_of_own_environments_has_no_others(tmp_path):

@@ -69,6 +69,7 @@ def test_step_rewards_without_thinking_are_doubted():
     assert "no demonstration of own thinks between <think> and </think>" in sentence and "environment overthinking" in sentence
     assert doubts("chain_arithmetic") == doubts("rational_arithmetic", stepwise={}) == []
     long = {"policy": {"base": "a-model", "max_prompt_tokens": 512}, "sampling": {"max_tokens": 3072}}
+    long |= {"training": vsrm["training"] | {"learning_rate": 1e-6}}
     assert doubts("rational_arithmetic", **long) == []
 
 

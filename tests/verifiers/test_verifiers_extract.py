@@ -57,6 +57,9 @@ from assay.verifiers.extract import WINDOW
         ("Answer:\n\\begin{matrix}1\\end{matrix} + 1\nx", "\\begin{matrix}1\\end{matrix} + 1"),
         ("Here is the answer:\n```\n42\n```\nx", "42"),
         ("so answer::int", "so answer::int"),
+        ("Answer: ```42\n```", "42"),
+        ("Answer: ```4\n5```", "4\n5"),
+        ("Answer: ```python\n5\n```", "5"),
     ],
 )
 def test_extracts(text, answer):
@@ -77,8 +80,15 @@ def test_extracts(text, answer):
         ("Answer: SELECT a FROM t\nThis works.", "SELECT a FROM t"),
         ("Answer: SELECT a\nFROM t.\n\nbecause", "SELECT a\nFROM t"),
         ("SELECT a\nFROM t", "SELECT a\nFROM t"),
+        *((f"Answer: SELECT count(*) FROM t{prose}", "SELECT count(*) FROM t") for prose in (
+            "\nExplanation: counts.", "\n**Explanation:** counts.", "\n- counts all", "\nthis counts rows", "\nSQL counts.",
+            "\nIn this one we count.", "\nAll rows are counted.", "\nWhere we select", ".\nThanks", "\n\nThis returns:\n```\n5\n```",
+        )),
+        ("Answer: SELECT a FROM t\nWHERE b IN (\n1,\n2)\nAND c = 'x\ny'\nDone", "SELECT a FROM t\nWHERE b IN (\n1,\n2)\nAND c = 'x\ny'"),
+        ("Answer: With this in mind:\n```sql\nSELECT a FROM t\n```", "SELECT a FROM t"),
+        ("Answer: Select a\nFrom t\nWhere b\nThis is it", "Select a\nFrom t\nWhere b"),
     ],
-)
+)  # fmt: skip
 def test_extracts_statements(text, answer):
     assert extract_answer(text, code=True) == answer
 

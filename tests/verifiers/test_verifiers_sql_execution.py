@@ -94,6 +94,7 @@ def test_order_counts_only_where_the_task_asks_for_it(pool):
     ("SELECT name, SUM(age) FROM emp", "sql_error"), ("SELECT 'x'::INTEGER", "sql_error"), ("SELECT ?", "sql_error"),
     ("SELECT nosuch(1)", "sql_error"), ("SELECT (SELECT age FROM emp)", "sql_error"),
     ("DELETE FROM emp", "sql_forbidden"), ("SELECT 1; SELECT 2", "sql_forbidden"), ("SELECT random()", "sql_forbidden"),
+    ("SELECT current_catalog", "sql_forbidden"),
     ("SELECT * FROM range(101)", "sql_rows"),
     ("SELECT COUNT(*) FROM range(100000000000)", "sql_timeout"),
     ("SELECT list(range) FROM range(100000000)", "sql_memory"),

@@ -12,7 +12,7 @@ from decimal import Decimal
 from typing import Any
 
 TOLERANCE = 1e-9
-NOTHING = 1e-12
+NOTHING = 1e-9
 """What is left of a sum that should be 0."""
 SMALL = 64
 """Rows of a group in which pairs are searched for; a larger one is compared in the order of its numbers."""
@@ -42,13 +42,20 @@ def same_value(one: Any, other: Any) -> bool:
     if _is_number(one) and _is_number(other):
         if isinstance(one, int) and isinstance(other, int):
             return one == other
-        one, other = float(one), float(other)
+        one, other = _float(one), _float(other)
         return _is_close(one, other) or (math.isnan(one) and math.isnan(other))
     if isinstance(one, list | tuple) and isinstance(other, list | tuple):
         return len(one) == len(other) and same_row(one, other)
     if isinstance(one, dict) and isinstance(other, dict):
         return one.keys() == other.keys() and all(same_value(value, other[key]) for key, value in one.items())
     return type(one) is type(other) and bool(one == other)
+
+
+def _float(number: Any) -> float:
+    try:
+        return float(number)
+    except OverflowError:  # a whole number beyond all floats
+        return math.inf if number > 0 else -math.inf
 
 
 def _is_close(one: float, other: float) -> bool:
@@ -94,8 +101,8 @@ def _neighbourhoods(column: Sequence[Any]) -> dict[Hashable, int]:
     places: dict[Hashable, int] = {}
     before: Any = None
     for number in sorted({number for number in column if number == number}):
-        tiny = before is not None and max(abs(float(before)), abs(float(number))) <= NOTHING
-        apart = before is None or exact or not (tiny or _is_close(float(before), float(number)))
+        tiny = before is not None and max(abs(_float(before)), abs(_float(number))) <= NOTHING
+        apart = before is None or exact or not (tiny or _is_close(_float(before), _float(number)))
         places[_key(number)] = (places[_key(before)] if before is not None else 0) + apart
         before = number
     return places | {_key(math.nan): 0}
@@ -112,14 +119,14 @@ def _paired(one: Sequence[Row], other: Sequence[Row]) -> bool:
 
 def _is_one_value(one: Sequence[Any], other: Sequence[Any]) -> bool:
     """Whether every number of the one side is equal to every one of the other, as far as that is seen at once."""
-    numbers = sorted(float(number) for number in (*one, *other))
+    numbers = sorted(_float(number) for number in (*one, *other))
     mine, theirs = ({number for number in side if isinstance(number, int)} for side in (one, other))
     return same_value(numbers[0], numbers[-1]) and (not mine or not theirs or len(mine | theirs) == 1)
 
 
 def _floats(row: Row) -> tuple[float, ...]:
     """For an order. A neighbour of NaN is NaN."""
-    return tuple(0.0 if number != number else float(number) for number in row)
+    return tuple(0.0 if number != number else _float(number) for number in row)
 
 
 def _searched(one: Sequence[Row], other: Sequence[Row]) -> bool:

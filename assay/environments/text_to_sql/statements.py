@@ -26,7 +26,11 @@ BY_NAME = frozenset({"list_aggregate", "list_aggr", "array_aggregate", "array_ag
 """Functions that call the one that their second argument names."""
 FAMILIES = ("pg_", "current_", "inet_", "has_", "txid_", "read_", "duckdb_", "pragma_", "parquet_", "write_", "__internal", "icu_calendar")
 """Beginnings of further ones: the system's catalog, files, settings."""
-CLOCK = frozenset({"current_date", "current_time", "current_timestamp", "localtime", "localtimestamp"})
+CLOCK = frozenset({
+    "current_catalog", "current_date", "current_role", "current_schema", "current_time", "current_timestamp", "current_user", "localtime",
+    "localtimestamp", "session_user",
+})  # fmt: skip
+"""Names without brackets whose value is of the clock or of the connection."""
 CATALOG = ("pg_", "duckdb_", "sqlite_", "pragma_")
 """Beginnings of the names of the system's tables."""
 

@@ -3,6 +3,7 @@
 import sqlite3
 from collections.abc import Iterable
 from contextlib import closing
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -127,7 +128,7 @@ def _insert(connection: Any, table: str, kinds: list[str], rows: Iterable[tuple[
 
     types = {"VARCHAR": pa.string(), "BIGINT": pa.int64(), "DOUBLE": pa.float64(), "BLOB": pa.binary()}
     iterator = iter(rows)
-    while chunk := [row for row, _ in zip(iterator, range(CHUNK), strict=False)]:
+    while chunk := list(islice(iterator, CHUNK)):
         columns = [
             pa.array([_as(kind, row[place]) for row in chunk], types[kind]) for place, kind in enumerate(kinds)
         ]
