@@ -77,7 +77,7 @@ def catch_up(root: Path) -> None:
 def answer(statement: str, arguments: argparse.Namespace) -> None:
     """Ask, and write each answer where it is wanted: to the terminal one below the other, to a file only one."""
     from assay.trajectories import answers
-    from assay.trajectories.query import QueryError, stream_each
+    from assay.trajectories.query import EMPTY, QueryError, stream_each
 
     count = 0
 
@@ -98,8 +98,8 @@ def answer(statement: str, arguments: argparse.Namespace) -> None:
             write(reader, out, arguments)
 
     def warn(text: str) -> None:
-        # Otherwise the sync before the question has said it.
-        if arguments.no_sync:
+        # Otherwise the sync before the question has said it, but for where there are trajectories.
+        if arguments.no_sync or text.startswith(EMPTY):
             print(f"warning: {text}", file=sys.stderr)
 
     with nullcontext(None) if arguments.output is None else answers.whole_file(arguments.output) as target:

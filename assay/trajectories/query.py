@@ -27,6 +27,12 @@ class QueryError(ValueError):
     """A statement that cannot be answered. The message says what is wrong with it, in one sentence."""
 
 
+EMPTY = "the current version"
+"""How the sentence begins that says that trajectories are elsewhere."""
+MOST = 3
+"""Versions that a sentence names."""
+
+
 class IncompleteWarning(UserWarning):
     """The views show fewer rows than the current version has."""
 
@@ -87,7 +93,7 @@ def _open(
         try:
             if version is not None:
                 _show(connection, version)
-            elif text := _shortfall(connection):
+            elif text := _shortfall(connection) or _elsewhere(connection):
                 warn(text)
             statements = connection.extract_statements(sql)
             if not statements:
@@ -147,6 +153,18 @@ def _shortfall(connection: "duckdb.DuckDBPyConnection") -> str | None:
         if stale:
             return f"the answer leaves out what {', '.join(stale)} made, as their inputs have changed since; run `dvc repro`"
     return None
+
+
+def _elsewhere(connection: "duckdb.DuckDBPyConnection") -> str | None:
+    """Where trajectories are, if the current version has none: after fused rounds alone, for instance."""
+    (here,) = connection.execute("SELECT version FROM version_names WHERE name = 'current'").fetchone() or ("",)
+    there = connection.execute(
+        "SELECT DISTINCT version FROM version_parts JOIN parts USING (part) WHERE table_name = 'trajectories' ORDER BY ALL"
+    ).fetchall()
+    names = [name for (name,) in there]
+    if not names or here in names:
+        return None
+    return f"{EMPTY} ({here}) has no trajectories; {', '.join(names[:MOST])} {'has' if len(names) == 1 else 'have'} some: name one with --version"
 
 
 def explain(error: Exception) -> str:

@@ -9,6 +9,7 @@ import subprocess
 import sys
 import warnings
 
+import duckdb
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
@@ -17,6 +18,7 @@ from conftest import environment
 from assay.cli.sql import command
 from assay.trajectories import IncompleteWarning, QueryError, WarehouseError, query, sync
 from assay.trajectories.answers import cell, cut, fit, write_csv, write_json, write_parquet, write_text
+from assay.trajectories.query import _elsewhere
 from assay.trajectories.warehouse import WAREHOUSE, open_warehouse
 
 
@@ -318,3 +320,15 @@ def test_dot_commands_are_answered_or_become_sql(capsys):
     assert command([".schema", "updates"]) == ""
     assert "gradient_norm" in capsys.readouterr().out
     assert command([".schema", "versions"]) == "DESCRIBE versions;"
+
+
+def test_where_trajectories_are_is_said_if_the_current_version_has_none():
+    with duckdb.connect() as connection:
+        connection.execute("CREATE TABLE version_names AS SELECT 'current' AS name, 'workspace' AS version")
+        connection.execute("CREATE TABLE parts AS SELECT * FROM (VALUES (1, 'tasks'), (2, 'trajectories')) AS t (part, table_name)")
+        connection.execute("CREATE TABLE version_parts AS SELECT * FROM (VALUES ('workspace', 1), ('fused/workspace', 2)) AS t (version, part)")
+        assert _elsewhere(connection) == (
+            "the current version (workspace) has no trajectories; fused/workspace has some: name one with --version"
+        )
+        connection.execute("INSERT INTO version_parts VALUES ('workspace', 2)")
+        assert _elsewhere(connection) is None
