@@ -164,7 +164,8 @@ def _elsewhere(connection: "duckdb.DuckDBPyConnection") -> str | None:
     names = [name for (name,) in there]
     if not names or here in names:
         return None
-    return f"{EMPTY} ({here}) has no trajectories; {', '.join(names[:MOST])} {'has' if len(names) == 1 else 'have'} some: name one with --version"
+    have = "has" if len(names) == 1 else "have"
+    return f"{EMPTY} ({here}) has no trajectories; {', '.join(names[:MOST])} {have} some: name one with --version"
 
 
 def explain(error: Exception) -> str:

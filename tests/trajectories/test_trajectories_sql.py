@@ -326,7 +326,8 @@ def test_where_trajectories_are_is_said_if_the_current_version_has_none():
     with duckdb.connect() as connection:
         connection.execute("CREATE TABLE version_names AS SELECT 'current' AS name, 'workspace' AS version")
         connection.execute("CREATE TABLE parts AS SELECT * FROM (VALUES (1, 'tasks'), (2, 'trajectories')) AS t (part, table_name)")
-        connection.execute("CREATE TABLE version_parts AS SELECT * FROM (VALUES ('workspace', 1), ('fused/workspace', 2)) AS t (version, part)")
+        of_versions = "VALUES ('workspace', 1), ('fused/workspace', 2)"
+        connection.execute(f"CREATE TABLE version_parts AS SELECT * FROM ({of_versions}) AS t (version, part)")
         assert _elsewhere(connection) == (
             "the current version (workspace) has no trajectories; fused/workspace has some: name one with --version"
         )
