@@ -124,7 +124,8 @@ def test_the_report_shows_estimate_smoothed_rate_and_truth(appeals, params):
     held = sum(one["false_negative_low"] <= one["true_false_negative_rate"] <= one["false_negative_high"] for one in known)
     assert len(known) == 3 and f"The interval covers the true false-negative rate in {held} of 3 estimates." in page
     for one in known:
-        numbers = [f"{one['false_negative_rate']:.3f} [{one['false_negative_low']:.3f}, {one['false_negative_high']:.3f}]"]
+        around = f'<span class="ci">[{one["false_negative_low"]:.3f}, {one["false_negative_high"]:.3f}]</span>'
+        numbers = [f"{one['false_negative_rate']:.3f} {around}"]
         numbers += [f"{one['smoothed_rate']:.3f}", f"{one['true_false_negative_rate']:.3f}", "yes" if covers(one) else "no"]
         assert "".join(f'<td class="n">{cell}</td>' for cell in numbers) in page
     # Text of a judge is only text, and it stands before the pictures.

@@ -100,7 +100,7 @@ def test_what_a_model_wrote_is_only_text(tmp_path, params, renderer):
 def test_numbers_of_the_table_are_on_the_page(page, evaluations):
     for row in evaluations.to_pylist():
         if row["environment"] == "all" and row["metric"] == "pass@1":
-            assert f"{row['value']:.3f} [{row['low']:.3f}, {row['high']:.3f}]" in page
+            assert f"{row['value']:.3f} <span class=\"ci\">[{row['low']:.3f}, {row['high']:.3f}]</span>" in page
     assert "On held-out tasks, pass@1 rose from" in page
     assert "0.260" in page and "[0.210, 0.320] on rational; true rate 0.270" in page
 
