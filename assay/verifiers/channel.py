@@ -61,14 +61,16 @@ def draws_of(
 ) -> tuple[Channel, Floats] | None:
     """The channel of each row and its draw, (rows,); None without noise.
 
-    Independent noise draws by (run seed, iteration, round, task, sample index). Noise by format draws by (environment, gold, text):
-    the same text is always judged the same way (section B.10 of the paper, its non-iid study).
+    Independent noise draws by (run seed, iteration, round, task, sample index), for a continuation also by its solution. Noise by format
+    draws by (environment, gold, text): the same text is always judged the same way (section B.10 of the paper, its non-iid study).
     """
     task_ids = trajectories["task_id"].to_pylist()
     if isinstance(noise, IndependentNoise):
         names = ("iteration", "round", "sample_index")
         keys = zip(task_ids, *(trajectories[name].to_pylist() for name in names), strict=True)
-        draws = np.asarray([uniform(seed, "noise", *key) for key in keys], dtype=np.float64)
+        whose = zip(trajectories["kind"].to_pylist(), trajectories["parent_id"].to_pylist(), strict=True)
+        further = [(parent,) if kind == "continuation" else () for kind, parent in whose]
+        draws = np.asarray([uniform(seed, "noise", *key, *more) for key, more in zip(keys, further, strict=True)], dtype=np.float64)
         return Channel(noise.false_positive_rate, noise.false_negative_rate), draws
     if isinstance(noise, FormatNoise):
         risky = set(noise.risky)

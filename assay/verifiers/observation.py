@@ -47,8 +47,10 @@ def observe(
     rows, as far as the judge's do. Raises VerifierError where either is asked for and the rule's score is the reward.
     """
     count = len(trajectories)
-    trained = np.isin(np.asarray(trajectories["kind"].to_pylist(), dtype=str), measured_kinds(strict=True))
-    if count == 0 or not trained.any() or (judge is None and isinstance(params.noise, NoNoise)):
+    kinds = np.asarray(trajectories["kind"].to_pylist(), dtype=str)
+    trained = np.isin(kinds, measured_kinds(strict=True))
+    noisy = trained | (kinds == "continuation")  # the rule is as wrong about these, of which steps are rewarded
+    if count == 0 or not noisy.any() or (judge is None and isinstance(params.noise, NoNoise)):
         return verdicts, None
     rule = verdicts.slice(0, count)
     _refuse_scores(rule)
@@ -59,11 +61,12 @@ def observe(
     noise = draws_of(params.noise, seed, trajectories, rule["answer"].to_pylist(), tasks)
     if noise is not None:
         channel, draws = noise
-        flipped = channel.flipped(seen, draws) & usable
+        touched = noisy & (said != "abstain")
+        flipped = channel.flipped(seen, draws) & touched
         seen = seen ^ flipped
         columns["flipped"] = pa.array(flipped)
-        columns["noise_draw"] = pa.array(draws, pa.float64(), mask=~usable)
-    reward = np.where(usable, seen, said == "correct").astype(np.float32)
+        columns["noise_draw"] = pa.array(draws, pa.float64(), mask=~touched)
+    reward = seen.astype(np.float32)
     rows_of_judge, asked = None, None
     if judge is not None:
         negative, positive, drawn = _draw(params.appeals, seed, trajectories, usable, seen)

@@ -21,8 +21,8 @@ def step_table(
 ) -> pa.Table:  # fmt: skip
     """One row per step, trajectory by trajectory in the order of `states`.
 
-    states: as the rollout wrote them. trajectories: continuations among others. verdicts: of the continuations; the rule's are read, as it
-    gave them: noise is injected into outcomes alone. boxed: an answer counts only in a closed box (rewards.levels.boxed), here as for
+    states: as the rollout wrote them. trajectories: continuations among others. verdicts: of the continuations; the rule's are read, as
+    injected noise left them. boxed: an answer counts only in a closed box (rewards.levels.boxed), here as for
     solutions. tasks: of the solutions; where their environment has an oracle of steps (chain arithmetic), it says of each what it does.
     Raises StepwiseError for a state that lacks any of its continuations, for one without a verdict, and for continuations of another
     policy than the solution's: accuracies hold for the policy that wrote the steps.
@@ -32,8 +32,8 @@ def step_table(
     rule = verdicts.filter(pc.equal(verdicts["role"], "rule"))
     texts = dict(zip(trajectories["trajectory_id"].to_pylist(), trajectories["text"].to_pylist(), strict=True)) if boxed else {}
     said = {
-        name: None if verdict == "abstain" else verdict == "correct" and (not boxed or bool(closed_boxes(texts.get(name, ""))))
-        for name, verdict in zip(rule["trajectory_id"].to_pylist(), rule["verdict"].to_pylist(), strict=True)
+        name: None if verdict == "abstain" else (verdict == "correct") != turned and (not boxed or bool(closed_boxes(texts.get(name, ""))))
+        for name, verdict, turned in zip(*(rule[column].to_pylist() for column in ("trajectory_id", "verdict", "flipped")), strict=True)
     }
     columns = ("trajectory_id", "kind", "parent_id", "policy", "sample_index")
     policies: dict[str, str] = {}

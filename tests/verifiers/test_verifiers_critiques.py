@@ -188,6 +188,18 @@ def test_a_continuation_without_a_box_is_right_only_where_none_is_asked_for():
     assert steps_of([1, 3, 5], boxed=True, text=r"\boxed{4}") == steps_of([1, 3, 5])
 
 
+def test_steps_are_rewarded_by_what_noise_made_of_the_verdicts(monkeypatch):
+    clean = steps_of([1, 3, 5])
+    turned = verdicts
+
+    def noisy(*said):
+        rows = [row | {"flipped": True} for row in turned(*said).to_pylist()]
+        return to_table("verdicts", rows)
+
+    monkeypatch.setitem(globals(), "verdicts", noisy)
+    assert steps_of([4, 2, 0]) == clean
+
+
 def test_a_right_answer_without_a_box_is_the_target_none_where_a_box_is_asked_for():
     own, said = rows(("s", "solution", None, "the result is 4", "0", 0)), verdicts(("s", "rule", "correct", "equal", 1.0))
     assert outcomes(own, said, BOXED)["s"].level == -1.0 and outcomes(own, said, SelfVerification())["s"].level == 1.0

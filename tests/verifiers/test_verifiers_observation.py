@@ -1,6 +1,7 @@
 """Noise, appeals and audits between what the rule says and what training sees."""
 
 import numpy as np
+import pyarrow as pa
 import pytest
 
 from assay.environments import Task
@@ -139,6 +140,18 @@ def test_only_samples_that_train_are_noisy_or_appealed():
     assert not any(row["flipped"] or row["appealed"] for row in says)
     assert {row["observed_reward"] for row in says} == {0.0}
     assert (judged, asked, judge.asked) == ([], None, [])
+
+
+def test_continuations_are_as_noisy_as_solutions_by_draws_of_their_own_and_never_appealed():
+    solutions, rows = trajectories(*[(WHOLE, "3")] * 400), trajectories(*[(WHOLE, "3")] * 400, kind="continuation")
+    parents = rows.set_column(rows.schema.get_field_index("parent_id"), rows.schema.field("parent_id"), pa.array(["s"] * 200 + ["u"] * 200))
+    noise, judge = IndependentNoise(false_positive_rate=0.5, false_negative_rate=0.05), Scripted(lambda case: True)
+    says, judged, _ = observed(parents, judge, noise=noise, appeals=AppealsParams(enabled=True, probability=1.0, recover=True))
+    assert abs(np.mean([row["flipped"] for row in says]) - 0.5) < 0.1 and judged == []
+    assert all(row["observed_reward"] == float(row["flipped"]) for row in says)
+    of_solutions, _, _ = observed(solutions, noise=noise)
+    draws = [[row["noise_draw"] for row in part] for part in (says[:200], says[200:], of_solutions[:200])]
+    assert all(abs(np.corrcoef(one, other)[0, 1]) < 0.25 for one, other in ((draws[0], draws[1]), (draws[0], draws[2])))
 
 
 APPEALS = AppealsParams(enabled=True, probability=1.0)
