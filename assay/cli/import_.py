@@ -52,7 +52,11 @@ def make_task(environment: str, split: str, prompt: Any, gold: str, verifier: st
 
 
 def _functions(root: Path) -> list[str]:
-    """Names of the user's functions, which a task may name as its verifier; none where there are no parameters."""
-    from assay.params import load_params
+    """Names of the user's functions, which a task may name as its verifier; none without parameters that can be read, for an import needs
+    none."""
+    from assay.params import ParameterError, load_params
 
-    return list(load_params(root).verification.functions) if (root / "params.yaml").is_file() else []
+    try:
+        return list(load_params(root).verification.functions)
+    except ParameterError:
+        return []
