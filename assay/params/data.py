@@ -19,6 +19,7 @@ class RationalArithmetic(Section):
     share: float = Field(1.0, gt=0)
     """Relative share of this environment among all tasks."""
     operations: tuple[Literal["+", "-", "*", "/"], ...] = Field(("+", "-"), min_length=1)
+    """Of which one is drawn for each task."""
     max_denominator: int = Field(10, ge=1, le=1000)
     """Largest denominator of an operand; denominators with factors other than 2 and 5 have no finite decimal."""
     whole: float = Field(0.0, ge=0, le=1)
@@ -52,11 +53,13 @@ class ChainArithmetic(Section):
     share: float = Field(1.0, gt=0)
     """Relative share of this environment among all tasks."""
     operations: tuple[Literal["+", "-", "*"], ...] = Field(("+", "-", "*"), min_length=1)
+    """Drawn anew for each step."""
     steps: tuple[Steps, Steps] = (2, 4)
     """Smallest and largest number of operations of a task."""
     ood_steps: tuple[Steps, Steps] = (5, 6)
     """The same for the out-of-distribution split."""
     modulus: int = Field(10, ge=2, le=1000)
+    """Results are taken modulo this."""
     max_operand: int = Field(9, ge=1, le=10_000)
     """Largest operand; the smallest is 1."""
     mistakes: float = Field(0.35, ge=0, le=1)
@@ -159,6 +162,7 @@ class TextToSql(Section):
     check_databases: int = Field(3, ge=0, le=20)
     """Databases of the same schema that only the oracle looks at."""
     check_rows: int = Field(24, ge=4, le=32)
+    """Rows of a table of the databases that only the oracle looks at."""
     limits: SqlLimits = SqlLimits()
 
     @field_validator("levels")
@@ -182,6 +186,7 @@ class SqlDatabases(Section):
     name: str | None = None
     """Configuration of a hub data set."""
     split: str = "train"
+    """Split of the pairs, where they are a Hugging Face data set."""
     eval_split: str | None = None
     """Read eval tasks from this split instead of dividing `split`."""
     columns: dict[Literal["question", "query", "database", "split", "difficulty"], str] = {}

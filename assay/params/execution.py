@@ -24,14 +24,18 @@ class JudgeAccess(ServerAccess):
     """Where the servers of verification.appeals.judge {type: endpoint} are. A judge that is down or slow abstains."""
 
     timeout: float = Field(60, gt=0)
+    """Seconds for one request."""
     retries: int = Field(2, ge=0)
+    """Further tries of a request that failed."""
     concurrency: int = Field(16, ge=1)
+    """Requests at once."""
 
 
 class TeacherAccess(ServerAccess):
     """Where the servers of environments.NAME.backend {type: endpoint} are."""
 
     timeout: float = Field(180, gt=0)
+    """Seconds for one request."""
     concurrency: int = Field(8, ge=1)
     """Environments that are built at once; each asks one question at a time."""
 

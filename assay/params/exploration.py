@@ -58,6 +58,7 @@ class TopEntropy(Section):
     """The 80/20 rule (arXiv 2506.01939): only the tokens of highest entropy bear policy loss. Penalties are not restricted."""
 
     fraction: Fraction = 0.2
+    """Share of the tokens that bear policy loss."""
     part: Literal["top", "bottom"] = "top"
     """bottom: the `fraction` of lowest entropy, as a control."""
     normalisation: Literal["selected", "all"] = "selected"
@@ -77,7 +78,9 @@ class KlCov(Section):
     without effect in the first step on a batch."""
 
     fraction: Fraction = 0.002
+    """Share of the tokens that are penalised."""
     coefficient: float = Field(1.0, gt=0, allow_inf_nan=False)
+    """Of the penalty."""
 
 
 class Rehearsal(Section):
@@ -93,6 +96,7 @@ class Rehearsal(Section):
     rows_per_step: int = Field(256, ge=1)
     """Stored answers in each optimizer step; drawn in seeded permutations, and again where there are fewer."""
     aggregation: Literal["token_mean", "sequence_mean"] = "token_mean"
+    """As in training.loss."""
     ceiling: float | None = Field(None, gt=0)
     """Largest value of a token, without gradient beyond (10 in the code for forward_kl)."""
 
@@ -115,6 +119,7 @@ class PresampleParams(Section):
     explored. One further answer of each near-perfect task must be right again, and is the one that is rehearsed."""
 
     enabled: bool = False
+    """Whether policy 0 answers every train task before training."""
     samples: int = Field(8, ge=1)
     """k; one more is sampled."""
     solved: int = Field(6, ge=1)

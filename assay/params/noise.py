@@ -45,11 +45,13 @@ class FormatNoise(Section):
 
     type: Literal["format"] = "format"
     false_positive_rate: Rate = 0.2
+    """P(observed right | rule says wrong), of every format."""
     low_false_negative_rate: Rate = 0.05
     """Of answers in other formats."""
     high_false_negative_rate: Rate = 0.45
     """Where the answer, or the gold, is written in one of `risky`."""
     risky: tuple[AnswerFormat, ...] = ("decimal", "text", "empty")
+    """Formats of an answer or a gold that have the high rate."""
 
     @model_validator(mode="after")
     def _invertible(self) -> "FormatNoise":
@@ -76,6 +78,7 @@ class SymbolicJudge(Section):
 
     type: Literal["symbolic"] = "symbolic"
     verifier: Literal["numeric", "math_verify"] = "math_verify"
+    """Verifier that decides."""
 
 
 class EndpointJudge(Section):
@@ -87,6 +90,7 @@ class EndpointJudge(Section):
     max_tokens: int = Field(8, ge=1)
     """Of an answer; raise it for models that think first."""
     system_prompt: str | None = None
+    """Null: one that asks for True or False."""
 
 
 class CritiqueQuestion(Section):
@@ -95,7 +99,9 @@ class CritiqueQuestion(Section):
     levels: tuple[float, float, float] = (1.0, -0.5, -1.0)
     """As in self_verification of that run, like the others."""
     template: Literal["plain", "step_by_step", "short"] = "plain"
+    """See levels."""
     boxed: bool = False
+    """See levels."""
 
 
 class LocalJudge(Section):
@@ -105,9 +111,13 @@ class LocalJudge(Section):
     model: str
     """Hugging Face model: a local folder, or a hub name."""
     max_tokens: int = Field(8, ge=1)
+    """Of an answer."""
     max_prompt_tokens: int = Field(2048, ge=64)
+    """A longer case abstains (judge_unreadable)."""
     dtype: Literal["float32", "bfloat16", "float16"] = "bfloat16"
+    """Of the judge's weights."""
     system_prompt: str | None = None
+    """Null: one that asks for True or False."""
     critique: CritiqueQuestion | None = None
     """The model is a policy trained by self-verification (models/K/policy of such a run) and is asked for a score. Give its measured
     verification_true_positive_rate and verification_false_positive_rate as judge_rates, or `measured`: without a score the judge
@@ -120,7 +130,9 @@ class SimulatedJudge(Section):
 
     type: Literal["simulated"] = "simulated"
     true_positive_rate: float = Field(1.0, gt=0, le=1)
+    """P(judge accepts | right)."""
     false_positive_rate: Rate = 0.0
+    """P(judge accepts | wrong)."""
 
 
 JudgeParams = Annotated[SymbolicJudge | EndpointJudge | LocalJudge | SimulatedJudge, Field(discriminator="type")]
@@ -174,6 +186,7 @@ class AppealsParams(Section):
     initial_false_negative_rate: Rate | None = None
     """Start of the average; null: the first estimate."""
     confidence: float = Field(0.95, gt=0, lt=1)
+    """Of the intervals of the estimated rates."""
     determinant_limit: float = Field(0.2, ge=0, lt=1)
     """A warning is given where 1 - false-positive - false-negative rate falls below."""
 

@@ -13,12 +13,17 @@ class ModelShape(Section):
     """Shape of the Qwen3-architecture model that is made from scratch when `policy.base` is null."""
 
     hidden_size: int = Field(128, ge=16)
+    """Width of the residual stream."""
     intermediate_size: int = Field(384, ge=16)
+    """Width of the feed-forward layers."""
     layers: int = Field(4, ge=1)
+    """Number of blocks."""
     heads: int = Field(4, ge=1)
+    """Attention heads."""
     key_value_heads: int = Field(4, ge=1)
     """Divides `heads`: each key-value head serves so many of them."""
     head_dim: int = Field(32, ge=8)
+    """Width of a head."""
     vocabulary: int = Field(512, ge=300)
     """Size of the byte-level BPE tokenizer (256 bytes, special tokens, merges); digits are always single tokens."""
     pieces: tuple[Piece, ...] = ()
@@ -49,6 +54,7 @@ class LoraParams(Section):
     alpha: float = Field(32, gt=0)
     """See rank."""
     dropout: float = Field(0.0, ge=0, lt=1)
+    """Of the adapter's input."""
     targets: tuple[str, ...] | Literal["all-linear"] = "all-linear"
     """Names of the adapted layers; all-linear: all but the output head."""
 
@@ -90,6 +96,7 @@ class SupervisedParams(Section):
     """How a supervised run is optimised."""
 
     batch_size: int = Field(256, ge=1)
+    """Rows of a step."""
     micro_batch_size: int | None = Field(None, ge=1)
     """Rows that are computed at once, at most; equal results but for rounding. Null: all of a batch, those of similar length together."""
     learning_rate: float = Field(3e-3, gt=0)
@@ -120,3 +127,4 @@ class WarmStartParams(SupervisedParams):
     check_every: int = Field(100, ge=1)
     """Steps between two measurements of pass@1 (greedy sampling would overstate it: they sample at temperature 1)."""
     check_tasks: int = Field(256, ge=8)
+    """Training tasks that are sampled for it."""

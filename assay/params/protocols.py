@@ -113,7 +113,9 @@ class ScoreOptions(Section):
     the published launch script, names of its variables in brackets."""
 
     format_gate: bool = True
+    """I_format: 0 without the four blocks, in order and valid."""
     consistency_gate: bool = True
+    """I_cons: 0 where the orc does not say what the key does."""
     coverage: Share = 0.95
     """Least share of the key's items that the orc mentions."""
     numbering: bool = True
@@ -145,7 +147,9 @@ class ScoreOptions(Section):
     object_fallback: bool = True
     """Objects without any in common are compared by their words."""
     parameter_overlap: Literal["tokens", "strings"] = "tokens"
+    """What their intersection over union is taken of: words, or whole entries."""
     parameter_weight: float = Field(0.5, ge=0)
+    """Of Par beside Obj."""
     object_threshold: Share = 0.5
     """Overlap of objects below which parameters do not count."""
 

@@ -30,6 +30,7 @@ class TransformersEngine(Section):
 
     type: Literal["transformers"] = "transformers"
     batch_size: int = Field(256, ge=1)
+    """Prompts that are computed at once."""
     device: str | None = None
     """Null: cuda where present, else cpu."""
 
@@ -65,6 +66,7 @@ class EvaluationParams(Section):
     temperature: float = Field(1.0, ge=0)
     """Of held-out samples; 0: greedy."""
     top_p: float = Field(1.0, gt=0, le=1)
+    """Of held-out samples."""
     pass_at: tuple[int, ...] = (1, 2, 4, 8)
     """Values of k for pass@k; 1, the chance of success at the first try, must be among them."""
     confidence: float = Field(0.95, gt=0, lt=1)

@@ -24,7 +24,9 @@ class Iteration(Section):
     """One unrolled iteration: policy `k` is sampled and trained into policy `next`. (DVC templates cannot add one.)"""
 
     k: int = Field(ge=0)
+    """The policy that is sampled."""
     next: int = Field(ge=1)
+    """The policy that comes of it: k + 1."""
 
 
 class Params(Section):

@@ -32,6 +32,7 @@ class SelfVerification(Section):
     """levels: the first level where the score is the one that the solution earned, the second for another, the third for no score.
     binary: 1 or 0. unbiased: of the rule's noise, with the rates of training.advantage (type backward); 1 or 0 on average."""
     template: Literal["plain", "step_by_step", "short"] = "plain"
+    """Words in which a critique is asked for."""
     boxed: bool = False
     """Whether an answer counts only in a box, in the rubric and for the level of none."""
     max_prompt_tokens: int = Field(1024, ge=1)

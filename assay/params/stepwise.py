@@ -37,7 +37,9 @@ class Stepwise(Section):
     """Split and cut as the released code does, its oversights included: markers within words, the point of 3.5 as the end of a sentence,
     the first seven characters in place of a trace that is not closed."""
     open_tag: str = Field("<think>", min_length=1)
+    """Begins a trace of steps."""
     close_tag: str = Field("</think>", min_length=1)
+    """Ends it."""
 
     @model_validator(mode="after")
     def _splits_something(self) -> "Stepwise":

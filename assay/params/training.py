@@ -19,6 +19,7 @@ class GroupZScore(Section):
 
     type: Literal["group_zscore"] = "group_zscore"
     epsilon: float = Field(1e-6, ge=0, allow_inf_nan=False)
+    """Added to the standard deviation."""
     divide_by_std: bool = True
     """False: Dr. GRPO, the mean is subtracted and nothing divided."""
 
@@ -34,6 +35,7 @@ class ReinforcePlusPlus(Section):
 
     type: Literal["reinforce_plus_plus"] = "reinforce_plus_plus"
     gamma: float = Field(1.0, ge=0, le=1)
+    """Discount of later rewards."""
 
 
 class Generalized(Section):
@@ -41,7 +43,9 @@ class Generalized(Section):
 
     type: Literal["generalized"] = "generalized"
     gamma: float = Field(1.0, ge=0, le=1)
+    """Discount of later rewards."""
     lam: float = Field(1.0, ge=0, le=1)
+    """Lambda of generalized advantage estimation."""
 
 
 Estimated = Literal["estimated"]
@@ -54,6 +58,7 @@ class Direct(Section):
 
     type: Literal["direct"] = "direct"
     scale: float = Field(1.0, gt=0, allow_inf_nan=False)
+    """Rewards are divided by it."""
 
 
 def _is_divisor(scale: float) -> bool:
@@ -125,6 +130,7 @@ class Forward(Corrected):
     false_positive_rate: ChannelRate = 0.0
     """Read only where `scale` is determinant."""
     scale: float | Literal["determinant", "one_minus_false_negative_rate"] = 1.0
+    """Weights are divided by it, or by an estimated 1 - both rates or 1 - the false-negative one."""
     baseline: float = Field(0.0, allow_inf_nan=False)
     """A constant, or historical, one. That of the current group would undo the correction, so there is no such option."""
 
@@ -141,6 +147,7 @@ class BackwardZScored(Corrected):
 
     type: Literal["backward_zscored"] = "backward_zscored"
     epsilon: float = Field(1e-6, ge=0, allow_inf_nan=False)
+    """Added to the standard deviation."""
 
 
 class ForwardZScored(Corrected):
@@ -148,6 +155,7 @@ class ForwardZScored(Corrected):
 
     type: Literal["forward_zscored"] = "forward_zscored"
     epsilon: float = Field(1e-6, ge=0, allow_inf_nan=False)
+    """Added to the standard deviation."""
 
 
 AdvantageParams = Annotated[
@@ -230,7 +238,9 @@ class CriticParams(Section):
     warmup_steps: int = Field(0, ge=0)
     """First optimizer steps of a run in which the critic alone learns: the policy's learning rate is 0."""
     max_gradient_norm: float = Field(1.0, gt=0)
+    """The critic's gradient is scaled down to this norm."""
     weight_decay: float = Field(0.0, ge=0)
+    """Of AdamW."""
 
 
 class TrainingParams(Section):

@@ -46,3 +46,7 @@ def test_defaults_are_those_of_the_section_around():
 ])  # fmt: skip
 def test_types_in_words(annotation, metadata, text):
     assert type_text(annotation, metadata) == text
+
+
+def test_every_parameter_says_what_it_means():
+    assert [one.name for one in documented() if not one.meaning and one.key[-1] != "type"] == []
