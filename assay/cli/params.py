@@ -1,14 +1,13 @@
 """`assay params`: the resolved parameters, where each value comes from, and what one of them means."""
 
 import argparse
-import difflib
 import json
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 from assay.params import STAGE_SECTIONS, ParameterError, Params, stage_view
-from assay.params.documentation import ITEM, NAME, Documented, Key, documented
+from assay.params.documentation import ITEM, NAME, Documented, Key, documented, nearest
 from assay.params.loading import Origins, resolve_params
 
 HELP = "print the resolved parameters and where each value comes from; of one KEY also its meaning, and the stages that see it"
@@ -29,7 +28,8 @@ def run(arguments: argparse.Namespace) -> int:
     values = {name: value for name, value in _leaves(whole) if name[: len(key)] == key}
     about = _about(key, whole) if key else []
     if not values and not about:
-        raise ParameterError(f"there is no parameter {arguments.key}{_nearest(arguments.key, whole)} (docs/parameters.md lists all)")
+        others = [*(".".join(name) for name, _ in _leaves(whole)), *whole]
+        raise ParameterError(f"there is no parameter {arguments.key}{nearest(arguments.key, others)} (docs/parameters.md lists all)")
     print("\n".join([*_lines(values, origins, arguments.root), *_explained(key, about, params, values)]))
     return 0
 
@@ -88,15 +88,3 @@ def _type_at(whole: Any, section: Key, key: Key) -> Any:
     for part, asked in zip(section, key, strict=False):
         whole = whole.get(asked if part == NAME else part) if isinstance(whole, Mapping) else None
     return whole.get("type") if isinstance(whole, Mapping) else None
-
-
-def _nearest(key: str, whole: Any) -> str:
-    """A question, or nothing: whole names first, then those whose last part is near."""
-    names = dict.fromkeys([*(".".join(name) for name, _ in _leaves(whole)), *(one.name for one in documented()), *whole])
-    last = key.rpartition(".")[2]
-    ends = [name for name in names if name.rpartition(".")[2] == last]
-    close = [*ends, *difflib.get_close_matches(key, names, n=3)]
-    if not close:
-        short = difflib.get_close_matches(last, {name.rpartition(".")[2]: name for name in names}, n=3)
-        close = [name for name in names if name.rpartition(".")[2] in short]
-    return f": did you mean {', '.join(list(dict.fromkeys(close))[:3])}?" if close else ""

@@ -1,8 +1,9 @@
 """What every parameter means, read off the sections themselves: docs/parameters.md, made by `python docs/make_parameters.py`, and what
 `assay params KEY` says of one of them."""
 
+import difflib
 import json
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from types import NoneType, UnionType
 from typing import Annotated, Any, Literal, Union, get_args, get_origin
@@ -75,6 +76,20 @@ def documented(section: type[Section] = Params, defaults: Section | None = None,
         for form in forms:
             mine = default if isinstance(default, form) else None
             yield from documented(form, mine, inside, (*when, (inside, _type_of(form))) if len(forms) > 1 else when)
+
+
+def nearest(key: str, others: Iterable[str] = ()) -> str:
+    """What may be meant by a key that there is not, as a question; "" where nothing is near. others: names beside the documented ones.
+    Those that end alike come first, then those that are near as a whole, then those whose last part is."""
+    names = dict.fromkeys([*others, *(one.name for one in documented())])
+    if key in names:
+        return ", which belongs to another type of its section"
+    last = key.rpartition(".")[2]
+    close = [name for name in names if name.rpartition(".")[2] == last] + difflib.get_close_matches(key, names, n=3, cutoff=0.8)
+    if not close:
+        short = difflib.get_close_matches(last, {name.rpartition(".")[2]: name for name in names}, n=3)
+        close = [name for name in names if name.rpartition(".")[2] in short]
+    return f": did you mean {', '.join(list(dict.fromkeys(close))[:3])}?" if close else ""
 
 
 def type_text(annotation: Any, metadata: Any = ()) -> str:

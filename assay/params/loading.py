@@ -119,13 +119,15 @@ def with_functions(params: Params, root: Path, file: Path) -> Params:
 
 def explain(error: ValidationError, merged: Mapping[str, Any], origins: Origins, file: Path) -> str:
     """One line for each mistake: file, key, what was found, what was expected."""
+    from assay.params.documentation import nearest  # needed for mistakes alone
+
     lines = []
     for item in error.errors():
         parts = _written(item["loc"], merged)
         key = ".".join(parts)
         origin = next((origins[name] for name in _prefixes(parts) if name in origins), str(file))
         if item["type"] == "extra_forbidden":
-            lines.append(f"{origin}: unknown parameter {key}")
+            lines.append(f"{origin}: unknown parameter {key}{nearest(key)}")
         elif item["type"] == "missing":
             lines.append(f"{origin}: {key} is missing")
         elif item["type"] == "value_error":

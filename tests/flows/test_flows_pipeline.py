@@ -161,7 +161,7 @@ def test_wrong_parameters_are_said_before_anything_runs(project: Project, flow: 
     state = flow()
     assert (state.name, state.message) == (
         "Refused",
-        f"{project.root}/params.yaml: unknown parameter sampling.group_sise",
+        f"{project.root}/params.yaml: unknown parameter sampling.group_sise: did you mean sampling.group_size?",
     )
     assert flow(root=str(project.root / "nowhere")).name == "Refused"
     assert project.lines("log") == []

@@ -52,7 +52,7 @@ def test_a_union_member_of_another_type_replaces_the_preset_s_as_a_whole(tmp_pat
 @pytest.mark.parametrize(
     ("own", "fragments"),
     [
-        ({"sampling": {"groupsize": 8}}, ["params.yaml", "unknown parameter sampling.groupsize"]),
+        ({"sampling": {"groupsize": 8}}, ["params.yaml", "unknown parameter sampling.groupsize: did you mean sampling.group_size"]),
         ({"sampling": {"top_p": 1.5}}, ["params.yaml", "sampling.top_p is 1.5", "less than or equal to 1"]),
         ({"training": {"advantage": {"type": "zscore"}}}, ["training.advantage", "group_zscore"]),
         ({"iterations": [{"k": 0, "next": 1}, {"k": 2, "next": 3}]}, ["iterations[1] is {k: 2, next: 3}", "{k: 1, next: 2}"]),

@@ -59,7 +59,7 @@ def load(tmp_path, verification=None, advantage=None, **more):
          ["verification.appeals.judge.type is endpoint, but execution.judge.urls is empty: list"]),
         ({"rule": "numeric", "appeals": NUMERIC, "noise": {"type": "independent", "false_positive_rate": 0, "false_negative_rate": 0}},
          None, ["judge.verifier is numeric, the rule itself"]),
-        ({}, {"type": "forward", "divide_by_std": True}, ["unknown parameter training.advantage.divide_by_std"]),
+        ({}, {"type": "forward", "divide_by_std": True}, ["training.advantage.divide_by_std, which belongs to another type"]),
     ],
 )  # fmt: skip
 def test_what_could_not_mean_anything_is_refused(tmp_path, verification, advantage, fragments):
