@@ -293,6 +293,19 @@ def test_one_file_needs_no_column_of_databases_and_order_is_that_of_the_query(pr
     }  # fmt: skip
 
 
+def test_instances_of_duckdb_do_not_grow_with_the_questions(project, monkeypatch):
+    """Opening one takes longer than anything else that is done for a question."""
+    opened, connect = [], duckdb.connect
+    monkeypatch.setattr(duckdb, "connect", lambda *given, **options: opened.append(given) or connect(*given, **options))
+    counts = []
+    for rows in (8, 40):
+        write(project, PAIRS[:rows])
+        opened.clear()
+        own(project)
+        counts.append(len(opened))
+    assert counts[0] == counts[1] < 8
+
+
 @pytest.mark.parametrize(("change", "params", "message"), [
     ({"database": "nobody"}, {}, r"pairs\.jsonl, row 1: there is no database 'nobody' in databases; there is duck, lite"),
     ({"database": "../pairs"}, {}, "is not the name of an entry"),

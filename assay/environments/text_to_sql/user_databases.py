@@ -36,9 +36,13 @@ class _Pairs(DatasetEnvironment):
         self.databases: dict[str, tuple[str, list[list[str]]]] = {}
 
     def _candidates_of(self, source: str, split: str) -> list[Candidate]:
-        return [replace(one, task=self._with_database(one)) for one in super()._candidates_of(source, split)]
+        import duckdb
 
-    def _with_database(self, candidate: Candidate) -> Task:
+        candidates = super()._candidates_of(source, split)
+        with duckdb.connect(":memory:", config={"threads": 1}) as parser:  # one for all: opening takes longer than reading a query
+            return [replace(one, task=self._with_database(one, parser)) for one in candidates]
+
+    def _with_database(self, candidate: Candidate, parser: Any) -> Task:
         task, params, where = candidate.task, self.sql, f"environments.{self.name}: {candidate.origin}"
         column = params.columns.get("database", "database")
         given = task.meta.get("columns", {}).get(column)
@@ -47,24 +51,21 @@ class _Pairs(DatasetEnvironment):
             raise TaskError(f"{where}: the question is a list of messages, expected text")
         prompt = params.prompt.replace("{schema}", schema).replace("{question}", task.prompt[0]["content"])
         meta: dict[str, Any] = {
-            "oracle": ORACLE, "files": files, "ordered": self._ordered(task.gold, where), "limits": limits_of(params.limits),
+            "oracle": ORACLE, "files": files, "ordered": self._ordered(parser, task.gold, where), "limits": limits_of(params.limits),
         }  # fmt: skip
         others = {key: value for key, value in task.meta.get("columns", {}).items() if key != column}
         if others:
             meta["columns"] = others
         return Task.create(self.name, task.split, prompt, task.gold, VERIFIER, meta, task.difficulty)
 
-    def _ordered(self, gold: str, where: str) -> bool:
-        import duckdb
-
+    def _ordered(self, parser: Any, gold: str, where: str) -> bool:
         if self.sql.order != "as_query":
             return self.sql.order == "always"
-        with duckdb.connect(":memory:", config={"threads": 1}) as connection:
-            try:
-                return read(connection, gold).ordered
-            except Refused as refused:
-                shown = str(refused).strip().split("\n", 1)[0]
-                raise TaskError(f"{where}: the query {gold[:80]!r} cannot be executed ({refused.reason}): {shown}") from refused
+        try:
+            return read(parser, gold).ordered
+        except Refused as refused:
+            shown = str(refused).strip().split("\n", 1)[0]
+            raise TaskError(f"{where}: the query {gold[:80]!r} cannot be executed ({refused.reason}): {shown}") from refused
 
     def _database(self, given: str | None, where: str, column: str) -> tuple[str, list[list[str]]]:
         """Schema as text, and (path, digest) of each of its files."""
