@@ -10,33 +10,26 @@ Survey Statistics and Methodology 7). tests/evaluation/test_evaluation_estimator
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
-from math import nan, sqrt
+from math import sqrt
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-Values = NDArray[np.float64]
+from assay.verifiers.proportions import (
+    NOTHING,
+    Estimate,
+    Values,
+    normal_quantile,
+    score_interval,
+    standard_error,
+    student_quantile,
+    weighted_share,
+    wilson,
+)
 
 
 class EvaluationError(ValueError):
     """Tables or numbers that cannot be evaluated. The message says which, what was expected and what to do."""
-
-
-@dataclass(frozen=True)
-class Estimate:
-    """A value with its interval, resting on n tasks (or rows, where a function says so). All nan where n is 0."""
-
-    value: float
-    low: float
-    high: float
-    n: int
-
-    def __str__(self) -> str:
-        return f"{self.value:.3f} [{self.low:.3f}, {self.high:.3f}]" if self.n else "no data"
-
-
-NOTHING = Estimate(nan, nan, nan, 0)
 
 
 def pass_at_k(n: ArrayLike, c: ArrayLike, k: int) -> Values:
@@ -64,14 +57,6 @@ def pass_at_k(n: ArrayLike, c: ArrayLike, k: int) -> Values:
     return -np.expm1(log_all_wrong)
 
 
-def wilson(successes: float, n: float, confidence: float = 0.95) -> Estimate:
-    """Wilson score interval of a binomial proportion (Wilson 1927). NOTHING where n is 0."""
-    if n <= 0:
-        return NOTHING
-    low, high = _score_interval(successes / n, n, _normal_quantile(confidence))
-    return Estimate(successes / n, low, high, int(n))
-
-
 def mean_with_interval(
     values: ArrayLike, confidence: float = 0.95, *, samples: float | None = None, bounded: bool = True
 ) -> Estimate:
@@ -88,8 +73,8 @@ def mean_with_interval(
     if count == 0:
         return NOTHING
     mean = float(x.mean())
-    error = _standard_error(x)
-    quantile = _student_quantile(confidence, count - 1)
+    error = standard_error(x)
+    quantile = student_quantile(confidence, count - 1)
     if not bounded:
         half = quantile * error
         return Estimate(mean, mean - half, mean + half, count)
@@ -98,10 +83,10 @@ def mean_with_interval(
     spread, effective = mean * (1 - mean), float(count)
     largest = count * max(samples or 1.0, 1.0)
     if count == 1:  # no spread between tasks to estimate
-        quantile, effective = _normal_quantile(confidence), 1.0
+        quantile, effective = normal_quantile(confidence), 1.0
     elif spread > 0:
         effective = min(max(spread / error**2, count), largest) if error > 0 else largest
-    low, high = _score_interval(mean, effective, quantile)
+    low, high = score_interval(mean, effective, quantile)
     return Estimate(mean, low, high, count)
 
 
@@ -115,7 +100,7 @@ def ratio_with_interval(numerators: ArrayLike, denominators: ArrayLike, confiden
     if count == 0 or bottom.sum() <= 0:
         return NOTHING
     ratio = float(top.sum() / bottom.sum())
-    half = _student_quantile(confidence, count - 1) * _standard_error((top - ratio * bottom) / bottom.mean())
+    half = student_quantile(confidence, count - 1) * standard_error((top - ratio * bottom) / bottom.mean())
     return Estimate(ratio, ratio - half, ratio + half, count)
 
 
@@ -134,7 +119,7 @@ def paired_difference(
     if len(x) == 0:
         return NOTHING
     a, b = (mean_with_interval(side, confidence, samples=samples) for side in (x, y))
-    correlation = _correlation(x, y)
+    correlation = pearson(x, y)
     difference = b.value - a.value
 
     def reach(one: float, other: float) -> float:
@@ -181,7 +166,7 @@ def keep_at_k(
     of samples, and at k = all samples it is `keep_rate`. `samples` and the interval: as in `mean_with_interval`, with
     the tasks weighted by a. n: tasks of which the base solves any. NOTHING where it solves none.
     """
-    return _weighted_share(*_pair(base_pass, policy_pass), confidence, samples)
+    return weighted_share(*_pair(base_pass, policy_pass), confidence, samples)
 
 
 def explore_at_k(
@@ -189,7 +174,7 @@ def explore_at_k(
 ) -> Estimate:
     """`explore_rate` where each policy has k tries: sum((1 - base) x policy) / sum(1 - base); see `keep_at_k`."""
     base, policy = _pair(base_pass, policy_pass)
-    return _weighted_share(1 - base, policy, confidence, samples)
+    return weighted_share(1 - base, policy, confidence, samples)
 
 
 def again_at_k(
@@ -205,7 +190,7 @@ def again_at_k(
     with np.errstate(divide="ignore", invalid="ignore"):
         both = np.where(once > 0, np.clip((2 * once - twice) / once, 0, 1), 0.0)
         second = np.where(once < 1, np.clip((twice - once) / (1 - once), 0, 1), 0.0)
-    return _weighted_share(once, both, confidence, samples), _weighted_share(1 - once, second, confidence, samples)
+    return weighted_share(once, both, confidence, samples), weighted_share(1 - once, second, confidence, samples)
 
 
 def _pair(base_pass: ArrayLike, policy_pass: ArrayLike) -> tuple[Values, Values]:
@@ -217,25 +202,6 @@ def _pair(base_pass: ArrayLike, policy_pass: ArrayLike) -> tuple[Values, Values]
     return base, policy
 
 
-def _weighted_share(weights: Values, shares: Values, confidence: float, samples: float | None) -> Estimate:
-    """Weighted mean of shares with a score interval; its effective size comes from the linearised ratio (Cochran 1977,
-    6.3) and is at most Kish's, (sum w)^2 / sum w^2, times `samples`."""
-    total, count = float(weights.sum()), int((weights > 0).sum())
-    if total <= 0:
-        return NOTHING
-    value = min(float(weights @ shares / total), 1.0)
-    kish = total**2 / float(weights @ weights)
-    error = _standard_error(weights * (shares - value)) * len(weights) / total
-    spread = value * (1 - value)
-    if count == 1:
-        quantile, effective = _normal_quantile(confidence), 1.0
-    else:
-        quantile, largest = _student_quantile(confidence, count - 1), kish * max(samples or 1.0, 1.0)
-        effective = kish if spread <= 0 else min(max(spread / error**2, 1.0), largest) if error > 0 else largest
-    low, high = _score_interval(value, effective, quantile)
-    return Estimate(value, low, high, count)
-
-
 def _flags(base_solved: ArrayLike, solved: ArrayLike) -> tuple[NDArray[np.bool_], NDArray[np.bool_]]:
     base, now = np.asarray(base_solved, dtype=bool), np.asarray(solved, dtype=bool)
     if base.shape != now.shape:
@@ -245,32 +211,8 @@ def _flags(base_solved: ArrayLike, solved: ArrayLike) -> tuple[NDArray[np.bool_]
     return base, now
 
 
-def _score_interval(value: float, n: float, quantile: float) -> tuple[float, float]:
-    """Roots of (value - p)^2 = quantile^2 p (1 - p) / n."""
-    square = quantile**2 / n
-    centre = (value + square / 2) / (1 + square)
-    half = sqrt(square * value * (1 - value) + square**2 / 4) / (1 + square)
-    # At 0 and 1 the root is exact; rounding must not move it.
-    return (0.0 if value <= 0 else max(centre - half, 0.0)), (1.0 if value >= 1 else min(centre + half, 1.0))
-
-
-def _standard_error(x: Values) -> float:
-    return float(x.std(ddof=1) / sqrt(len(x))) if len(x) > 1 else nan
-
-
-def _correlation(x: Values, y: Values) -> float:
+def pearson(x: Values, y: Values) -> float:
+    """Correlation of two columns; 0 where one does not vary."""
     dx, dy = x - x.mean(), y - y.mean()
     scale = sqrt(float(dx @ dx) * float(dy @ dy))
     return float(dx @ dy) / scale if scale > 0 else 0.0
-
-
-def _normal_quantile(confidence: float) -> float:
-    from scipy.special import ndtri
-
-    return float(ndtri((1 + confidence) / 2))
-
-
-def _student_quantile(confidence: float, degrees: int) -> float:
-    from scipy.special import stdtrit
-
-    return float(stdtrit(degrees, (1 + confidence) / 2)) if degrees > 0 else nan

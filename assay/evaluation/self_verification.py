@@ -13,19 +13,10 @@ from math import sqrt
 import numpy as np
 from numpy.typing import NDArray
 
-from assay.evaluation.estimators import (
-    NOTHING,
-    Estimate,
-    EvaluationError,
-    Values,
-    _correlation,
-    _normal_quantile,
-    _score_interval,
-    _standard_error,
-    _student_quantile,
-)
+from assay.evaluation.estimators import EvaluationError, pearson
 from assay.rewards.critiques import THREE_LEVEL, Levels
 from assay.rewards.self_verification_metrics import verification_metrics
+from assay.verifiers.proportions import NOTHING, Estimate, Values, clustered_wilson
 
 
 @dataclass(frozen=True)
@@ -70,7 +61,7 @@ def verification_estimates(
         binary_accuracy=_pooled(called == right, everywhere, cluster, confidence)[0],
         recall=recall,
         specificity=specificity,
-        balanced_accuracy=_mean_of_two(recall, specificity, _correlation(recall_parts, specificity_parts) if len(right) else 0.0),
+        balanced_accuracy=_mean_of_two(recall, specificity, pearson(recall_parts, specificity_parts) if len(right) else 0.0),
         majority_accuracy=metrics.majority_accuracy,
     )
 
@@ -85,22 +76,10 @@ def _pooled(hits: NDArray[np.bool_], chosen: NDArray[np.bool_], cluster: NDArray
     clusters = int(cluster.max()) + 1 if len(cluster) else 0
     size = np.bincount(cluster, weights=chosen, minlength=clusters)
     top = np.bincount(cluster, weights=hits & chosen, minlength=clusters)
-    total, telling = float(size.sum()), size > 0
-    count = int(telling.sum())
-    if not count:
+    if not size.any():
         return NOTHING, np.zeros(clusters)
-    value = float(top.sum() / total)
-    parts = (top - value * size) / size[telling].mean()
-    spread = value * (1 - value)
-    # A task's rows can at most agree wholly: then each task counts as one draw, of unequal weight (Kish).
-    smallest = effective = total**2 / float((size**2).sum())
-    quantile = _normal_quantile(confidence)
-    if count > 1:
-        quantile = _student_quantile(confidence, count - 1)
-        error = _standard_error(parts[telling])
-        effective = min(max(spread / error**2, smallest), total) if error > 0 and spread > 0 else smallest
-    low, high = _score_interval(value, effective, quantile)
-    return Estimate(value, low, high, count), parts
+    found = clustered_wilson(top, size, confidence)
+    return found, (top - found.value * size) / size[size > 0].mean()
 
 
 def _mean_of_two(a: Estimate, b: Estimate, correlation: float) -> Estimate:

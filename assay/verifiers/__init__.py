@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from assay.verifiers.extract import answer_format, extract_answer
     from assay.verifiers.judge import Judge, check_gold, is_correct
     from assay.verifiers.judges import open_judge
-    from assay.verifiers.noise import Confusion, estimate_noise, wilson
+    from assay.verifiers.noise import Confusion, estimate_noise
     from assay.verifiers.noise_state import NoiseState
     from assay.verifiers.observation import observe
     from assay.verifiers.spec import VERIFIERS, VerifierSpec, judge_one
@@ -43,7 +43,6 @@ __all__ = [
     "open_judge",
     "pool_for",
     "verify_trajectories",
-    "wilson",
 ]
 
 _MODULES = {
@@ -55,7 +54,7 @@ _MODULES = {
     "judges": ("open_judge",),
     "noise_state": ("NoiseState",),
     "observation": ("observe",),
-    "noise": ("Confusion", "estimate_noise", "wilson"),
+    "noise": ("Confusion", "estimate_noise"),
     "spec": ("VERIFIERS", "VerifierSpec", "judge_one"),
     "verdicts": ("REASONS", "Finding", "Verdict", "VerifierError"),
     "verify": ("pool_for", "verify_trajectories"),

@@ -1,16 +1,15 @@
 """How wrong the rule is: its confusion with something that knows better, with intervals."""
 
-import math
-from collections import defaultdict
-from collections.abc import Iterable, Mapping
+from collections import Counter, defaultdict
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from statistics import NormalDist
 from typing import Any, NamedTuple
 
 import pyarrow as pa
 
 from assay.environments import Task
 from assay.trajectories import schema, to_table
+from assay.verifiers.proportions import clustered_wilson
 
 MEASURED = ("solution", "episode")
 """Kinds of trajectory whose verdicts are rewards. Where there are none of them, every kind but those of DERIVED is measured."""
@@ -49,26 +48,10 @@ class Confusion:
         return _ratio(self.false_positives, self.false_positives + self.true_negatives)
 
 
-def wilson(successes: int, trials: int, confidence: float = 0.95) -> tuple[float, float] | None:
-    """Score interval of a proportion (Wilson 1927, eq. 4 as usually written); None without trials.
-
-    Trials count as independent. Rows of one task are not, so the interval is somewhat too narrow for the rate over
-    all tasks.
-    """
-    if trials == 0:
-        return None
-    z = NormalDist().inv_cdf((1 + confidence) / 2)
-    share = successes / trials
-    middle = share + z * z / (2 * trials)
-    half = z * math.sqrt(share * (1 - share) / trials + z * z / (4 * trials * trials))
-    scale = 1 + z * z / trials
-    low, high = (middle - half) / scale, (middle + half) / scale
-    return (0.0 if successes == 0 else low, 1.0 if successes == trials else high)
-
-
 class Said(NamedTuple):
     """What is known of one trajectory. Right, wrong, or nothing."""
 
+    task: str
     rule: bool | None
     """As training saw it before any appeal: injected noise included."""
     reference: bool | None = None
@@ -81,6 +64,8 @@ class Said(NamedTuple):
 
 Key = tuple[int, int, str, str]
 """(iteration, round, environment, rule)."""
+Decided = tuple[str, bool, bool]
+"""(task, rule accepts, is right) of a row."""
 
 
 def estimate_noise(verdicts: pa.Table, tasks: Mapping[str, Task], trajectories: pa.Table) -> pa.Table:
@@ -88,30 +73,32 @@ def estimate_noise(verdicts: pa.Table, tasks: Mapping[str, Task], trajectories: 
 
     The rule is measured against the oracle where the environment has one that decided, else against the reference;
     rows on which either abstained do not count. Without any such row the rates are null. `true_` columns come from
-    the oracle alone. Injected noise counts as the rule's.
+    the oracle alone. Injected noise counts as the rule's. Intervals take tasks as clusters.
     """
     return to_table("noise_estimates", [base_row(*item) for item in sorted(grouped(verdicts, tasks, trajectories).items())])
 
 
 def base_row(key: Key, says: list[Said]) -> dict[str, Any]:
     """A row without appeals."""
-    oracle = Confusion.of([(one.rule, one.oracle) for one in says if one.rule is not None and one.oracle is not None])
-    reference = Confusion.of([(one.rule, one.reference) for one in says if one.rule is not None and one.reference is not None])
+    oracle = [(one.task, one.rule, one.oracle) for one in says if one.rule is not None and one.oracle is not None]
+    reference = [(one.task, one.rule, one.reference) for one in says if one.rule is not None and one.reference is not None]
     against = "oracle" if any(one.oracle is not None for one in says) else "reference"
     row: dict[str, Any] = dict.fromkeys(schema("noise_estimates").names)
     row |= dict(zip(("iteration", "round", "environment", "verifier"), key, strict=True))
     row |= _estimate(oracle if against == "oracle" else reference, against)
-    row["true_false_negative_rate"] = oracle.false_negative_rate
-    row["true_false_positive_rate"] = oracle.false_positive_rate
+    true = _confusion(oracle)
+    row["true_false_negative_rate"] = true.false_negative_rate
+    row["true_false_positive_rate"] = true.false_positive_rate
     return row
 
 
-def _estimate(confusion: Confusion, against: str) -> dict[str, Any]:
+def _estimate(decided: Sequence[Decided], against: str) -> dict[str, Any]:
+    confusion = _confusion(decided)
     right = confusion.true_positives + confusion.false_negatives
     wrong = confusion.false_positives + confusion.true_negatives
     rejected = confusion.false_negatives + confusion.true_negatives
-    low, high = wilson(confusion.false_negatives, right) or (None, None)
-    false_low, false_high = wilson(confusion.false_positives, wrong) or (None, None)
+    low, high = _interval([(task, not accepts) for task, accepts, is_right in decided if is_right])
+    false_low, false_high = _interval([(task, accepts) for task, accepts, is_right in decided if not is_right])
     return {
         "against": against,
         "false_positive_source": against if wrong else None,
@@ -129,14 +116,25 @@ def _estimate(confusion: Confusion, against: str) -> dict[str, Any]:
     }
 
 
+def _confusion(decided: Sequence[Decided]) -> Confusion:
+    return Confusion.of([(accepts, is_right) for _, accepts, is_right in decided])
+
+
+def _interval(errs: Sequence[tuple[str, bool]]) -> tuple[float, float] | tuple[None, None]:
+    """Of the share of errors among rows, each with its task: 95 %, tasks being clusters. None without rows."""
+    if not errs:
+        return None, None
+    trials, errors = Counter(task for task, _ in errs), Counter(task for task, is_error in errs if is_error)
+    found = clustered_wilson([errors[task] for task in trials], list(trials.values()))
+    return found.low, found.high
+
+
 def grouped(verdicts: pa.Table, tasks: Mapping[str, Task], trajectories: pa.Table) -> dict[Key, list[Said]]:
     """What is known of the measured trajectories, by (iteration, round, environment, rule)."""
     kinds = trajectories.column("kind").to_pylist()
     measured = set(measured_kinds(kinds))
     ids, of_task = trajectories.column("trajectory_id").to_pylist(), trajectories.column("task_id").to_pylist()
-    environment = {
-        name: tasks[task].environment for name, task, kind in zip(ids, of_task, kinds, strict=True) if kind in measured
-    }
+    task_of = {name: task for name, task, kind in zip(ids, of_task, kinds, strict=True) if kind in measured}
     says: dict[str, dict[str, Any]] = defaultdict(dict)
     where: dict[str, Key] = {}
     wanted = (
@@ -145,15 +143,15 @@ def grouped(verdicts: pa.Table, tasks: Mapping[str, Task], trajectories: pa.Tabl
     )  # fmt: skip
     columns = (verdicts.column(column).to_pylist() for column in wanted)
     for name, role, verdict, iteration, round_, verifier, flipped, *appeal in zip(*columns, strict=True):
-        if name not in environment or role not in ("rule", "reference", "oracle"):
+        if name not in task_of or role not in ("rule", "reference", "oracle"):
             continue
         says[name][role] = None if verdict == "abstain" else (verdict == "correct") != flipped
         if role == "rule":
-            where[name] = (iteration, round_, environment[name], verifier)
+            where[name] = (iteration, round_, tasks[task_of[name]].environment, verifier)
             says[name] |= dict(zip(("appealed", "audited", "upheld", "reward"), appeal, strict=True))
     groups: dict[Key, list[Said]] = defaultdict(list)
     for name, key in where.items():
-        groups[key].append(Said(**says[name]))
+        groups[key].append(Said(task_of[name], **says[name]))
     return groups
 
 

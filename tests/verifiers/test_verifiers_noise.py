@@ -1,13 +1,11 @@
-"""Error rates of the rule against brute force, with the intervals' coverage and the corners where nothing is known."""
-
-from random import Random
+"""Error rates of the rule against brute force, and the corners where nothing is known."""
 
 import pyarrow as pa
 import pytest
 
 from assay.environments import Task
 from assay.trajectories import schema
-from assay.verifiers import Confusion, estimate_noise, wilson
+from assay.verifiers import Confusion, estimate_noise
 
 TASKS = {
     name: Task(name, name[0], "train", ({"role": "user", "content": "?"},), "1", "string_match")
@@ -117,23 +115,13 @@ def test_rewards_are_measured_not_evaluations_unless_there_is_nothing_else():
     assert row["n"] == 2
 
 
-def test_wilson_interval():
-    assert wilson(0, 0) is None
-    assert wilson(0, 10) == pytest.approx((0.0, 0.27753), abs=1e-5)
-    assert wilson(10, 10) == pytest.approx((0.72247, 1.0), abs=1e-5)
-    assert wilson(15, 148) == pytest.approx((0.0624, 0.1605), abs=1e-4), "Newcombe 1998, table I"
-    assert wilson(81, 263) == pytest.approx((0.2553, 0.3662), abs=1e-4), "Newcombe 1998, table I"
-    low, high = wilson(5, 10, 0.99)
-    assert low < wilson(5, 10)[0] < 0.5 < wilson(5, 10)[1] < high
-
-
-def test_intervals_cover_the_true_rate_of_a_simulated_channel():
-    random, covered, trials = Random(0), 0, 400
-    for _ in range(trials):
-        hits = sum(random.random() < 0.2 for _ in range(150))
-        low, high = wilson(hits, 150)
-        covered += low <= 0.2 <= high
-    assert 0.92 <= covered / trials <= 0.98
+def test_samples_of_one_task_are_one_cluster():
+    """The same counts, spread over tasks or heaped on one: the interval is wider for the heap."""
+    spread = [("a1", W, R, R), ("a1", R, R, R), ("a1", R, R, R), ("a2", W, R, R), ("a2", R, R, R), ("a2", R, R, R)]
+    heaped = [("a1", W, R, R), ("a1", W, R, R), ("a1", R, R, R), ("a2", R, R, R), ("a2", R, R, R), ("a2", R, R, R)]
+    (narrow,), (wide,) = estimate(*spread), estimate(*heaped)
+    assert narrow["false_negative_rate"] == wide["false_negative_rate"] == pytest.approx(1 / 3)
+    assert wide["false_negative_low"] < narrow["false_negative_low"] and wide["false_negative_high"] > narrow["false_negative_high"]
 
 
 def test_confusion_counts():
