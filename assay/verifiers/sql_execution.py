@@ -9,7 +9,7 @@ from typing import Any
 
 from assay.verifiers.verdicts import Finding, abstain, correct, wrong
 
-REVISION = 4
+REVISION = 5
 NEEDS = ("ordered", "limits")
 PRELOAD = ("duckdb", "assay.verifiers.sql_execution:warm_up")
 SHOWN = 200
@@ -32,10 +32,11 @@ def judge_everywhere(answer: str, gold: str, meta: dict[str, Any]) -> Finding:
 
 
 def on_this_machine(meta: dict[str, Any]) -> dict[str, Any]:
-    """Meta whose files are found from any folder: the record names them from the project's root, where commands are run."""
+    """Meta whose files are found from any folder: the record names them from the project's root, where commands are run. The recorded
+    path stays beside, for messages."""
     if "files" not in meta:
         return meta
-    return meta | {"files": [[str(Path(path).resolve()), digest] for path, digest in meta["files"]]}
+    return meta | {"files": [[str(Path(path).resolve()), digest, path] for path, digest in meta["files"]]}
 
 
 def _judge(answer: str, gold: str, meta: dict[str, Any], everywhere: bool) -> Finding:

@@ -331,8 +331,25 @@ def test_a_database_that_has_changed_since_is_not_judged_by(project, monkeypatch
     with duckdb.connect("databases/duck.duckdb") as connection:
         connection.execute("DELETE FROM singer")
     with Judge() as judge:
-        said = judge.verdict(task, "SELECT 1")
-    assert (said.verdict, said.reason) == ("abstain", "gold_unparseable") and "not the database" in said.components
+        changed = judge.verdict(task, "SELECT 1")
+        Path("databases/duck.duckdb").unlink()
+        Path("databases/duck.duckdb").symlink_to(project / "nowhere")
+        gone = judge.verdict(task, "SELECT 1")
+    assert {(said.verdict, said.reason) for said in (changed, gone)} == {("abstain", "gold_unparseable")}
+    assert json.loads(changed.components)["error"].startswith("the database: databases/duck.duckdb: not the database")
+    assert json.loads(gone.components)["error"].startswith("the database: databases/duck.duckdb: no such file")
+
+
+def test_a_path_is_recorded_and_told_as_params_yaml_says_it(project, tmp_path_factory):
+    """Also through a link, or where DuckDB's own message names the file."""
+    elsewhere = tmp_path_factory.mktemp("elsewhere") / "databases"
+    (project / "databases").rename(elsewhere)
+    (project / "databases").symlink_to(elsewhere)
+    assert {path.split("/")[0] for task in own(project) for path, _ in task.meta["files"]} == {"databases"}
+    (elsewhere / "duck.duckdb").write_bytes(b"no database" * 1000)
+    with pytest.raises(TaskError, match=r"databases/duck\.duckdb: cannot be read as a database") as told:
+        own(project)
+    assert str(elsewhere) not in str(told.value) and str(project / "databases") not in str(told.value)
 
 
 def test_a_gold_that_fails_is_refused_when_tasks_are_made(project, monkeypatch):

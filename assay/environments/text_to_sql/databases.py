@@ -47,6 +47,8 @@ class Filed:
     path: str
     digest: str
     """Of its content when the tasks were made."""
+    shown: str
+    """The path as the record has it, which messages name."""
 
 
 Source = Seeded | Filed
@@ -56,11 +58,15 @@ def sources_of(meta: dict[str, Any]) -> list[Source]:
     """The databases that a task's meta names: the rule's first, then those that only the oracle looks at. Raises DatabaseError."""
     try:
         if "files" in meta:
-            return [Filed(str(path), str(digest)) for path, digest in meta["files"]]
+            return [_filed_as(*entry) for entry in meta["files"]]
         first, further = meta["rows"]
         return [Seeded(meta["schema"], seed, further if place else first) for place, seed in enumerate(meta["seeds"])]
     except (KeyError, TypeError, ValueError) as error:
         raise DatabaseError(f"meta describes no database ({type(error).__name__}: {error})") from error
+
+
+def _filed_as(path: str, digest: str, shown: str | None = None) -> Filed:
+    return Filed(str(path), str(digest), str(path if shown is None else shown))
 
 
 def connect(source: Source, memory_mib: int) -> Any:
@@ -135,7 +141,7 @@ def _seeded(memory_mib: int) -> SeededInstance:
 def _filed(source: Filed, memory_mib: int) -> Any:
     from assay.environments.text_to_sql.user_files import load
 
-    connection, held_mib = load(source.path, source.digest)
+    connection, held_mib = load(source.path, source.digest, source.shown)
     lock(connection, held_mib + memory_mib)
     return connection
 

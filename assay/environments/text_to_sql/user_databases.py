@@ -75,17 +75,18 @@ class _Pairs(DatasetEnvironment):
             schemas = [self._look(file, where) for file in files]
             for file, schema in zip(files, schemas, strict=True):
                 if schema != schemas[0]:
-                    raise TaskError(f"{where}: {file} has other tables or columns than {files[0]}, beside which it stands")
+                    one, first = _shown(file, self.root), _shown(files[0], self.root)
+                    raise TaskError(f"{where}: {one} has other tables or columns than {first}, beside which it stands")
             shown = [[_shown(file, self.root), digest(file)] for file in files]
             self.databases[key] = (schemas[0], shown)
         return self.databases[key]
 
     def _look(self, file: Path, where: str) -> str:
-        size = size_mib(file)
+        size, shown = size_mib(file), _shown(file, self.root)
         if size > self.sql.max_database_mib:
-            raise TaskError(f"{where}: {file} has {size:.0f} MiB, more than max_database_mib ({self.sql.max_database_mib})")
+            raise TaskError(f"{where}: {shown} has {size:.0f} MiB, more than max_database_mib ({self.sql.max_database_mib})")
         try:
-            connection, _ = load(str(file), None)
+            connection, _ = load(str(file), None, shown)
         except DatabaseError as error:
             raise TaskError(f"{where}: {error}") from error
         with connection:
@@ -149,8 +150,9 @@ def find(root: Path, databases: str, name: str | None, where: str, column: str) 
 
 
 def _shown(file: Path, root: Path) -> str:
-    """From the root, where it lies below it: the record holds no folders of this machine."""
-    try:
-        return file.resolve().relative_to(root.resolve()).as_posix()
-    except ValueError:
-        return str(file)
+    """From the root, as params.yaml says it, through links: the record holds no folders of this machine. Only what params.yaml says to
+    lie in a folder outside the root, from the machine's own, is named so."""
+    for path, base in ((file, root), (file.resolve(), root.resolve())):
+        if path.is_relative_to(base):
+            return path.relative_to(base).as_posix()
+    return str(file)

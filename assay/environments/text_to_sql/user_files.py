@@ -30,28 +30,30 @@ def size_mib(path: Path) -> float:
     return sum(file.stat().st_size for file in files) / 2**20
 
 
-def load(path: str, expected: str | None) -> tuple[Any, int]:
+def load(path: str, expected: str | None, shown: str | None = None) -> tuple[Any, int]:
     """An instance with the tables of the database, not locked yet, and MiB that it may hold for them.
 
-    Of DuckDB files the schema `main` is read, tables and views. Raises DatabaseError: no such file, not `expected`, not readable.
+    Of DuckDB files the schema `main` is read, tables and views. shown: the path in messages, which are stored: no folder of this machine.
+    Raises DatabaseError: no such file, not `expected`, not readable.
     """
     import duckdb
 
-    file = Path(path)
+    file, shown = Path(path), shown or path
     if not file.exists():
-        raise DatabaseError(f"{path}: no such file or folder")
+        raise DatabaseError(f"{shown}: no such file or folder")
     if expected is not None and digest(file) != expected:
-        raise DatabaseError(f"{path}: not the database that the tasks were made with; make them again")
+        raise DatabaseError(f"{shown}: not the database that the tasks were made with; make them again")
     held = int(3 * size_mib(file)) + LOADING_MIB
     connection = duckdb.connect(":memory:", config={**SETTINGS, "memory_limit": f"{held}MiB"})
     try:
         _copy(connection, file)
     except (duckdb.Error, sqlite3.Error, OSError) as error:
         connection.close()
-        raise DatabaseError(f"{path}: cannot be read as a database: {str(error).splitlines()[0]}") from error
+        said = str(error).splitlines()[0].replace(str(file.resolve()), shown).replace(str(file), shown)
+        raise DatabaseError(f"{shown}: cannot be read as a database: {said}") from error
     if not tables_of(connection):
         connection.close()
-        raise DatabaseError(f"{path}: no tables")
+        raise DatabaseError(f"{shown}: no tables")
     return connection, held
 
 
