@@ -67,6 +67,19 @@ def clipped(
     return Surrogate(loss, low, high)
 
 
+def dual_clipped(
+    logprobs: torch.Tensor,
+    old_logprobs: torch.Tensor,
+    advantages: torch.Tensor,
+    *,
+    clip_low: float = 0.2,
+    clip_high: float = 0.2,
+    dual_clip: float = 3.0,
+) -> Surrogate:
+    """`clipped` with a dual clip, by default that of its source (Ye et al. 2020, arXiv 1912.09729, section 4: c = 3)."""
+    return clipped(logprobs, old_logprobs, advantages, clip_low=clip_low, clip_high=clip_high, dual_clip=dual_clip)
+
+
 def sequence_clipped(
     logprobs: torch.Tensor,
     old_logprobs: torch.Tensor,

@@ -9,6 +9,8 @@ import pyarrow as pa
 
 from assay.environments import Task
 from assay.trajectories import schema, to_table
+from assay.verifiers.appeals_estimator import AppealsEstimator as AppealsEstimator
+from assay.verifiers.channel import Channel as Channel
 from assay.verifiers.proportions import clustered_wilson
 
 MEASURED = ("solution", "episode")

@@ -9,7 +9,7 @@ from assay.objectives import entropy as entropies
 from assay.objectives.divergence import DivergenceError, k1, k2, k3, penalty
 from assay.objectives.entropy import entropy, likelihood_and_entropy
 from assay.objectives.importance import sequence_truncated, token_truncated
-from assay.objectives.policy import PolicyLossError, clipped, denominator, numerator
+from assay.objectives.policy import PolicyLossError, clipped, denominator, dual_clipped, numerator
 
 
 def at_ratio(r, advantage, **options):
@@ -38,6 +38,12 @@ def test_clipped_surrogate(r, advantage, options, loss, gradient, low, high):
     assert seen[0] == pytest.approx(loss)
     assert seen[1] == pytest.approx(gradient)
     assert seen[2:] == (low, high)
+
+
+def test_dual_clipped_is_clipped_with_the_dual_clip_of_the_paper():
+    logprobs, old = torch.tensor([[3.0, 0.1]]), torch.zeros(1, 2)
+    assert torch.equal(dual_clipped(logprobs, old, -torch.ones(1)).loss, clipped(logprobs, old, -torch.ones(1), dual_clip=3.0).loss)
+    assert dual_clipped(logprobs, old, -torch.ones(1)).loss[0, 0] == 3.0
 
 
 def test_ratio_stays_finite():
