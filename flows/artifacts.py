@@ -104,6 +104,7 @@ def noise_table(rows: Iterable[Row]) -> str:
 
 
 def _noise_cells(rounds: Sequence[Row], fused: bool, judged: bool) -> list[str]:
+    from assay.evaluation.breakdown import in_cell
     from assay.evaluation.noise import coverage
 
     row = rounds[-1]
@@ -127,6 +128,7 @@ def _noise_cells(rounds: Sequence[Row], fused: bool, judged: bool) -> list[str]:
 
 def noise_text(rows: Sequence[Row]) -> str:
     """What the artifact `verifier-noise` says: warnings, then the table."""
+    from assay.evaluation.breakdown import in_cell
     from assay.evaluation.noise import noise_sentences
 
     warnings = [f"* {in_cell(text)}" for text in noise_warnings(rows)]
@@ -148,11 +150,6 @@ def stage_warnings(root: Path, stage: str) -> list[str]:
     name, _, iteration = stage.rpartition(":")[2].partition("@")
     folder = pipeline_of([stage]).verdicts
     return noise_warnings(read_rows("noise_estimates", root / folder / iteration)) if iteration and name == folder.name else []
-
-
-def in_cell(text: str) -> str:
-    """Text of others, within one cell or line of Markdown."""
-    return " ".join(text.replace("|", "\\|").replace("<", "&lt;").split())
 
 
 def _rate(value: float | None) -> str:

@@ -26,6 +26,11 @@ class Grid:
     """Leading columns that hold words; the others are aligned as numbers."""
 
 
+def in_cell(text: str) -> str:
+    """Text of others, within one cell or line of Markdown."""
+    return " ".join(text.replace("|", "\\|").replace("<", "&lt;").split())
+
+
 def interval(row: dict[str, Any] | None, digits: int = 3, sign: str = "") -> str:
     """value [low, high], or a dash."""
     if row is None or row["value"] is None:

@@ -11,7 +11,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from assay.evaluation import definitions
-from assay.evaluation.breakdown import Grid, interval, verifiers
+from assay.evaluation.breakdown import Grid, in_cell, interval, verifiers
 from assay.evaluation.metrics import Lookup, write_text
 from assay.evaluation.noise import judged
 from assay.evaluation.record import RunRecord
@@ -172,14 +172,14 @@ def noise_sentence(row: Mapping[str, Any]) -> str:
     )
     truth = row["true_false_negative_rate"]
     known = "" if truth is None else f"; true rate, by the oracle, {truth:.3f}"
-    against = f"judge {_cell(row['judge'])}" if row["judge"] is not None else row["against"]
+    against = f"judge {in_cell(row['judge'])}" if row["judge"] is not None else row["against"]
     moment = f"iteration {row['iteration']}" + (f", round {row['round']}" if row["round"] else "")
     where = f"{row['verifier']} on {row['environment']}, against {against}, {moment}"
     if row["judge"] is None:
         return f"{where}: {estimate} ({row['n']:,} samples){known}"
     examined = f"{row['examined_negatives']:,} of {row['rule_negatives']:,} rejected samples examined"
     average = "" if row["smoothed_rate"] is None else f"; smoothed {row['smoothed_rate']:.3f}"
-    amiss = "" if row["warning"] is None else f"; warning: {_cell(row['warning'])}"
+    amiss = "" if row["warning"] is None else f"; warning: {in_cell(row['warning'])}"
     return f"{where}: {estimate} ({examined}){average}{known}{amiss}"
 
 
@@ -196,12 +196,8 @@ def markdown(grid: Grid) -> str:
     marks = ["---" if i < grid.words else "---:" for i in range(len(grid.header))]
     return "\n".join(
         "| " + " | ".join(cells) + " |"
-        for cells in [tuple(map(_cell, grid.header)), tuple(marks), *(tuple(map(_cell, row)) for row in grid.rows)]
+        for cells in [tuple(map(in_cell, grid.header)), tuple(marks), *(tuple(map(in_cell, row)) for row in grid.rows)]
     )
-
-
-def _cell(text: str) -> str:
-    return " ".join(text.replace("|", "\\|").replace("<", "&lt;").split())
 
 
 def _counts(table: pa.Table, keys: list[str]) -> list[dict[str, Any]]:

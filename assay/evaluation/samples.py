@@ -9,6 +9,7 @@ import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from assay.evaluation.estimators import EvaluationError
+from assay.evaluation.tokens import flat
 
 WRONG, CORRECT, ABSTAIN, MISSING = 0, 1, 2, 3
 CODES = {"wrong": WRONG, "correct": CORRECT, "abstain": ABSTAIN}
@@ -192,9 +193,9 @@ def _verdicts_of(role: str, rows: pa.Table, verdicts: pa.Table) -> tuple[Codes, 
 
 def _token_sums(rows: pa.Table) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
     """Per row: number of sampled tokens, and the sum of minus their log-probabilities."""
-    mask = _flat(rows["loss_mask"]).astype(bool)
+    mask = flat(rows["loss_mask"]).astype(bool)
     owner = pc.list_parent_indices(rows["loss_mask"].combine_chunks()).to_numpy().astype(np.int64)
-    logprobs = _flat(rows["sampled_logprobs"]).astype(np.float64)
+    logprobs = flat(rows["sampled_logprobs"]).astype(np.float64)
     if len(logprobs) != len(mask):
         raise EvaluationError(
             "trajectories: loss_mask and sampled_logprobs differ in length; the shard is damaged, run its rollout again"
@@ -202,7 +203,3 @@ def _token_sums(rows: pa.Table) -> tuple[NDArray[np.int64], NDArray[np.float64]]
     tokens = np.bincount(owner[mask], minlength=len(rows))
     surprisal = np.bincount(owner[mask], weights=-logprobs[mask], minlength=len(rows))
     return tokens.astype(np.int64), surprisal.astype(np.float64)
-
-
-def _flat(column: pa.ChunkedArray) -> NDArray:
-    return pc.list_flatten(column.combine_chunks()).to_numpy(zero_copy_only=False)

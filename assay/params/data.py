@@ -4,7 +4,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field, field_validator
 
-from assay.params.base import Section
+from assay.params.base import ORDERED, Section
 from assay.params.protocols import Protocols, PublishedProtocols
 from assay.params.tools import Tools
 
@@ -28,17 +28,10 @@ class RationalArithmetic(Section):
     """Largest value of an operand. Operands are positive; signs come from the operations."""
     decimals: float = Field(0.3, ge=0, le=1)
     """Share of operands written as decimals where that is exact."""
-    terms: tuple[Terms, Terms] = (2, 2)
+    terms: Annotated[tuple[Terms, Terms], ORDERED] = (2, 2)
     """Smallest and largest number of operands."""
-    ood_terms: tuple[Terms, Terms] = (3, 3)
+    ood_terms: Annotated[tuple[Terms, Terms], ORDERED] = (3, 3)
     """The same for the out-of-distribution split."""
-
-    @field_validator("terms", "ood_terms")
-    @classmethod
-    def _in_order(cls, value: tuple[int, int]) -> tuple[int, int]:
-        if value[0] > value[1]:
-            raise ValueError(f"[{value[0]}, {value[1]}] is the wrong way round: the smallest number of operands comes first")
-        return value
 
 
 Steps = Annotated[int, Field(ge=1, le=20)]
@@ -54,9 +47,9 @@ class ChainArithmetic(Section):
     """Relative share of this environment among all tasks."""
     operations: tuple[Literal["+", "-", "*"], ...] = Field(("+", "-", "*"), min_length=1)
     """Drawn anew for each step."""
-    steps: tuple[Steps, Steps] = (2, 4)
+    steps: Annotated[tuple[Steps, Steps], ORDERED] = (2, 4)
     """Smallest and largest number of operations of a task."""
-    ood_steps: tuple[Steps, Steps] = (5, 6)
+    ood_steps: Annotated[tuple[Steps, Steps], ORDERED] = (5, 6)
     """The same for the out-of-distribution split."""
     modulus: int = Field(10, ge=2, le=1000)
     """Results are taken modulo this."""
@@ -72,13 +65,6 @@ class ChainArithmetic(Section):
     """Chance that a re-check of a right result makes it wrong."""
     helpful: float = Field(0.3, ge=0, le=1)
     """Chance that a re-check of a wrong result makes it right."""
-
-    @field_validator("steps", "ood_steps")
-    @classmethod
-    def _in_order(cls, value: tuple[int, int]) -> tuple[int, int]:
-        if value[0] > value[1]:
-            raise ValueError(f"[{value[0]}, {value[1]}] is the wrong way round: the smallest number of operations comes first")
-        return value
 
 
 class ReasoningGym(Section):

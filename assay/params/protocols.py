@@ -2,9 +2,9 @@
 
 from typing import Annotated, Literal, get_args
 
-from pydantic import Field, field_validator, model_validator
+from pydantic import Field, model_validator
 
-from assay.params.base import Section
+from assay.params.base import ORDERED, Section
 from assay.params.endpoint import Endpoint
 
 ProtocolType = Literal["overview", "specific", "retrieval", "planning", "troubleshooting", "constraint", "scaling", "safety"]
@@ -61,22 +61,15 @@ class Protocols(Section):
     """A type that is named twice is asked twice as often."""
     lines: tuple[Work, ...] = Field(get_args(Work), min_length=1)
     """Lines of work of the built-in recipes."""
-    steps: tuple[Steps, Steps] = (2, 4)
+    steps: Annotated[tuple[Steps, Steps], ORDERED] = (2, 4)
     """Smallest and largest number of steps of a gold."""
-    ood_steps: tuple[Steps, Steps] | None = (5, 6)
+    ood_steps: Annotated[tuple[Steps, Steps], ORDERED] | None = (5, 6)
     """The same for the out-of-distribution split of the built-in recipes; None: no such split."""
-    distractors: tuple[Distractors, Distractors] = (1, 3)
+    distractors: Annotated[tuple[Distractors, Distractors], ORDERED] = (1, 3)
     """Smallest and largest number of offered actions that the gold does not use."""
     noise: Share = 0.0
     """Share of demonstrations with a fault in one step, so that the warm start leaves something to reinforcement learning. Of the built-in
     recipes alone."""
-
-    @field_validator("steps", "ood_steps", "distractors")
-    @classmethod
-    def _in_order(cls, value: tuple[int, int] | None) -> tuple[int, int] | None:
-        if value is not None and value[0] > value[1]:
-            raise ValueError(f"[{value[0]}, {value[1]}] is the wrong way round: the smallest number comes first")
-        return value
 
     @model_validator(mode="after")
     def _longer_elsewhere(self) -> "Protocols":

@@ -2,9 +2,9 @@
 
 from typing import TYPE_CHECKING, Annotated, Literal
 
-from pydantic import Field, field_validator, model_validator
+from pydantic import Field, model_validator
 
-from assay.params.base import Section
+from assay.params.base import ORDERED, Section
 from assay.params.endpoint import Endpoint
 
 if TYPE_CHECKING:
@@ -15,7 +15,7 @@ TOOL_USE = "tool_use"
 Scenario = Literal["single_hop", "parallel_single_hop", "multi_hop", "parallel_multi_hop"]
 Combination = Literal["sum", "difference", "largest", "order"]
 Share = Annotated[float, Field(ge=0, le=1)]
-Span = tuple[Annotated[int, Field(ge=0, le=20)], Annotated[int, Field(ge=0, le=20)]]
+Span = Annotated[tuple[Annotated[int, Field(ge=0, le=20)], Annotated[int, Field(ge=0, le=20)]], ORDERED]
 """Smallest and largest number."""
 
 
@@ -36,13 +36,6 @@ class ToolScaling(Section):
     """Length of a chain of sub-questions (multi_hop)."""
     calculator: Share | None = None
     """Probability that the last step of several chains is a tool's, where they end in numbers."""
-
-    @field_validator("parameters", "distractors", "hops")
-    @classmethod
-    def _in_order(cls, value: tuple[int, int] | None) -> tuple[int, int] | None:
-        if value is not None and value[0] > value[1]:
-            raise ValueError(f"[{value[0]}, {value[1]}] is the wrong way round: the smallest number comes first")
-        return value
 
 
 class TemplateTools(Section):

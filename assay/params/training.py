@@ -1,7 +1,7 @@
 """Sections about the update: advantage, policy loss, regularisers, optimizer."""
 
 import math
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, get_args
 
 from pydantic import Field, model_validator
 
@@ -61,10 +61,6 @@ class Direct(Section):
     """Rewards are divided by it."""
 
 
-def _is_divisor(scale: float) -> bool:
-    return math.isfinite(scale) and scale > 0
-
-
 class Corrected(Section):
     """What the corrections for a noisy verifier share."""
 
@@ -84,6 +80,14 @@ class Corrected(Section):
         false_positive, false_negative = self.false_positive_rate, self.false_negative_rate
         if not isinstance(false_positive, str) and not isinstance(false_negative, str):
             check_rates(false_positive, false_negative, "false_positive_rate and false_negative_rate")
+        return self
+
+    @model_validator(mode="after")
+    def _divides(self) -> "Corrected":
+        scale = getattr(self, "scale", 1.0)
+        if not isinstance(scale, str) and not (math.isfinite(scale) and scale > 0):
+            *most, last = ["a number above 0", *get_args(get_args(type(self).model_fields["scale"].annotation)[1])]
+            raise ValueError(f"scale is {scale:g}, expected {', '.join(most)} or {last}")
         return self
 
     @model_validator(mode="after")
@@ -113,12 +117,6 @@ class Backward(Corrected):
     """Fixed, or a moving average over iterations of the standard deviation of corrected rewards; never the group's own. That average
     grows as 1 over the determinant does, so that under `ema` the correction divides out: the run is that of its control."""
 
-    @model_validator(mode="after")
-    def _positive(self) -> "Backward":
-        if not isinstance(self.scale, str) and not _is_divisor(self.scale):
-            raise ValueError(f"scale is {self.scale:g}, expected a number above 0 or ema")
-        return self
-
     def _averages_deviation(self) -> bool:
         return self.scale == "ema"
 
@@ -133,12 +131,6 @@ class Forward(Corrected):
     """Weights are divided by it, or by an estimated 1 - both rates or 1 - the false-negative one."""
     baseline: float = Field(0.0, allow_inf_nan=False)
     """A constant, or historical, one. That of the current group would undo the correction, so there is no such option."""
-
-    @model_validator(mode="after")
-    def _positive(self) -> "Forward":
-        if not isinstance(self.scale, str) and not _is_divisor(self.scale):
-            raise ValueError(f"scale is {self.scale:g}, expected a number above 0, determinant or one_minus_false_negative_rate")
-        return self
 
 
 class BackwardZScored(Corrected):

@@ -20,6 +20,7 @@ from assay.params.verification import VerificationParams
 from assay.verifiers import protocol_score, tool_use
 from assay.verifiers.extract import extract_answer
 from assay.verifiers.functions import address
+from assay.verifiers.options import address as with_options
 from assay.verifiers.spec import CODE, spec_of
 from assay.verifiers.verdicts import Finding, VerifierError, abstain, is_sound, wrong
 
@@ -42,9 +43,9 @@ def resolve(name: str, params: VerificationParams) -> str:
     """A verifier's name as everything here takes it: that of a reward function of the user, of SCORE or of tool use
     with options, becomes its address."""
     if name == protocol_score.NAME:
-        return protocol_score.address(params.protocol.model_dump(mode="json", exclude_defaults=True))
+        return with_options(protocol_score.NAME, params.protocol.model_dump(mode="json", exclude_defaults=True))
     if name == tool_use.NAME:
-        return tool_use.address(params.tool_use.model_dump(mode="json", exclude_defaults=True))
+        return with_options(tool_use.NAME, params.tool_use.model_dump(mode="json", exclude_defaults=True))
     function = params.functions.get(name)
     if function is None:
         return name

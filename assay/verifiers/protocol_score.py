@@ -1,12 +1,11 @@
 """SCORE as a verifier whose score is the reward, and the executor as an oracle; both read the whole completion."""
 
-import hashlib
 import json
 from collections.abc import Mapping
 from functools import lru_cache
 from typing import Any
 
-from assay.verifiers.verdicts import Finding, abstain
+from assay.verifiers.verdicts import Finding, abstain, rounded
 
 NAME, ORACLE = "protocol_score", "protocol_executor"
 REVISION = 2
@@ -24,23 +23,6 @@ def warm_up() -> None:
     from assay.rewards.protocol import bleu_average
 
     bleu_average("", "")  # its library is imported by the first call
-
-
-def address(options: Mapping[str, Any]) -> str:
-    """The verifier's name with the options that are not the defaults (`ProtocolReward`): known in every process without being announced."""
-    return ADDRESS + json.dumps(options, sort_keys=True) if options else NAME
-
-
-def options_of(name: str) -> dict[str, Any]:
-    """What `address` was given."""
-    found: dict[str, Any] = json.loads(name.removeprefix(ADDRESS)) if name.startswith(ADDRESS) else {}
-    return found
-
-
-def version_of(options: Mapping[str, Any]) -> str:
-    """Changes with the options, for verdicts and rewards do."""
-    digest = hashlib.blake2b(json.dumps(options, sort_keys=True).encode(), digest_size=6).hexdigest()
-    return f"{REVISION}+{digest}" if options else str(REVISION)
 
 
 def judge(options: Mapping[str, Any], text: str, gold: str, given: Mapping[str, Any]) -> Finding:
@@ -63,7 +45,7 @@ def judge(options: Mapping[str, Any], text: str, gold: str, given: Mapping[str, 
     parts |= {"lexical": lexical, "maximum": reward.maximum, "options": options, "steps": found.step_rows()[:MOST_STEPS]}
     right = value >= reward.threshold - _EDGE
     reason = "equal" if right else "different" if found.format else "unparseable"
-    return Finding("correct" if right else "wrong", reason, value, json.dumps(_rounded(parts), ensure_ascii=False))
+    return Finding("correct" if right else "wrong", reason, value, json.dumps(rounded(parts), ensure_ascii=False))
 
 
 def carry_out(text: str, gold: str, given: Mapping[str, Any]) -> Finding:
@@ -94,12 +76,3 @@ def _reward(options: str) -> Any:
     from assay.params.protocols import ProtocolReward
 
     return ProtocolReward.model_validate_json(options)
-
-
-def _rounded(value: Any) -> Any:
-    """Floats with six decimals: more would only be stored."""
-    if isinstance(value, float):
-        return round(value, 6)
-    if isinstance(value, dict):
-        return {key: _rounded(one) for key, one in value.items()}
-    return [_rounded(one) for one in value] if isinstance(value, list | tuple) else value

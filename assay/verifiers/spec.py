@@ -11,6 +11,8 @@ from importlib import metadata
 from typing import Any, Literal
 
 from assay.verifiers import functions, math_verify, numeric, protocol_score, sql_execution, string_match, tool_use
+from assay.verifiers.options import options_of
+from assay.verifiers.options import version_of as version_with
 from assay.verifiers.verdicts import Finding, VerifierError, abstain, correct, wrong
 
 Meta = dict[str, Any]
@@ -91,19 +93,20 @@ def pass_on(answer: str, gold: str) -> Finding | None:
 
 def protocol_spec(name: str) -> VerifierSpec:
     """SCORE with the options that an address holds, as a verifier."""
-    options = protocol_score.options_of(name)
+    options = options_of(name)
     return VerifierSpec(
-        protocol_score.NAME, protocol_score.version_of(options), pass_on, partial(protocol_score.judge, options),
+        protocol_score.NAME, version_with(protocol_score.REVISION, options), pass_on, partial(protocol_score.judge, options),
         preload=protocol_score.PRELOAD, vouches=False, whole_text=True, reward="score",
     )  # fmt: skip
 
 
 def tool_use_spec(name: str) -> VerifierSpec:
     """The reward of tool use with the options that a name holds. It executes nothing, and so needs no worker."""
-    options = tool_use.options_of(name)
+    options = options_of(name)
     return VerifierSpec(
-        tool_use.NAME, tool_use.version_of(options), partial(tool_use.judge, options), transcript=True, accepts_golds=False, reward="score"
-    )
+        tool_use.NAME, version_with(tool_use.REVISION, options), partial(tool_use.judge, options),
+        transcript=True, accepts_golds=False, reward="score",
+    )  # fmt: skip
 
 
 VERIFIERS: dict[str, VerifierSpec] = {

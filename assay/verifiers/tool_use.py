@@ -5,35 +5,17 @@ whether that is all that it says); its score is the sum of
 its turns' rewards on the train split, and Solve-F1 on held-out tasks, where no reward is defined.
 """
 
-import hashlib
 import json
 from collections.abc import Mapping
 from typing import Any
 
-from assay.verifiers.verdicts import Finding, abstain
+from assay.verifiers.verdicts import Finding, abstain, rounded
 
 NAME = "tool_use"
 ADDRESS = f"{NAME}:"
 REVISION = 3
 FULL = "f1"
 """Branch of a turn with calls."""
-
-
-def address(options: Mapping[str, Any]) -> str:
-    """The verifier's name with the options that are not the defaults (`ToolUseReward`)."""
-    return ADDRESS + json.dumps(options, sort_keys=True) if options else NAME
-
-
-def options_of(name: str) -> dict[str, Any]:
-    """What `address` was given."""
-    found: dict[str, Any] = json.loads(name.removeprefix(ADDRESS)) if name.startswith(ADDRESS) else {}
-    return found
-
-
-def version_of(options: Mapping[str, Any]) -> str:
-    """Changes with the options, for rewards do."""
-    digest = hashlib.blake2b(json.dumps(options, sort_keys=True).encode(), digest_size=6).hexdigest()
-    return f"{REVISION}+{digest}" if options else str(REVISION)
 
 
 def judge(options: Mapping[str, Any], transcript: str, gold: str) -> Finding:
@@ -45,7 +27,7 @@ def judge(options: Mapping[str, Any], transcript: str, gold: str) -> Finding:
     parts = _episode(played, turns) if played["whole"] else turns[0]
     reason = _why_wrong(played, turns) if played["whole"] else _why_turn_is_wrong(turns[0])
     score = _score(played, turns, parts)
-    components = json.dumps(_rounded(parts), sort_keys=True)
+    components = json.dumps(rounded(parts), sort_keys=True)
     return Finding("wrong" if reason else "correct", reason or "equal", score, components)
 
 
@@ -99,12 +81,3 @@ def _why_turn_is_wrong(turn: Mapping[str, Any]) -> str:
     if turn["branch"] == "answer":
         return "tool_unsolved" if turn["t"] else ""
     return {"empty": "tool_empty", "malformed": "tool_malformed"}.get(turn["branch"], "tool_unsolved" if turn["t"] else "different")
-
-
-def _rounded(parts: Mapping[str, Any]) -> dict[str, Any]:
-    """Floats with six decimals: more would only be stored."""
-
-    def short(value: Any) -> Any:
-        return round(value, 6) if isinstance(value, float) else [short(one) for one in value] if isinstance(value, list) else value
-
-    return {name: short(value) for name, value in parts.items()}

@@ -1,5 +1,6 @@
 """What a verifier says: correct, wrong, or that it cannot tell, and why."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Literal, get_args
 
@@ -96,3 +97,12 @@ def is_sound(value: Any) -> bool:
         and (value.score is None or type(value.score) in (int, float))
         and (value.components is None or isinstance(value.components, str))
     )
+
+
+def rounded(value: Any) -> Any:
+    """Components with six decimals: more would only be stored."""
+    if isinstance(value, float):
+        return round(value, 6)
+    if isinstance(value, Mapping):
+        return {key: rounded(one) for key, one in value.items()}
+    return [rounded(one) for one in value] if isinstance(value, list | tuple) else value
