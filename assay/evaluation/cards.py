@@ -3,7 +3,8 @@ equal bytes.
 """
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -32,9 +33,32 @@ CARD_COLUMNS = {
 
 def write_cards(out: Path, record: RunRecord, evaluations: pa.Table, params: Params) -> None:
     """policy-K.md for every evaluated policy and dataset.md, in the folder `out`."""
-    for policy in Lookup(evaluations).iterations:
-        write_text(out / f"policy-{policy}.md", model_card(record, evaluations, params, policy))
-    write_text(out / "dataset.md", dataset_card(record, params))
+    common, table = Common.of(record), Lookup(evaluations)
+    for policy in table.iterations:
+        write_text(out / f"policy-{policy}.md", model_card(record, table, params, policy, common))
+    write_text(out / "dataset.md", dataset_card(record, params, common))
+
+
+@dataclass(frozen=True)
+class Common:
+    """What all cards of a run share: read off the whole record once, not once for each policy."""
+
+    tasks_hash: str
+    tasks: str
+    """Markdown, as the next."""
+    verifiers: str
+    noise: tuple[Mapping[str, Any], ...]
+    """`noise_rows` of all iterations."""
+    sampling: Mapping[int, str]
+    """How the evaluation samples of each policy were drawn."""
+
+    @classmethod
+    def of(cls, record: RunRecord) -> "Common":
+        """One pass over each table."""
+        return cls(
+            tasks_hash(record.tasks), task_counts(record.tasks), markdown(verifiers(record.verdicts)),
+            tuple(noise_rows(record.noise_estimates)), _sampling(record.trajectories),
+        )  # fmt: skip
 
 
 def tasks_hash(tasks: pa.Table) -> str:
@@ -45,9 +69,8 @@ def tasks_hash(tasks: pa.Table) -> str:
     return content_hash(*(part for pair in pairs for part in pair), length=32)
 
 
-def model_card(record: RunRecord, evaluations: pa.Table, params: Params, policy: int) -> str:
+def model_card(record: RunRecord, table: Lookup, params: Params, policy: int, common: Common) -> str:
     """Markdown with the front matter that model hubs read."""
-    table = Lookup(evaluations)
     split = table.splits[0]
     values: dict[str, Any] = {
         "front_matter": _front_matter(
@@ -61,10 +84,10 @@ def model_card(record: RunRecord, evaluations: pa.Table, params: Params, policy:
         "policy": policy,
         "origin": _origin(params),
         "training": _training(record, params, policy),
-        "tasks_hash": tasks_hash(record.tasks),
-        "tasks": task_counts(record.tasks),
-        "verifiers": markdown(verifiers(record.verdicts)),
-        "noise": [noise_sentence(row) for row in noise_rows(record.noise_estimates, policy)],
+        "tasks_hash": common.tasks_hash,
+        "tasks": common.tasks,
+        "verifiers": common.verifiers,
+        "noise": [noise_sentence(row) for row in latest_noise(common.noise, policy)],
         "noise_meaning": definitions.noise_meaning(judged(record.noise_estimates)),
         "evaluation": markdown(evaluation_grid(table, policy)),
         "metrics": {
@@ -82,7 +105,7 @@ def model_card(record: RunRecord, evaluations: pa.Table, params: Params, policy:
         "headline": definitions.HEADLINE,
         "confidence": f"{params.evaluation.confidence:.0%}",
         "intervals": definitions.INTERVALS,
-        "sampling": _sampling(record, policy),
+        "sampling": common.sampling.get(policy, ""),
         "split": split,
         "method": params.method,
         "environment": params.environment,
@@ -92,7 +115,7 @@ def model_card(record: RunRecord, evaluations: pa.Table, params: Params, policy:
     return _render("model_card.md.j2", values)
 
 
-def dataset_card(record: RunRecord, params: Params) -> str:
+def dataset_card(record: RunRecord, params: Params, common: Common) -> str:
     """Markdown about the tasks and the stored trajectories."""
     by_kind = _counts(record.trajectories, ["kind", "iteration"])
     kinds = sorted({row["kind"] for row in by_kind})
@@ -106,16 +129,16 @@ def dataset_card(record: RunRecord, params: Params) -> str:
     )
     values: dict[str, Any] = {
         "front_matter": _front_matter({"tags": ["reinforcement-learning", "rlvr", "assay"]}),
-        "tasks_hash": tasks_hash(record.tasks),
-        "tasks": task_counts(record.tasks),
+        "tasks_hash": common.tasks_hash,
+        "tasks": common.tasks,
         "environments": [
             (name, json.dumps(value.model_dump(mode="json"), sort_keys=True))
             for name, value in sorted(params.environments.items())
         ],
         "trajectories": markdown(Grid(("kind", "iterations", "rows"), rows, 1)),
-        "verifiers": markdown(verifiers(record.verdicts)),
+        "verifiers": common.verifiers,
         "verdicts": markdown(verdict_grid(record.verdicts)),
-        "noise": [noise_sentence(row) for row in noise_rows(record.noise_estimates, None)],
+        "noise": [noise_sentence(row) for row in common.noise],
         "noise_meaning": definitions.noise_meaning(judged(record.noise_estimates)),
         "environment": params.environment,
         "scale": params.scale,
@@ -151,16 +174,17 @@ def verdict_grid(verdicts: pa.Table) -> Grid:
     )
 
 
-def noise_rows(noise: pa.Table | None, policy: int | None) -> list[Mapping[str, Any]]:
-    """Estimates of one iteration, of the last one before it where it has none (the last policy has), or all (None). Of an
-    iteration's rounds the last one's."""
+def noise_rows(noise: pa.Table | None) -> list[Mapping[str, Any]]:
+    """Estimates of every iteration; of its rounds the last one's."""
     if noise is None or not len(noise):
         return []
     keys = [(name, "ascending") for name in ("iteration", "round", "environment", "verifier", "against")]
     rows = noise.filter(pc.is_valid(noise["false_negative_rate"])).sort_by(keys).to_pylist()
-    rows = list({(r["iteration"], r["environment"], r["verifier"], r["against"]): r for r in rows}.values())
-    if policy is None:
-        return rows
+    return list({(r["iteration"], r["environment"], r["verifier"], r["against"]): r for r in rows}.values())
+
+
+def latest_noise(rows: Sequence[Mapping[str, Any]], policy: int) -> list[Mapping[str, Any]]:
+    """Those of one iteration, or of the last one before it where it has none (the last policy has)."""
     latest = max((row["iteration"] for row in rows if row["iteration"] <= policy), default=None)
     return [row for row in rows if row["iteration"] == latest]
 
@@ -237,20 +261,18 @@ def _training(record: RunRecord, params: Params, policy: int) -> str:
     )
 
 
-def _sampling(record: RunRecord, policy: int) -> str:
-    """How the evaluation samples of a policy were drawn."""
-    chosen = pc.and_(
-        pc.equal(record.trajectories["kind"], "evaluation"), pc.equal(record.trajectories["iteration"], policy)
-    )
+def _sampling(trajectories: pa.Table) -> dict[int, str]:
+    """How the evaluation samples of each policy were drawn."""
+    mine = trajectories.select(["iteration", "sampling"]).filter(pc.equal(trajectories["kind"], "evaluation"))
     keys = ["temperature", "top_p", "max_tokens", "engine", "engine_version"]
-    sampling = record.trajectories["sampling"].filter(chosen)
-    ways = _counts(pa.table({key: pc.struct_field(sampling, key) for key in keys}), keys)
-    texts = (
-        f"temperature {way['temperature']:g}, top_p {way['top_p']:g}, at most {way['max_tokens']} tokens, "
-        f"{way['engine']} {way['engine_version']}"
-        for way in ways
-    )
-    return "; ".join(sorted(texts))
+    columns = {"iteration": mine["iteration"]} | {key: pc.struct_field(mine["sampling"], key) for key in keys}
+    texts: dict[int, list[str]] = {}
+    for way in _counts(pa.table(columns), list(columns)):
+        texts.setdefault(way["iteration"], []).append(
+            f"temperature {way['temperature']:g}, top_p {way['top_p']:g}, at most {way['max_tokens']} tokens, "
+            f"{way['engine']} {way['engine_version']}"
+        )
+    return {policy: "; ".join(sorted(found)) for policy, found in texts.items()}
 
 
 def _render(name: str, values: Mapping[str, Any]) -> str:

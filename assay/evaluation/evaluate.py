@@ -50,13 +50,15 @@ def evaluate(
     own: SelfVerification | None = None,
     *,
     opened_by_prompt: bool = False,
+    samples: Samples | None = None,
 ) -> pa.Table:
     """Rows of `evaluations`. Tables as in the record; trajectories of other kinds than evaluation and its critiques are ignored.
 
-    own: the section self_verification; None: its defaults. opened_by_prompt: prompts end with the open tag of the thinking.
+    own: the section self_verification; None: its defaults. opened_by_prompt: prompts end with the open tag of the thinking. samples: of
+    these tables, where they are joined already.
     Raises EvaluationError where there is nothing to evaluate, or a task or a rule verdict is missing.
     """
-    samples = gather(tasks, trajectories, verdicts)
+    samples = gather(tasks, trajectories, verdicts) if samples is None else samples
     measures = [*protocol_measures(samples, verdicts), *tool_measures(samples, verdicts)]
     own = own or SelfVerification()
     rechecks = read_rechecks(samples, opened_by_prompt=opened_by_prompt)

@@ -1,8 +1,11 @@
 """The tables of one run, as evaluation needs them."""
 
 from dataclasses import dataclass
+from functools import cached_property
 
 import pyarrow as pa
+
+from assay.evaluation.samples import Samples, gather
 
 BATCH_COLUMNS = ("iteration", "round", "kept", "drop_reason", "reward", "rehearsal")
 
@@ -32,3 +35,8 @@ class RunRecord:
     tool_calls: pa.Table | None = None
     splits: pa.Table | None = None
     """Of the presampled training tasks, where a method splits them (DPH-RL)."""
+
+    @cached_property
+    def samples(self) -> Samples:
+        """Evaluation samples with their verdicts, joined once for metrics and report. Raises EvaluationError as `gather`."""
+        return gather(self.tasks, self.trajectories, self.verdicts)

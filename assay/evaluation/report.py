@@ -26,7 +26,7 @@ from assay.evaluation.figures_training import training_figures
 from assay.evaluation.metrics import Lookup, write_text
 from assay.evaluation.noise import judged, left_out, noise_grid, noise_sentences, warning_lines
 from assay.evaluation.record import RunRecord
-from assay.evaluation.samples import Samples, gather
+from assay.evaluation.samples import Samples
 from assay.evaluation.section_exploration import exploration_section
 from assay.evaluation.section_protocols import protocol_section
 from assay.evaluation.section_self_verification import self_verification_section
@@ -59,7 +59,7 @@ def write_report(
 
 def report_html(record: RunRecord, evaluations: pa.Table, params: Params, renderer: Renderer | None = None) -> str:
     """The page. Raises EvaluationError as `evaluate` does."""
-    samples = gather(record.tasks, record.trajectories, record.verdicts)
+    samples = record.samples
     rows = choose(samples, params.evaluation.sampled_trajectories)
     fixed = context(record, samples, Lookup(evaluations), params, renderer)
     characters = min(LONGEST_TEXT, TEXT_BUDGET // max(len(rows), 1))

@@ -27,8 +27,9 @@ def evaluate_run(
     report = report or out / "report.html"
     opened = renderer is not None and prompts_open(record.tasks, renderer)
     evaluations = evaluate(
-        record.tasks, record.trajectories, record.verdicts, params.evaluation, params.self_verification, opened_by_prompt=opened
-    )
+        record.tasks, record.trajectories, record.verdicts, params.evaluation, params.self_verification,
+        opened_by_prompt=opened, samples=record.samples,
+    )  # fmt: skip
     write_shard(out / "evaluations.parquet", "evaluations", evaluations)
     write_evaluation(out, evaluations, record.updates, record.noise_estimates)
     write_cards(out / "cards", record, evaluations, params)

@@ -12,9 +12,11 @@ import yaml
 from hand_made import sample_tables, tasks_table
 from synthetic_run import ByteRenderer, Shape, make_run
 
-from assay.evaluation import RunRecord, console_summary, evaluate, evaluate_run, model_card
-from assay.evaluation.cards import tasks_hash
+from assay.evaluation import RunRecord, cards, console_summary, evaluate, evaluate_run, model_card
+from assay.evaluation import record as run_record
+from assay.evaluation.cards import Common, tasks_hash
 from assay.evaluation.definitions import queries
+from assay.evaluation.metrics import Lookup
 from assay.params import Params
 from assay.params.sampling import EvaluationParams
 from assay.params.self_verification import SelfVerification
@@ -201,9 +203,21 @@ def test_cards_of_every_policy_name_data_verifiers_noise_and_results(out, record
 
 def test_cards_without_training_tables_and_with_a_base_model(record, evaluations):
     bare = RunRecord(record.tasks, record.trajectories, record.verdicts)
-    card = model_card(bare, evaluations, Params.model_validate({"policy": {"base": "some/model"}}), 2)
+    params = Params.model_validate({"policy": {"base": "some/model"}})
+    card = model_card(bare, Lookup(evaluations), params, 2, Common.of(bare))
     assert yaml.safe_load(card.split("---")[1])["base_model"] == "some/model"
     assert "No estimate of the false-negative rate" in card
+
+
+def test_the_record_is_joined_and_counted_once_whatever_the_number_of_policies(record, params, tmp_path, monkeypatch):
+    calls = []
+    counted = [(cards, name) for name in ("tasks_hash", "task_counts", "verifiers", "noise_rows")]
+    for module, name in (*counted, (run_record, "gather")):
+        plain = getattr(module, name)
+        monkeypatch.setattr(module, name, lambda *given, plain=plain, name=name: calls.append(name) or plain(*given))
+    evaluate_run(replace(record), params, tmp_path, None, ByteRenderer())
+    assert len(list((tmp_path / "cards").iterdir())) == 5
+    assert sorted(calls) == ["gather", "noise_rows", "task_counts", "tasks_hash", "verifiers"]
 
 
 def test_task_hash_depends_on_the_set_alone(record):
