@@ -137,7 +137,7 @@ def write_weights(model: Any, weights: dict[str, torch.Tensor], dtype: str, fold
 
 def publish_policy(model: Any, weights: dict[str, torch.Tensor], source: Path, target: Path) -> None:
     """A complete policy folder: new weights, and every other file (configuration, tokenizer, template) of `source`
-    unchanged.
+    unchanged; but no README.md, which describes the model that training began from (`assay export --policy` adds our card).
 
     model: an unwrapped transformers model of that architecture. target: must not exist.
     """
@@ -145,7 +145,7 @@ def publish_policy(model: Any, weights: dict[str, torch.Tensor], source: Path, t
     for file in target.iterdir():
         if not is_weight(file):
             file.unlink()
-    for file in sorted(p for p in source.rglob("*") if p.is_file() and not is_weight(p)):
+    for file in sorted(p for p in source.rglob("*") if p.is_file() and not is_weight(p) and p.name.lower() != "readme.md"):
         copy = target / file.relative_to(source)
         copy.parent.mkdir(parents=True, exist_ok=True)
         shutil.copyfile(file, copy)

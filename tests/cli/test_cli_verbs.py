@@ -181,6 +181,25 @@ def test_show_prints_the_last_result_and_where_the_report_is(tmp_path, capsys):
     assert out.splitlines()[-1] == f"report: {tmp_path / 'data' / 'evaluate' / 'report.html'}"
 
 
+def test_a_policy_is_exported_with_its_card(tmp_path, capsys):
+    policy, card, out = tmp_path / "models/2/policy", tmp_path / "data/evaluate/cards/policy-2.md", tmp_path / "out"
+    root = ("--root", str(tmp_path))
+    ask = ("export", "--policy", "2", "--output", str(out), *root)
+    assert "no policy there; run `dvc repro`, or `dvc pull models/2`" in assay(capsys, *ask, code=2)[1]
+    assert "`dvc pull models/fused/2`" in assay(capsys, *ask, "--fused", code=2)[1]
+    policy.mkdir(parents=True)
+    for name, text in (("config.json", "{}"), ("model.safetensors", "w"), ("README.md", "of the base")):
+        (policy / name).write_text(text)
+    assert "policy 2 has no card" in assay(capsys, *ask, code=2)[1]
+    card.parent.mkdir(parents=True)
+    card.write_text("ours")
+    assert "choose rows" in assay(capsys, *ask, "--where", "true", code=2)[1] and not out.exists()
+    assert assay(capsys, *ask)[0] == f"{out}: policy 2, with its card as README.md\n"
+    assert {file.name: file.read_text() for file in out.iterdir()} == {"config.json": "{}", "model.safetensors": "w", "README.md": "ours"}
+    assert "exists already" in assay(capsys, *ask, code=2)[1]
+    assert "not allowed with" in assay(capsys, *ask, "--layout", "trl", code=2)[1]
+
+
 def test_export_says_what_it_needs_and_writes_where_it_is_told(tmp_path, capsys):
     root = ("--root", str(tmp_path))
     assert "--layout" in assay(capsys, "export", "--output", "x", *root, code=2)[1]
