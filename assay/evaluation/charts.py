@@ -131,6 +131,7 @@ def stacked_bars(
 
 
 def wrap(label: str, parts: Sequence[str]) -> str:
+    """Parts of a picture as one SVG; label: what it says to those who cannot see it."""
     head = f'<svg viewBox="0 0 {WIDTH} {HEIGHT}" role="img" aria-label="{escape(label, quote=True)}">'
     return f"{head}{''.join(parts)}</svg>"
 
@@ -155,6 +156,7 @@ def frame(x_axis: Axis, y_axis: Axis, x_label: str, y_label: str) -> str:
 
 
 def curve(line: Line, x_axis: Axis, y_axis: Axis) -> str:
+    """A line as an SVG path, broken where it has no value, with a point at each value."""
     points = [(x, y) for x, y in zip(line.x, line.y, strict=True) if _drawable(y)]
     path, pen = [], "M"
     for x, y in zip(line.x, line.y, strict=True):

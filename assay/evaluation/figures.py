@@ -75,6 +75,7 @@ def verifier_figures(table: Lookup, split: str) -> list[Figure]:
 
 
 def metric_line(table: Lookup, split: str, metric: str, name: str, color: int, environment: str = ALL) -> Line:
+    """A metric by policy with its interval, of one split and environment. color: index of the palette."""
     rows = [table.get(k, split, metric, environment) or {} for k in table.iterations]
     return Line(
         name,

@@ -128,6 +128,7 @@ def rate(row: Row, kind: str) -> str:
 
 
 def plain(value: float | None) -> str:
+    """A rate with three decimals, or a dash."""
     return "–" if value is None else f"{value:.3f}"
 
 

@@ -8,6 +8,8 @@ _BRACES = re.compile(r"\\(?:boxed|fbox)\s*\{|\\.|[{}]", re.DOTALL)
 
 @dataclass(frozen=True)
 class Box:
+    r"""One `\boxed{...}` of a text, by where its content lies."""
+
     start: int
     """Where its content begins, in characters."""
     end: int

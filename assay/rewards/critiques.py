@@ -101,6 +101,8 @@ def critique_prompt(
 
 @dataclass(frozen=True)
 class FittedPrompt:
+    """The question to a critic, with as much of the solution as fits."""
+
     text: str
     left_out: int
     """Characters of the solution's beginning that were cut; 0: all of it is shown."""

@@ -63,6 +63,8 @@ PARITY = Rules(whole_words=False, decimal_points_end_sentences=True)
 
 @dataclass(frozen=True)
 class Split:
+    """A place in a trace where a step begins."""
+
     position: int
     """Where the step begins, in characters."""
     marker: str

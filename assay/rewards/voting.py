@@ -17,6 +17,8 @@ class VoteError(ValueError):
 
 @dataclass(frozen=True)
 class Vote:
+    """The answer that several samples of one question agree on."""
+
     answer: str | None
     """None: no sample has an answer."""
     weights: dict[str, float]

@@ -1,5 +1,4 @@
-"""The sampling plan and its execution. Episodes, continuations, critiques and presamples join as further kinds of rows.
-"""
+"""The sampling plan and its execution: solutions, episodes with tools, continuations, critiques, presamples."""
 
 from assay.rollouts.plan import PlanError, PlanRow, RolloutError, make_plan, split_shards
 from assay.rollouts.progress import Reporter

@@ -38,6 +38,7 @@ class Derived:
 
 
 def derives_anything(params: Params) -> bool:
+    """Whether critiques or continuations are sampled of what has been sampled."""
     return params.self_verification.samples_anything or params.stepwise.continuations > 0
 
 
@@ -76,6 +77,7 @@ def derive(
 
 
 def levels_of(own: SelfVerification) -> Levels:
+    """Scores that a critique gives to right, wrong and unanswered solutions."""
     return Levels(*own.levels)
 
 

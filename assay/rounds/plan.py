@@ -54,6 +54,8 @@ class Appeals:
 
 @dataclass(frozen=True)
 class Estimate:
+    """What a run will take: a line for each stage."""
+
     parameters: int
     """Of the policy."""
     lines: tuple[Line, ...]
@@ -100,6 +102,7 @@ def measured_matrix_rate() -> float:
 
 
 def stored_gib(rows: int, tokens: int) -> float:
+    """GiB on disk of so many trajectories with so many tokens altogether."""
     return (rows * BYTES_PER_ROW + tokens * BYTES_PER_TOKEN) / 2**30
 
 
@@ -193,6 +196,7 @@ def estimate_run(params: Params, root: Path = Path(), *, fused: bool = False) ->
 
 
 def critique_tokens(params: Params) -> int:
+    """Tokens that one critique may have at most."""
     return params.self_verification.max_tokens or params.sampling.max_tokens
 
 

@@ -1,0 +1,1 @@
+"""Training: policy 0, batches from the record, the update by TRL's trainer, published policies. Modules are imported one by one."""

@@ -91,4 +91,5 @@ def read_state(folder: Path, policy: Path, params: Params) -> TrainerState:
 
 
 def weights_digest(policy: Path) -> str:
+    """Of the safetensors files of a policy folder: by it a trainer state knows the policy that it belongs to."""
     return tree_digest(sorted(policy.glob("*.safetensors")))

@@ -105,6 +105,7 @@ class StoredBatch:
         return Ragged(self.streams.mask.values.astype(bool) & ~self.rehearsal[self.streams.mask.rows], self.streams.mask.offsets)
 
     def totals(self, step: int) -> StepTotals:
+        """Rows, tokens and divisors of optimizer step `step`, all of its micro-batches and processes together."""
         rows, rehearsed = self.rows(step), self.rehearsed(step)
         first = int(rows[0])
         selected = self.statistics.selected

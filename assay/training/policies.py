@@ -24,6 +24,7 @@ class PolicyError(ValueError):
 
 
 def is_weight(file: Path) -> bool:
+    """Whether a file of a policy folder holds weights, or says where they are."""
     return file.name.endswith(WEIGHT_SUFFIXES)
 
 
@@ -107,6 +108,7 @@ def add_adapter(
 
 
 def adapter_weights(model: Any) -> dict[str, torch.Tensor]:
+    """Weights of the adapter alone, on the CPU, by the names that peft gives them."""
     from peft import get_peft_model_state_dict
 
     return {name: value.detach().cpu().contiguous() for name, value in get_peft_model_state_dict(model).items()}

@@ -16,6 +16,7 @@ Parts = Sequence[tuple[Any, Any]]
 
 
 def make_optimizer(model: Any, options: SupervisedParams) -> Any:
+    """AdamW over what is trained: of a model with an adapter, the adapter alone."""
     import torch
 
     trained = [one for one in model.parameters() if one.requires_grad]

@@ -127,6 +127,7 @@ def fit(widths: list[int], width: int) -> tuple[list[int], int]:
 
 
 def cut(text: str, width: int) -> str:
+    """Text of at most `width` characters, the last of them an ellipsis where something was cut."""
     return text if len(text) <= width else text[: width - 1] + "…"
 
 

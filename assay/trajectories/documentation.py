@@ -66,6 +66,7 @@ def describe(table: Table) -> str:
 
 
 def type_name(arrow: pa.DataType) -> str:
+    """A column's type as DuckDB calls it, in lower case."""
     return sql_type(arrow).lower()
 
 

@@ -19,6 +19,8 @@ SAMPLING = pa.struct([
 
 @dataclass(frozen=True)
 class Column:
+    """One column of a table: name, type, and what it says in a few words."""
+
     name: str
     type: pa.DataType
     meaning: str
@@ -27,6 +29,8 @@ class Column:
 
 @dataclass(frozen=True)
 class Table:
+    """A table of the record: its columns, in order."""
+
     name: str
     row: str
     """What one row is."""

@@ -96,6 +96,8 @@ class Estimate:
 
 @dataclass(frozen=True)
 class AppealsEstimator:
+    """Options of the estimate; `estimate` makes one of the counts of a batch."""
+
     alpha: float = 1e-5
     """Pseudo-count of false negatives."""
     beta: float = 1e-5

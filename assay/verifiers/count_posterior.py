@@ -25,6 +25,8 @@ _REACH = 7.0
 
 @dataclass(frozen=True)
 class CountPosterior:
+    """What is believed of the wrongly decided rows of each batch, and the interval that goes with it."""
+
     draws: Ints
     """(batches, draws) numbers of wrongly decided rows, those of low shares first."""
     below: Floats

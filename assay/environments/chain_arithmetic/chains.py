@@ -7,6 +7,8 @@ from typing import Any
 
 @dataclass(frozen=True)
 class Chain:
+    """A question: a first number, and what is done to it step by step, modulo `modulus`."""
+
     start: int
     operations: tuple[tuple[str, int], ...]
     """Sign (+, - or *) and operand of each step, at least one."""

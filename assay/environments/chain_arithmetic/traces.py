@@ -18,6 +18,8 @@ MARKERS = ("wait", "but", "however", "hmm")
 
 @dataclass(frozen=True)
 class Trace:
+    """A demonstration: steps, then re-checks, then its answer."""
+
     text: str
     effects: tuple[Effect, ...]
     """What each re-check does to the result: makes it right, leaves it, makes it wrong."""

@@ -196,6 +196,7 @@ class Bench:
 
 
 def line_of(name: str) -> Line:
+    """The line of work of that name, one of LINES. Raises StopIteration for another."""
     return next(line for line in LINES if line.name == name)
 
 

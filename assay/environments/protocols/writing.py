@@ -43,6 +43,7 @@ def sentence(line: Line) -> str:
 
 
 def key_line(number: int, line: Line) -> str:
+    """One step of the block `key`: its number, from 1, and its fields as JSON."""
     fields = {"action": line.action, "objects": list(line.objects), "parameters": list(line.parameters)}
     return f"Step {number}: {json.dumps(fields, ensure_ascii=False)}"
 

@@ -49,6 +49,7 @@ def run_gate(environments: Sequence[ToolEnvironment], executor: ToolExecutor) ->
 
 
 def trial(environment: ToolEnvironment) -> Trial:
+    """An environment with the calls that must solve nothing: those of `fuzzed` that are not intended ones by accident."""
     known = {_key(call.tool, call.arguments) for call in environment.calls}
     others = {_key(fuzz.tool, fuzz.arguments): fuzz for fuzz in fuzzed(environment)}
     return Trial(environment, tuple(fuzz for key, fuzz in others.items() if key not in known))

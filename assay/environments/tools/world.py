@@ -92,6 +92,7 @@ def as_answer(value: str | list[str] | int) -> str:
 
 
 def spoken(relation: str) -> str:
+    """A relation as it is said in a sentence."""
     return relation.replace("_", " ")
 
 
@@ -101,6 +102,7 @@ def a(noun: str) -> str:
 
 
 def subject_parameter(domain: str) -> str:
+    """Name of the parameter in which tools take a subject of the domain."""
     return PARAMETERS.get(domain, domain)
 
 

@@ -205,6 +205,7 @@ def parameter_overlap(predicted: Sequence[str], gold: Sequence[str], by: str = "
 
 
 def actions(steps: Sequence[Step]) -> list[str]:
+    """(steps,) actions, written alike."""
     return [normalised(step.action) for step in steps]
 
 

@@ -29,6 +29,7 @@ def counts(wanted: Column, among: Column) -> NDArray[np.int64]:
 
 
 def is_known(column: Column, among: Column) -> NDArray[np.bool_]:
+    """(rows,) whether each value occurs in `among`."""
     return _numpy(pc.is_in(column, value_set=pa.chunked_array(_chunks(among), type=among.type).combine_chunks()))
 
 
