@@ -3,8 +3,6 @@
 import argparse
 from pathlib import Path
 
-from assay.params import ParameterError
-
 HELP = "print pass@k per iteration with intervals, and where the report is"
 
 
@@ -14,12 +12,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(arguments: argparse.Namespace) -> int:
-    from assay.evaluation import console_summary
+    from assay.evaluation import EvaluationError, console_summary
     from assay.trajectories import read_table
 
     folder = arguments.root / "data" / ("fused/evaluate" if arguments.fused else "evaluate")
     if not (folder / "evaluations.parquet").is_file():
-        raise ParameterError(f"{folder}: no evaluation yet; run `dvc repro{' fused/dvc.yaml' if arguments.fused else ''}`")
+        raise EvaluationError(f"{folder}: no evaluation yet; run `dvc repro{' fused/dvc.yaml' if arguments.fused else ''}`")
     print(console_summary(read_table("evaluations", folder / "evaluations.parquet")))
     print(f"report: {folder / 'report.html'}")
     return 0

@@ -18,7 +18,7 @@ from assay.environments.task import SPLITS, Task, TaskError
 from assay.params.data import UserDataset
 from assay.trajectories import seed_from
 
-SPLIT_NAMES = {
+SPLIT_OF = {
     "train": "train",
     "eval": "eval",
     "validation": "eval",
@@ -207,10 +207,10 @@ def _refuse(bad: Mapping[int, str], read: Rows, column: str) -> None:
 
 
 def _split_of(value: Any, column: str, where: str) -> str:
-    split = SPLIT_NAMES.get(value.strip().lower()) if isinstance(value, str) else None
+    split = SPLIT_OF.get(value.strip().lower()) if isinstance(value, str) else None
     if split is None:
         raise TaskError(
-            f"{where}, column {column!r}: split {value!r} is unknown, expected one of {', '.join(SPLIT_NAMES)}"
+            f"{where}, column {column!r}: split {value!r} is unknown, expected one of {', '.join(SPLIT_OF)}"
         )
     return split
 

@@ -5,9 +5,8 @@ from typing import Any
 
 import pyarrow as pa
 
+from assay.evaluation.definitions import SPLIT_TITLES
 from assay.evaluation.metrics import Lookup
-
-SPLIT_NAMES = {"eval": "held-out tasks", "ood": "out-of-distribution tasks", "train": "training tasks"}
 
 
 def console_summary(evaluations: pa.Table, report: str | None = None, confidence: float = 0.95) -> str:
@@ -25,7 +24,7 @@ def _split(table: Lookup, split: str, confidence: float) -> str:
         + "".join(f"{f'pass@{k}':<24}" for k in ks)
         + f"{'rule says':>10}{'abstain':>9}{'cut off':>9}{'tokens':>8}{'entropy':>9}"
     )
-    lines = [f"{SPLIT_NAMES[split]} ({tasks}), {confidence:.0%} intervals", head]
+    lines = [f"{SPLIT_TITLES[split]} ({tasks}), {confidence:.0%} intervals", head]
     for iteration in table.iterations:
         cells = "".join(f"{_interval(table.get(iteration, split, f'pass@{k}')):<24}" for k in ks)
         rest = "".join(

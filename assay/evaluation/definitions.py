@@ -2,6 +2,8 @@
 
 import re
 
+SPLIT_TITLES = {"eval": "held-out tasks", "ood": "out-of-distribution tasks", "train": "training tasks"}
+
 METRICS: dict[str, str] = {
     "pass@k": (
         "Probability that at least one of k samples of a task is right: 1 - C(n - c, k) / C(n, k) for a task with c "

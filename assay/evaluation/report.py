@@ -20,6 +20,7 @@ import pyarrow.compute as pc
 from assay.evaluation import breakdown, definitions
 from assay.evaluation.breakdown import interval
 from assay.evaluation.console import gain_sentence
+from assay.evaluation.definitions import SPLIT_TITLES
 from assay.evaluation.figures import result_figures, verifier_figures
 from assay.evaluation.figures_noise import noise_figures
 from assay.evaluation.figures_training import training_figures
@@ -41,7 +42,6 @@ TEXT_BUDGET = 400_000
 """Characters of completions, all trajectories together, at first."""
 LONGEST_TEXT = 6_000
 RENDERED_PROMPTS = 3
-SPLIT_NAMES = {"eval": "held-out tasks", "ood": "out-of-distribution tasks", "train": "training tasks"}
 SPECIAL = re.compile(r"(<\|[^<>|]*\|>|</?(?:s|bos|eos|pad|unk|think|start_of_turn|end_of_turn)>|\[/?INST\])")
 """What special tokens look like in the usual chat templates; only for emphasis."""
 
@@ -87,9 +87,9 @@ def context(
         "facts": facts(record, table, params),
         "headline": headline(table, split),
         "tiles": tiles(record, table, split),
-        "split_name": SPLIT_NAMES[split],
-        "policy_grids": [(SPLIT_NAMES[s], breakdown.policies(table, s, table.pass_at)) for s in table.splits],
-        "gains": [(SPLIT_NAMES[s], sentence) for s in table.splits if (sentence := gain_sentence(table, s))],
+        "split_name": SPLIT_TITLES[split],
+        "policy_grids": [(SPLIT_TITLES[s], breakdown.policies(table, s, table.pass_at)) for s in table.splits],
+        "gains": [(SPLIT_TITLES[s], sentence) for s in table.splits if (sentence := gain_sentence(table, s))],
         "environment_grid": breakdown.environments(table, samples),
         "difficulty_grid": breakdown.difficulty(samples, split),
         "reason_grid": breakdown.reasons(samples),
@@ -98,7 +98,7 @@ def context(
         "exploration": exploration_section(record, samples, table, split, params, renderer),
         "reasoning": self_verification_section(record, table, split, params, renderer),
         "protocols": protocol_section(samples, record.verdicts, table, split),
-        "tools": tool_section(record, samples, table, split, SPLIT_NAMES),
+        "tools": tool_section(record, samples, table, split, SPLIT_TITLES),
         "verifier_figures": verifier_figures(table, split) + noise_figures(record.noise_estimates),
         "noise_warnings": warning_lines(estimates),
         "noise_sentences": noise_sentences(estimates) + left_out(estimates),
@@ -155,14 +155,14 @@ def headline(table: Lookup, split: str) -> str:
         table.get(last, split, f"pass@{k}_gain"),
     )
     if before is None or after is None:
-        return f"No decided samples on {SPLIT_NAMES[split]}."
+        return f"No decided samples on {SPLIT_TITLES[split]}."
     if gain is None:
-        return f"Policy {last} solves {after['value']:.1%} of {SPLIT_NAMES[split]} at the first try."
+        return f"Policy {last} solves {after['value']:.1%} of {SPLIT_TITLES[split]} at the first try."
     if gain["low"] > 0 or gain["high"] < 0:
         verb = "rose" if gain["value"] > 0 else "fell"
-        return f"On {SPLIT_NAMES[split]}, pass@{k} {verb} from {before['value']:.1%} to {after['value']:.1%}."
+        return f"On {SPLIT_TITLES[split]}, pass@{k} {verb} from {before['value']:.1%} to {after['value']:.1%}."
     values = f"{before['value']:.1%} before, {after['value']:.1%} after"
-    return f"On {SPLIT_NAMES[split]}, pass@{k} shows no clear change: {values}."
+    return f"On {SPLIT_TITLES[split]}, pass@{k} shows no clear change: {values}."
 
 
 def tiles(record: RunRecord, table: Lookup, split: str) -> list[tuple[str, str, str]]:

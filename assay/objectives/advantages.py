@@ -10,6 +10,8 @@ from typing import Any
 
 import numpy as np
 
+from assay.objectives.arrays import array_of, like, on_host
+
 
 class AdvantageError(ValueError):
     """Rewards, groups or masks from which no advantage can be computed."""
@@ -33,7 +35,7 @@ def group_zscore(rewards: Any, groups: Any, *, epsilon: float = 1e-6, divide_by_
         scale = deviation + epsilon
         # With epsilon 0 an all-equal group would be 0 / 0; its advantage is 0 all the same.
         advantages = advantages / np.where(scale > 0, scale, 1.0)
-    return _like(advantages, rewards)
+    return like(advantages, rewards)
 
 
 def leave_one_out(rewards: Any, groups: Any) -> Any:
@@ -46,7 +48,7 @@ def leave_one_out(rewards: Any, groups: Any) -> Any:
     values, inverse, first = _grouped(rewards, groups)
     count, centred = _centred(values, inverse, first)
     size = count[inverse]
-    return _like(np.where(size == 1, values, centred * size / np.maximum(size - 1, 1)), rewards)
+    return like(np.where(size == 1, values, centred * size / np.maximum(size - 1, 1)), rewards)
 
 
 def returns_to_go(rewards: Any, mask: Any, gamma: float = 1.0) -> Any:
@@ -55,7 +57,7 @@ def returns_to_go(rewards: Any, mask: Any, gamma: float = 1.0) -> Any:
     rewards: (rows, tokens), what is earned at a token. mask: the same shape, true on tokens that the policy sampled.
     Masked tokens (padding, tool output) earn nothing, take no discount, and read 0; the return passes over them.
     """
-    values, keep = _array(rewards), _array(mask).astype(bool)
+    values, keep = array_of(rewards), array_of(mask).astype(bool)
     _same_shape(values, keep)
     running = np.zeros(values.shape[0])
     out = np.zeros_like(values)
@@ -63,7 +65,7 @@ def returns_to_go(rewards: Any, mask: Any, gamma: float = 1.0) -> Any:
         now = keep[:, position]
         running = np.where(now, values[:, position] + gamma * running, running)
         out[:, position] = np.where(now, running, 0.0)
-    return _like(out, rewards)
+    return like(out, rewards)
 
 
 def whiten(values: Any, mask: Any, *, epsilon: float = 1e-8) -> Any:
@@ -72,7 +74,7 @@ def whiten(values: Any, mask: Any, *, epsilon: float = 1e-8) -> Any:
 
     values, mask: the same shape. Raises AdvantageError where fewer than two entries are unmasked: there is no variance.
     """
-    array, keep = _array(values), _array(mask).astype(bool)
+    array, keep = array_of(values), array_of(mask).astype(bool)
     _same_shape(array, keep)
     chosen = array[keep]
     if chosen.size < 2:
@@ -84,7 +86,7 @@ def whiten(values: Any, mask: Any, *, epsilon: float = 1e-8) -> Any:
         raise AdvantageError("whitening: a value is not finite")
     out = np.zeros_like(array)
     out[keep] = (chosen - chosen.mean()) / np.sqrt(chosen.var(ddof=1) + epsilon)
-    return _like(out, values)
+    return like(out, values)
 
 
 def reinforce_plus_plus(rewards: Any, mask: Any, *, gamma: float = 1.0) -> Any:
@@ -105,7 +107,7 @@ def generalized_advantage(rewards: Any, values: Any, mask: Any, *, gamma: float 
     max_tokens. With gamma = lam = 1 this is returns_to_go - V. Source: arXiv 1506.02438 eq. 11, 16. Raises AdvantageError for shapes that
     differ, a rate outside [0, 1], or an unmasked reward or value that is not finite.
     """
-    earned, keep, worth = _array(rewards), _array(mask).astype(bool), _array(values)
+    earned, keep, worth = array_of(rewards), array_of(mask).astype(bool), array_of(values)
     _same_shape(earned, keep)
     _same_shape(worth, keep)
     for name, rate in (("gamma", gamma), ("lam", lam)):
@@ -123,7 +125,7 @@ def generalized_advantage(rewards: Any, values: Any, mask: Any, *, gamma: float 
         running = np.where(now, delta + gamma * lam * running, running)
         following = np.where(now, value, following)
         out[:, position] = np.where(now, running, 0.0)
-    return _like(out, rewards), _like(out + worth, rewards)
+    return like(out, rewards), like(out + worth, rewards)
 
 
 def token_rewards(outcomes: Any, mask: Any, *, steps: Any = None, penalties: Any = None) -> Any:
@@ -133,13 +135,13 @@ def token_rewards(outcomes: Any, mask: Any, *, steps: Any = None, penalties: Any
     earns nothing. penalties: for a KL penalty within the reward, beta (log pi_old - log pi_reference), the k1 estimator (RISE). Raises
     AdvantageError for shapes that do not fit and for what is not finite.
     """
-    keep, values = _array(mask).astype(bool), _array(outcomes)
+    keep, values = array_of(mask).astype(bool), array_of(outcomes)
     if values.shape != keep.shape[:1]:
         raise AdvantageError(f"outcomes have shape {values.shape} and mask {keep.shape}: expected one outcome for each row")
     out = np.zeros(keep.shape)
     for sign, part in ((1.0, steps), (-1.0, penalties)):
         if part is not None:
-            array = _array(part)
+            array = array_of(part)
             _same_shape(array, keep)
             out = out + sign * np.where(keep, array, 0.0)
     rows = np.flatnonzero(keep.any(1))
@@ -147,12 +149,12 @@ def token_rewards(outcomes: Any, mask: Any, *, steps: Any = None, penalties: Any
     out[rows, last] += values[rows]
     if not np.isfinite(out).all():
         raise AdvantageError(f"row {int(np.flatnonzero(~np.isfinite(out).all(1))[0])}: a token's reward is not finite")
-    return _like(out, outcomes)
+    return like(out, outcomes)
 
 
 def _grouped(rewards: Any, groups: Any) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Rewards in float64, the index of each row's group, and the first row of each group."""
-    values, ids = _array(rewards), np.asarray(_untorch(groups))
+    values, ids = array_of(rewards), np.asarray(on_host(groups))
     if values.ndim != 1 or values.shape != ids.shape:
         raise AdvantageError(f"rewards have shape {values.shape} and groups {ids.shape}; both must be (rows,)")
     if not np.isfinite(values).all():
@@ -174,20 +176,3 @@ def _centred(values: np.ndarray, inverse: np.ndarray, first: np.ndarray) -> tupl
 def _same_shape(values: np.ndarray, mask: np.ndarray) -> None:
     if values.shape != mask.shape:
         raise AdvantageError(f"values have shape {values.shape} and mask {mask.shape}; they must be equal")
-
-
-def _untorch(value: Any) -> Any:
-    return value.detach().cpu().numpy() if hasattr(value, "detach") else value
-
-
-def _array(value: Any) -> np.ndarray:
-    return np.asarray(_untorch(value), dtype=np.float64)
-
-
-def _like(result: np.ndarray, original: Any) -> Any:
-    """The result as the original is: a torch tensor of its device and type, or an array of its type."""
-    if hasattr(original, "new_tensor"):
-        floating = original.dtype.is_floating_point
-        return original.new_tensor(result) if floating else original.new_tensor(result, dtype=original.float().dtype)
-    dtype = getattr(original, "dtype", None)
-    return result.astype(dtype) if dtype is not None and np.issubdtype(dtype, np.floating) else result

@@ -20,7 +20,8 @@ from typing import Any, Literal
 
 import numpy as np
 
-from assay.objectives.advantages import AdvantageError, _array, _like, _untorch, leave_one_out
+from assay.objectives.advantages import AdvantageError, leave_one_out
+from assay.objectives.arrays import array_of, like, on_host
 
 ForwardScale = Literal["determinant", "one_minus_false_negative_rate"]
 
@@ -69,7 +70,7 @@ def backward(observed: Any, fpr: Any, fnr: Any, *, minimum_determinant: float = 
     observed: (rows,). Returns (rows,): (1 - fpr) / c >= 1 for an accepted, -fpr / c <= 0 for a refused answer. Unbiased with the true
     rates and no clamp.
     """
-    return _like(_backward(_rewards(observed), fpr, fnr, minimum_determinant), observed)
+    return like(_backward(_rewards(observed), fpr, fnr, minimum_determinant), observed)
 
 
 def backward_advantages(observed: Any, groups: Any, fpr: Any, fnr: Any, *, scale: Any = 1.0, minimum_determinant: float = 0.0) -> Any:
@@ -80,7 +81,7 @@ def backward_advantages(observed: Any, groups: Any, fpr: Any, fnr: Any, *, scale
     """
     values = _rewards(observed)
     corrected = _backward(values, fpr, fnr, minimum_determinant)
-    return _like(_leave_one_out(corrected, groups) / _scale(scale, values), observed)
+    return like(_leave_one_out(corrected, groups) / _scale(scale, values), observed)
 
 
 def forward(observed: Any, fnr: Any) -> Any:
@@ -90,7 +91,7 @@ def forward(observed: Any, fnr: Any) -> Any:
     gradient (Thm. 3.5) without knowing fpr, where token scores are *summed*: under a division by length the constant adds a pull to
     longer answers.
     """
-    return _like(_weights(_rewards(observed), fnr), observed)
+    return like(_weights(_rewards(observed), fnr), observed)
 
 
 def forward_advantages(
@@ -109,7 +110,7 @@ def forward_advantages(
     """
     values = _rewards(observed)
     weights = _weights(values, fnr) - _per_row(_finite(baseline, "baseline"), values, "baselines")
-    return _like(weights / _forward_scale(scale, fpr, fnr, values, minimum_determinant), observed)
+    return like(weights / _forward_scale(scale, fpr, fnr, values, minimum_determinant), observed)
 
 
 def direct(observed: Any, *, scale: Any = 1.0) -> Any:
@@ -118,13 +119,13 @@ def direct(observed: Any, *, scale: Any = 1.0) -> Any:
     values = _rows(observed)
     if (bad := np.flatnonzero(~np.isfinite(values))).size:
         raise CorrectionError(f"row {bad[0]}: a reward is {values[bad[0]]}, expected a finite number; leave abstained rows out before")
-    return _like(values / _scale(scale, values), observed)
+    return like(values / _scale(scale, values), observed)
 
 
 def leave_one_out_control(observed: Any, groups: Any, *, scale: Any = 1.0) -> Any:
     """(r - mean of the group's other r) / scale: the uncorrected control that matches `backward_advantages` (B.5). Returns (rows,)."""
     values = _rewards(observed)
-    return _like(_leave_one_out(values, groups) / _scale(scale, values), observed)
+    return like(_leave_one_out(values, groups) / _scale(scale, values), observed)
 
 
 def audit(noise_advantage: Any, corrected_advantage: Any, mask: Any = None, *, weights: Any = None) -> Audit:
@@ -133,9 +134,9 @@ def audit(noise_advantage: Any, corrected_advantage: Any, mask: Any = None, *, w
     Any equal shapes, with a mask or weights of that shape: (rows, tokens) with the loss mask, or (rows,) with the number of unmasked
     tokens of each row as weights, which gives the same figures. A z-score must show differences of 0 and cosine 1; a correction must not.
     """
-    control, corrected = _array(noise_advantage), _array(corrected_advantage)
-    share = np.ones(control.shape) if weights is None else _array(weights)
-    keep = np.ones(control.shape, dtype=bool) if mask is None else _array(mask).astype(bool)
+    control, corrected = array_of(noise_advantage), array_of(corrected_advantage)
+    share = np.ones(control.shape) if weights is None else array_of(weights)
+    keep = np.ones(control.shape, dtype=bool) if mask is None else array_of(mask).astype(bool)
     if len({control.shape, corrected.shape, share.shape, keep.shape}) > 1:
         raise CorrectionError(
             f"control {control.shape}, corrected {corrected.shape}, weights {share.shape} and mask {keep.shape} must have one shape"
@@ -179,7 +180,7 @@ def backward_process(
     values, exists, ends = _steps(step_rewards, step_mask, boundaries, token_mask)
     corrected = _backward(values, fpr, fnr, minimum_determinant)
     if baseline is None:
-        ids = np.asarray(_untorch(groups))
+        ids = np.asarray(on_host(groups))
         if ids.shape != values.shape[:1]:
             raise CorrectionError(f"groups have shape {ids.shape}, expected {values.shape[:1]}: one id for each row of step rewards")
         group = np.unique(ids, return_inverse=True)[1].reshape(-1)
@@ -187,7 +188,7 @@ def backward_process(
         corrected[exists] = leave_one_out(corrected[exists], group_and_step[exists])
     else:
         corrected = corrected - _steps_like(baseline, values)
-    return _like(_to_go(corrected / _scale(scale, values), exists, ends, token_mask), step_rewards)
+    return like(_to_go(corrected / _scale(scale, values), exists, ends, token_mask), step_rewards)
 
 
 def forward_process(
@@ -210,7 +211,7 @@ def forward_process(
     values, exists, ends = _steps(step_rewards, step_mask, boundaries, token_mask)
     weights = _weights(values, fnr) - _steps_like(baseline, values)
     divisor = _forward_scale(scale, fpr, fnr, values, minimum_determinant)
-    return _like(_to_go(weights / divisor, exists, ends, token_mask), step_rewards)
+    return like(_to_go(weights / divisor, exists, ends, token_mask), step_rewards)
 
 
 def _backward(values: np.ndarray, fpr: Any, fnr: Any, minimum: float) -> np.ndarray:
@@ -234,14 +235,14 @@ def _forward_scale(scale: Any, fpr: Any, fnr: Any, values: np.ndarray, minimum: 
 
 
 def _leave_one_out(values: np.ndarray, groups: Any) -> np.ndarray:
-    ids = np.asarray(_untorch(groups))
+    ids = np.asarray(on_host(groups))
     if ids.shape != values.shape:
         raise CorrectionError(f"rewards have shape {values.shape} and groups {ids.shape}; both must be (rows,)")
     return leave_one_out(values, ids)
 
 
 def _rows(observed: Any) -> np.ndarray:
-    values = _array(observed)
+    values = array_of(observed)
     if values.ndim != 1:
         raise CorrectionError(f"rewards have shape {values.shape}, expected (rows,)")
     return values
@@ -264,7 +265,7 @@ def _in_unit_interval(values: np.ndarray, name: str) -> None:
 
 
 def _rates(fpr: Any, fnr: Any) -> tuple[np.ndarray, np.ndarray]:
-    rates = _array(fpr), _array(fnr)
+    rates = array_of(fpr), array_of(fnr)
     for name, rate in zip(("false-positive", "false-negative"), rates, strict=True):
         outside = ~((rate >= 0) & (rate < 1))
         if rate.ndim > 1 or outside.any():
@@ -276,7 +277,7 @@ def _rates(fpr: Any, fnr: Any) -> tuple[np.ndarray, np.ndarray]:
 
 
 def _finite(numbers: Any, name: str) -> np.ndarray:
-    if isinstance(numbers, str) or not np.isfinite(array := _array(numbers)).all():
+    if isinstance(numbers, str) or not np.isfinite(array := array_of(numbers)).all():
         raise CorrectionError(f"{name} is {numbers!r}, expected finite numbers")
     return array
 
@@ -297,7 +298,7 @@ def _per_row(numbers: np.ndarray, values: np.ndarray, name: str) -> np.ndarray:
 
 def _steps(rewards: Any, mask: Any, boundaries: Any, token_mask: Any) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Step rewards with padding 0, which steps exist, and the last token of each."""
-    values, exists, ends, tokens = _array(rewards), _array(mask).astype(bool), np.asarray(_untorch(boundaries)), _array(token_mask)
+    values, exists, ends, tokens = array_of(rewards), array_of(mask).astype(bool), np.asarray(on_host(boundaries)), array_of(token_mask)
     if values.ndim != 2 or not values.shape == exists.shape == ends.shape:
         raise CorrectionError(f"step rewards {values.shape}, mask {exists.shape} and boundaries {ends.shape} must all be (rows, steps)")
     if tokens.ndim != 2 or len(tokens) != len(values):
@@ -323,7 +324,7 @@ def _steps_like(baseline: Any, values: np.ndarray) -> np.ndarray:
 
 def _to_go(step_values: np.ndarray, exists: np.ndarray, ends: np.ndarray, token_mask: Any) -> np.ndarray:
     """Sum, at each unmasked token, of the values of the steps that end there or later."""
-    keep = _array(token_mask).astype(bool)
+    keep = array_of(token_mask).astype(bool)
     earned = np.zeros(keep.shape)
     np.add.at(earned, (np.nonzero(exists)[0], ends[exists]), step_values[exists])
     return np.where(keep, np.cumsum(earned[:, ::-1], axis=1)[:, ::-1], 0.0)

@@ -17,7 +17,7 @@ CHUNK_ELEMENTS = 2**26
 def entropy(logits: torch.Tensor, temperature: float = 1.0) -> torch.Tensor:
     """H = -sum_v p log p in nats of softmax(logits / temperature), 0 log 0 = 0. logits: (..., vocabulary) -> (...)."""
     flat = logits.reshape(-1, logits.size(-1))
-    return _chunked(lambda part: _entropy(_log_softmax(part, temperature)), flat).reshape(logits.shape[:-1])
+    return _chunked(lambda part: _entropy(tempered_log_softmax(part, temperature)), flat).reshape(logits.shape[:-1])
 
 
 def likelihood_and_entropy(
@@ -31,7 +31,7 @@ def likelihood_and_entropy(
     """
 
     def both(part: torch.Tensor, chosen: torch.Tensor) -> torch.Tensor:
-        logs = _log_softmax(part, temperature)
+        logs = tempered_log_softmax(part, temperature)
         likelihood = logs.gather(-1, chosen.unsqueeze(-1)).squeeze(-1)
         return torch.stack([likelihood, _entropy(logs if entropy_gradient else logs.detach())])
 
@@ -39,7 +39,8 @@ def likelihood_and_entropy(
     return result[0], result[1] if entropy_gradient else result[1].detach()
 
 
-def _log_softmax(logits: torch.Tensor, temperature: float) -> torch.Tensor:
+def tempered_log_softmax(logits: torch.Tensor, temperature: float) -> torch.Tensor:
+    """(..., vocabulary) log-probabilities in nats, float32, of logits over a temperature."""
     # Divided in float32: in a shorter type the quotient would be rounded.
     return torch.log_softmax(logits if temperature == 1 else logits.float() / temperature, dim=-1, dtype=torch.float32)
 

@@ -19,7 +19,7 @@ from typing import Literal
 import torch
 
 from assay.objectives.divergence import generator, k2
-from assay.objectives.entropy import CHUNK_ELEMENTS, _log_softmax
+from assay.objectives.entropy import CHUNK_ELEMENTS, tempered_log_softmax
 from assay.objectives.policy import Surrogate, ratio
 from assay.objectives.selection import SelectionError, check_fraction, extreme, quantile, share, valid
 
@@ -61,7 +61,7 @@ def proxy(logits: torch.Tensor, kappa: float = 0.02, *, fixed_threshold: float |
     the paper (the code's is not), and in float32: a shorter type would flip tokens near tau.
     """
     with torch.no_grad():
-        logs = _log_softmax(logits, temperature)
+        logs = tempered_log_softmax(logits, temperature)
         log_z, kept = _support(logs, kappa, fixed_threshold)
         missing = torch.full((), -math.inf, device=logs.device)
         return Proxy(torch.where(kept, logs - log_z.unsqueeze(-1), missing), log_z)
@@ -80,7 +80,7 @@ def sampled_proxy(
     parts = []
     with torch.no_grad():
         for part, chosen in zip(logits.split(size), ids.unsqueeze(-1).split(size), strict=True):
-            logs = _log_softmax(part, temperature)
+            logs = tempered_log_softmax(part, temperature)
             log_z, kept = _support(logs, kappa, fixed_threshold)
             parts.append((logs.gather(-1, chosen)[:, 0], logs.amax(-1), kept.gather(-1, chosen)[:, 0], log_z))
     return SampledProxy(*(torch.cat(values) for values in zip(*parts, strict=True)))
