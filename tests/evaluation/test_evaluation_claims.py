@@ -3,6 +3,7 @@
 import pytest
 
 from benchmarks.claims_exploration import kept_by_chance, tables
+from benchmarks.claims_noise import ARMS, language_table
 from benchmarks.study import READING, claims
 
 
@@ -39,3 +40,9 @@ def test_policy_0_is_not_measured_by_the_samples_that_say_what_it_solves():
     assert (base[kept], base[kept + 1], grpo[kept]) == ("–", "–", "1.000")
     assert kept_by_chance(rows["base"]) == pytest.approx(1 / 1.5)  # b's one right answer is never among both sets
     assert any("0.667 (32 tries" in line for line in lines)
+
+
+def test_a_control_that_is_not_matched_is_called_so():
+    rows = [{"arm": arm, "seed": 0, "pass@1": 0.5, "audit_cosine": None, "audit_difference": None, "coverage": None} for arm in ARMS]
+    lines = language_table(rows, 40).splitlines()
+    assert [line.split("|")[1].strip() for line in lines if "not matched: also recovers" in line] == ["appeals + forward"]
