@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from assay.evaluation.estimators import pass_at_k
+from assay.evaluation.estimators import again_at_k, pass_at_k
 from benchmarks.claims_noise import interval
 from benchmarks.exploration_arms import ARMS, LEARNING_RATE, OFF, SAMPLES, TASKS_PER_ROUND, parameters, run_arm
 from benchmarks.study import EQUAL, READING, Results, Study
@@ -31,9 +31,18 @@ def passes(row: dict[str, Any], k: int, split: str = "eval") -> float:
 
 
 def kept(row: dict[str, Any], base: dict[str, Any], k: int = SAMPLES) -> float:
-    """Share of the held-out tasks that policy 0 solves within k tries which this one solves too."""
+    """Share of the held-out tasks that policy 0 solves within k tries which this one solves too; nan for policy 0 itself, whose
+    samples say which are solved: it would be 1 whatever it does (`kept_by_chance` is what to read others beside)."""
+    if row["arm"] == "base":
+        return float("nan")
     solved = [task for task, count in base["right"]["eval"].items() if count]
     return float(np.mean([pass_at_k(SAMPLES, row["right"]["eval"][task], k) for task in solved]))
+
+
+def kept_by_chance(base: dict[str, Any], k: int = SAMPLES // 2) -> float:
+    """Of what policy 0 solves within k tries, the share that k other tries of its own solve too."""
+    counts = list(base["right"]["eval"].values())
+    return again_at_k([SAMPLES] * len(counts), counts, k)[0].value
 
 
 def late(row: dict[str, Any], column: str, rounds: int = 5) -> float:
@@ -47,7 +56,9 @@ def over_seeds(found: Results, arm: str, of: Any, minus: str | None = None) -> s
     values = []
     for (name, seed), row in sorted(found.items()):
         if name == arm and (minus is None or (minus, seed) in found):
-            values.append(of(row, seed) - (0.0 if minus is None else of(found[minus, seed], seed)))
+            value = of(row, seed) - (0.0 if minus is None else of(found[minus, seed], seed))
+            if np.isfinite(value):
+                values.append(value)
     return interval(values, signed=minus is not None) if values else "–"
 
 
@@ -139,7 +150,8 @@ def tables(found: Results, rounds: int) -> dict[str, str]:
     top = [head, *top_claims, "One optimizer step a round; Δ: minus DAPO (all tokens).", "", *table(found, TOP, score | entropy, "DAPO")]
     dph = [
         head, *dph_claims, "One optimizer step a round; Δ: minus GRPO on all tasks. Keep: of the held-out tasks that policy 0 solves",
-        "within 64 tries, the share that the last policy solves too.", "",
+        "within 64 tries, the share that the last policy solves too. Of the base itself that is 1 by construction and not shown: the other",
+        f"arms are to be read beside what a second draw of policy 0 would keep, {_chance(found)} (32 tries beside 32 others).", "",
         *table(found, DPH, score | {"keep@64": keeps, "Δ keep@64": keeps} | entropy, "GRPO"), "",
         "Out of distribution (sums of three numbers, in no training task):", "",
         *table(found, DPH, {
@@ -169,6 +181,10 @@ def claims(found: Results, listed: list[tuple[str, str, str, Value, int]]) -> li
             seen = "as claimed" if side == sign else "the opposite" if side else "equal" if equal else "undecided"
         lines.append(f"| {text} | {interval(values, signed=True)} | {seen} |")
     return [READING, "", *lines, ""] if len(lines) > 2 else ["Three seeds decide about claims; there are fewer yet.", ""]
+
+
+def _chance(found: Results) -> str:
+    return f"{np.mean([kept_by_chance(row) for (name, _), row in found.items() if name == 'base']):.3f}"
 
 
 def _half(values: list[float]) -> float:

@@ -24,7 +24,7 @@ ARMS: dict[str, dict[str, Any]] = {
     "GRPO": PLAIN,
     "GRPO + entropy bonus": {"method": "entropy_bonus"},
     "Lp-Reg": {"method": "lp_reg"},
-    "Lp-Reg, full KL": {"method": "lp_reg", "training": {"lp_reg": {"form": "forward_kl"}}},
+    "Lp-Reg, full KL": {"method": "lp_reg", "training": {"lp_reg": {"form": "forward_kl", "ceiling": 1.0e9}}},
     "Lp-Reg, no filter": {"method": "lp_reg", "training": {"lp_reg": {"keep_dropped": True}}},
     "Lp-Reg, high entropy": {"method": "lp_reg", "training": {"lp_reg": {"selector": "high_entropy"}}},
     "GRPO, off-policy": PLAIN | {"steps": OFF},

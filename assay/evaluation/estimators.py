@@ -172,24 +172,25 @@ def explore_rate(
 
 
 def keep_at_k(
-    base_pass: ArrayLike, policy_pass: ArrayLike, confidence: float = 0.95, *, samples: float | None = None
+    base_pass: ArrayLike, policy_pass: ArrayLike, confidence: float = 0.95, *, samples: float | None = None, k: int = 1
 ) -> Estimate:
     """`keep_rate` where each policy has k tries: sum(base x policy) / sum(base), of pass@k of each task by either.
 
     The two policies draw apart, so that of a task, which the base solves within k tries with probability a and the
     policy with b, a share a is to be kept and a x b is kept: nothing has to be drawn, k may be smaller than the number
-    of samples, and at k = all samples it is `keep_rate`. `samples` and the interval: as in `mean_with_interval`, with
-    the tasks weighted by a. n: tasks of which the base solves any. NOTHING where it solves none.
+    of samples, and at k = all samples it is `keep_rate`. The interval: as in `mean_with_interval`, with the tasks
+    weighted by a; `samples` of each task, of which `k` make one set of tries, count as samples / k sets. n: tasks of
+    which the base solves any. NOTHING where it solves none.
     """
-    return _weighted_share(*_pair(base_pass, policy_pass), confidence, samples)
+    return _weighted_share(*_pair(base_pass, policy_pass), confidence, (samples or 1.0) / k)
 
 
 def explore_at_k(
-    base_pass: ArrayLike, policy_pass: ArrayLike, confidence: float = 0.95, *, samples: float | None = None
+    base_pass: ArrayLike, policy_pass: ArrayLike, confidence: float = 0.95, *, samples: float | None = None, k: int = 1
 ) -> Estimate:
     """`explore_rate` where each policy has k tries: sum((1 - base) x policy) / sum(1 - base); see `keep_at_k`."""
     base, policy = _pair(base_pass, policy_pass)
-    return _weighted_share(1 - base, policy, confidence, samples)
+    return _weighted_share(1 - base, policy, confidence, (samples or 1.0) / k)
 
 
 def again_at_k(
@@ -205,7 +206,8 @@ def again_at_k(
     with np.errstate(divide="ignore", invalid="ignore"):
         both = np.where(once > 0, np.clip((2 * once - twice) / once, 0, 1), 0.0)
         second = np.where(once < 1, np.clip((twice - once) / (1 - once), 0, 1), 0.0)
-    return _weighted_share(once, both, confidence, samples), _weighted_share(1 - once, second, confidence, samples)
+    pairs = (samples or 1.0) / (2 * k)
+    return _weighted_share(once, both, confidence, pairs), _weighted_share(1 - once, second, confidence, pairs)
 
 
 def _pair(base_pass: ArrayLike, policy_pass: ArrayLike) -> tuple[Values, Values]:
@@ -217,9 +219,17 @@ def _pair(base_pass: ArrayLike, policy_pass: ArrayLike) -> tuple[Values, Values]
     return base, policy
 
 
-def _weighted_share(weights: Values, shares: Values, confidence: float, samples: float | None) -> Estimate:
+def _weighted_share(weights: Values, shares: Values, confidence: float, sets: float) -> Estimate:
     """Weighted mean of shares with a score interval; its effective size comes from the linearised ratio (Cochran 1977,
-    6.3) and is at most Kish's, (sum w)^2 / sum w^2, times `samples`."""
+    6.3).
+
+    Few tasks may bear nearly all the weight, and the residuals of those alone tell the error: Kish's number of them,
+    (sum w)^2 / sum w^2, gives Student's degrees of freedom (at least 1), and the effective size is at most Kish's times
+    `sets` (at least 1), as many as n samples of a task make of k without sharing any: the mean over all sets of k varies
+    at most k / n as much as one of them (Hoeffding 1948, theorem 5.2), and no more certainty than that is claimed.
+    Simulated, 95 % intervals of explore@k hold the truth in 91 to 99 % (with all tasks as degrees of freedom, and samples
+    for sets, in 58 to 96 %).
+    """
     total, count = float(weights.sum()), int((weights > 0).sum())
     if total <= 0:
         return NOTHING
@@ -230,7 +240,7 @@ def _weighted_share(weights: Values, shares: Values, confidence: float, samples:
     if count == 1:
         quantile, effective = _normal_quantile(confidence), 1.0
     else:
-        quantile, largest = _student_quantile(confidence, count - 1), kish * max(samples or 1.0, 1.0)
+        quantile, largest = _student_quantile(confidence, max(kish - 1, 1.0)), kish * max(sets, 1.0)
         effective = kish if spread <= 0 else min(max(spread / error**2, 1.0), largest) if error > 0 else largest
     low, high = _score_interval(value, effective, quantile)
     return Estimate(value, low, high, count)
@@ -270,7 +280,7 @@ def _normal_quantile(confidence: float) -> float:
     return float(ndtri((1 + confidence) / 2))
 
 
-def _student_quantile(confidence: float, degrees: int) -> float:
+def _student_quantile(confidence: float, degrees: float) -> float:
     from scipy.special import stdtrit
 
     return float(stdtrit(degrees, (1 + confidence) / 2)) if degrees > 0 else nan

@@ -38,7 +38,7 @@ class LpReg(Section):
     keep_dropped: bool = False
     """Ablation without a filter: noise is pulled up too."""
     ceiling: float | None = Field(None, gt=0)
-    """Largest penalty of a token, without gradient beyond (10 in the code)."""
+    """Largest penalty of a token, without gradient beyond (10 in the code and in preset lp_reg; eq. 6 has none: 1e9)."""
     support: int = Field(64, ge=1)
     """Tokens of a target that are stored for forward_kl where a batch has several optimizer steps; a larger target is refused. At kappa
     0.02 there are fewer than 50 / largest probability."""
