@@ -35,8 +35,8 @@ UNSEEN: dict[str, tuple[tuple[str, str], ...]] = {
         *(("training", key) for key in TrainingParams.model_fields if key not in _FORWARD_PASS),
     ),
 }
-"""Keys of sections that a stage does read, which say nothing to it: to turn on appeals makes no task and samples nothing anew. `train` and
-`presample` do look at the limit, but read it directly (`with_abstain_limit`)."""
+"""Keys of sections that a stage does read, which say nothing to it: to turn on appeals makes no task and samples nothing anew. `train`,
+`presample` and `finish` do look at the limit, but read it directly (`with_abstain_limit`)."""
 
 SEEN_BY: dict[tuple[str, str], tuple[str, ...]] = {
     ("policy", "too_long"): ("generate",),

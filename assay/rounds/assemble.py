@@ -9,7 +9,8 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from assay.params import Params
-from assay.trajectories import Limits, run_gate
+from assay.rounds.gates import check_answers, limits_of
+from assay.trajectories import run_gate
 
 if TYPE_CHECKING:
     from assay.training.token_rewards import ValuesOf
@@ -45,10 +46,9 @@ def assemble(
 
     # Where groups with equal rewards are dropped, a step may be left without rows.
     solved = may_be_solved or params.filter.zero_variance_groups
-    limits = replace(_limits(params), steps=None if solved else params.training.steps_per_iteration)
+    limits = replace(limits_of(params), steps=None if solved else params.training.steps_per_iteration)
     if gates is not None:
-        print(run_gate("trajectories", {"trajectories": trajectories, "tasks": tasks}, gates / "trajectories", limits), flush=True)
-        print(run_gate("verdicts", {"verdicts": verdicts, "trajectories": trajectories}, gates / "verdicts", limits), flush=True)
+        check_answers(tasks, trajectories, verdicts, limits, gates)
     environment_of = dict(zip(tasks["task_id"].to_pylist(), tasks["environment"].to_pylist(), strict=True))
     noise = Noise(environment_of, estimates)
     batches = assemble_batch(
@@ -78,15 +78,9 @@ def reinforced(batches: pa.Table) -> pa.Table:
     return batches.filter(pc.invert(batches["rehearsal"]))
 
 
-def _limits(params: Params) -> Limits:
-    own, size = params.self_verification, params.sampling.group_size
-    critiques = (own.group_size or size) if own.share else None
-    return Limits(abstain=params.verification.abstain_limit, group_size=size, critique_group_size=critiques)
-
-
 def check_whole(tasks: pa.Table, read: Callable[[str], pa.Table], params: Params, gates: Path) -> None:
     """The gates over all rounds of a fused iteration. `read` gives a table by its name. Raises GateError."""
-    limits = _limits(params)
+    limits = limits_of(params)
     trajectories = read("trajectories")
     print(run_gate("trajectories", {"trajectories": trajectories, "tasks": tasks}, gates / "trajectories", limits), flush=True)
     # The gates after the first one look at ids alone.

@@ -10,9 +10,10 @@ import pyarrow.compute as pc
 from assay.environments import tasks_from_table
 from assay.params import Params
 from assay.params.execution import ExecutionParams
+from assay.rounds.gates import check_answers, limits_of
 from assay.rounds.sample import open_sampler, plan_samples, sample_into
 from assay.rounds.verify import open_bench, verify
-from assay.trajectories import Limits, publish_folder, read_table, run_gate, to_table, write_shard
+from assay.trajectories import publish_folder, read_table, to_table, write_shard
 from assay.verifiers import NoiseState
 
 
@@ -46,9 +47,7 @@ def presample(params: Params, tasks: Path, policy: Path, out: Path, scratch: Pat
     known = tasks_from_table(table)
     with open_bench(known, params, execution, appeals=False) as bench:
         verdicts = verify(known, rows, params, execution, bench, NoiseState()).verdicts
-    limits = Limits(abstain=params.verification.abstain_limit)
-    print(run_gate("trajectories", {"trajectories": rows, "tasks": table}, gates / "trajectories", limits), flush=True)
-    print(run_gate("verdicts", {"verdicts": verdicts, "trajectories": rows}, gates / "verdicts", limits), flush=True)
+    check_answers(table, rows, verdicts, limits_of(params), gates)
     rule = verdicts.filter(pc.and_(pc.equal(verdicts["role"], "rule"), pc.equal(verdicts["verdict"], "correct")))
     correct = set(rule["trajectory_id"].to_pylist())
     outcomes: dict[str, list[bool]] = {}
