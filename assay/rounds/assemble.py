@@ -84,7 +84,9 @@ def check_whole(tasks: pa.Table, read: Callable[[str], pa.Table], params: Params
     trajectories = read("trajectories")
     print(run_gate("trajectories", {"trajectories": trajectories, "tasks": tasks}, gates / "trajectories", limits), flush=True)
     # The gates after the first one look at ids alone.
-    known = trajectories.select(["trajectory_id"])
+    known = trajectories.select(["trajectory_id", "task_id"])
     del trajectories
-    print(run_gate("verdicts", {"verdicts": read("verdicts"), "trajectories": known}, gates / "verdicts", limits), flush=True)
+    given = {"verdicts": read("verdicts"), "trajectories": known, "tasks": tasks}
+    print(run_gate("verdicts", given, gates / "verdicts", limits), flush=True)
+    del given
     print(run_gate("batch", {"batches": reinforced(read("batches")), "trajectories": known}, gates / "batch", limits), flush=True)

@@ -18,4 +18,5 @@ def limits_of(params: Params) -> Limits:
 def check_answers(tasks: pa.Table, trajectories: pa.Table, verdicts: pa.Table, limits: Limits, gates: Path) -> None:
     """The gates `trajectories` and `verdicts`, with a line for each. gates: folder for data docs. Raises GateError."""
     print(run_gate("trajectories", {"trajectories": trajectories, "tasks": tasks}, gates / "trajectories", limits), flush=True)
-    print(run_gate("verdicts", {"verdicts": verdicts, "trajectories": trajectories}, gates / "verdicts", limits), flush=True)
+    whole = {"verdicts": verdicts, "trajectories": trajectories, "tasks": tasks}
+    print(run_gate("verdicts", whole, gates / "verdicts", limits), flush=True)

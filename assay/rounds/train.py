@@ -191,7 +191,9 @@ class _Run:
             "steps": verified.steps, "noise_estimates": estimates,
         })  # fmt: skip
         if self.places.gates is not None and number > 0:  # of the first round the gate asks it
-            check_abstentions(verdicts, self.params, number, draft)
+            names, tasks = (trajectories[column].to_pylist() for column in ("trajectory_id", "task_id"))
+            environments = {name: self.tasks[task].environment for name, task in zip(names, tasks, strict=True)}
+            check_abstentions(verdicts, environments, self.params, number, draft)
         with clock.part("assemble"):
             gates = self.places.gates / "first" if self.places.gates is not None and number == 0 else None
             batches = assemble(
