@@ -34,9 +34,9 @@ def assemble(
     note: Callable[[str], None] = lambda line: print(line, flush=True),
 ) -> pa.Table:
     """Table `batches`. estimates: `noise_estimates` of the verdicts, which corrections may use. policy, reference: folders of the
-    policy that sampled and of policy 0, read only where an option needs them. steps: table `steps`. values_of: the critic, where there is
-    one. rehearsal: stored answers of policy 0. rounds: of an iteration. may_be_solved: where all groups have equal rewards, no row is kept
-    and the batch has no gate; else that is an error.
+    policy that sampled and of policy 0, of which more than config.json is read only where an option needs it. steps: table `steps`.
+    values_of: the critic, where there is one. rehearsal: stored answers of policy 0. rounds: of an iteration. may_be_solved: where all
+    groups have equal rewards, no row is kept and the batch has no gate; else that is an error.
 
     gates: folder for data docs; None runs no gate. note: gets a line where a correction could not do what it should.
     Raises GateError before anything can be trained on data that fails one.
@@ -46,7 +46,7 @@ def assemble(
 
     # Where groups with equal rewards are dropped, a step may be left without rows.
     solved = may_be_solved or params.filter.zero_variance_groups
-    limits = replace(limits_of(params), steps=None if solved else params.training.steps_per_iteration)
+    limits = replace(limits_of(params, policy), steps=None if solved else params.training.steps_per_iteration)
     if gates is not None:
         check_answers(tasks, trajectories, verdicts, limits, gates)
     environment_of = dict(zip(tasks["task_id"].to_pylist(), tasks["environment"].to_pylist(), strict=True))
@@ -78,9 +78,9 @@ def reinforced(batches: pa.Table) -> pa.Table:
     return batches.filter(pc.invert(batches["rehearsal"]))
 
 
-def check_whole(tasks: pa.Table, read: Callable[[str], pa.Table], params: Params, gates: Path) -> None:
-    """The gates over all rounds of a fused iteration. `read` gives a table by its name. Raises GateError."""
-    limits = limits_of(params)
+def check_whole(tasks: pa.Table, read: Callable[[str], pa.Table], params: Params, policy: Path, gates: Path) -> None:
+    """The gates over all rounds of a fused iteration. `read` gives a table by its name. policy: one that sampled. Raises GateError."""
+    limits = limits_of(params, policy)
     trajectories = read("trajectories")
     print(run_gate("trajectories", {"trajectories": trajectories, "tasks": tasks}, gates / "trajectories", limits), flush=True)
     # The gates after the first one look at ids alone.

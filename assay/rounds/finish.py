@@ -25,7 +25,7 @@ def finish(params: Params, n: int, tasks: Path, policy: Path, out: Path, scratch
     trajectories, turns, calls = (read_table(name, draft) for name in ("trajectories", "turns", "tool_calls"))
     with open_bench(known, params, execution, appeals=False) as bench:
         done = verify(known, trajectories, params, execution, bench, NoiseState(), turns=turns, tool_calls=calls)
-    check_answers(table, trajectories, done.verdicts, limits_of(params), gates)
+    check_answers(table, trajectories, done.verdicts, limits_of(params, policy), gates)
     write_shard(draft / "verdicts.parquet", "verdicts", done.verdicts)
     write_shard(draft / "noise_estimates.parquet", "noise_estimates", done.noise_estimates)
     publish_folder(draft, out)

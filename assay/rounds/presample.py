@@ -47,7 +47,7 @@ def presample(params: Params, tasks: Path, policy: Path, out: Path, scratch: Pat
     known = tasks_from_table(table)
     with open_bench(known, params, execution, appeals=False) as bench:
         verdicts = verify(known, rows, params, execution, bench, NoiseState()).verdicts
-    check_answers(table, rows, verdicts, limits_of(params), gates)
+    check_answers(table, rows, verdicts, limits_of(params, policy), gates)
     rule = verdicts.filter(pc.and_(pc.equal(verdicts["role"], "rule"), pc.equal(verdicts["verdict"], "correct")))
     correct = set(rule["trajectory_id"].to_pylist())
     outcomes: dict[str, list[bool]] = {}

@@ -108,7 +108,8 @@ def train(params: Params, k: int, places: Places, execution: ExecutionParams, wa
         raise FilterError(f"in no round of iteration {k} had any group different rewards, so there is nothing to train on: {SOLVED}")
     if places.gates is not None:
         tasks = read_table("tasks", places.tasks)
-        check_whole(tasks, lambda name: pa.concat_tables(journal.tables(name, rounds)), params, places.gates / "whole")
+        policy, gates = places.model / "policy", places.gates / "whole"
+        check_whole(tasks, lambda name: pa.concat_tables(journal.tables(name, rounds)), params, policy, gates)
     journal.publish(rounds, places.out, places.scratch / "draft")
     if places.next_noise is not None:
         NoiseState.read(journal.folder(rounds - 1) / FILE).write(places.next_noise)
