@@ -23,6 +23,13 @@ def sampling_key(params: Params) -> str:
     return json.dumps(own | {"samples": params.presample.samples}, sort_keys=True)
 
 
+def outcomes_of(verdicts: pa.Table) -> dict[str, bool | None]:
+    """Whether each answer is right by the rule, None where it abstained: that is no wrong answer."""
+    rule = verdicts.filter(pc.equal(verdicts["role"], "rule"))
+    said = zip(rule["trajectory_id"].to_pylist(), rule["verdict"].to_pylist(), strict=True)
+    return {name: None if verdict == "abstain" else verdict == "correct" for name, verdict in said}
+
+
 def presample(params: Params, tasks: Path, policy: Path, out: Path, scratch: Path, execution: ExecutionParams, gates: Path) -> None:
     """Publish `out`: the answers and verdicts, `splits` and `rehearsal`; empty tables where no method asks (presample.enabled).
 
@@ -48,12 +55,12 @@ def presample(params: Params, tasks: Path, policy: Path, out: Path, scratch: Pat
     with open_bench(known, params, execution, appeals=False) as bench:
         verdicts = verify(known, rows, params, execution, bench, NoiseState()).verdicts
     check_answers(table, rows, verdicts, limits_of(params, policy), gates)
-    rule = verdicts.filter(pc.and_(pc.equal(verdicts["role"], "rule"), pc.equal(verdicts["verdict"], "correct")))
-    correct = set(rule["trajectory_id"].to_pylist())
-    outcomes: dict[str, list[bool]] = {}
+    right_or_wrong = outcomes_of(verdicts)
+    correct = {name for name, right in right_or_wrong.items() if right}
+    outcomes: dict[str, list[bool | None]] = {}
     columns = (rows[name].to_pylist() for name in ("task_id", "sample_index", "trajectory_id"))
     for task_id, _, name in sorted(zip(*columns, strict=True)):
-        outcomes.setdefault(task_id, []).append(name in correct)
+        outcomes.setdefault(task_id, []).append(right_or_wrong[name])
     splits, notes = split_tasks({name: known[name].environment for name in outcomes}, outcomes, params.presample)
     samples = params.presample.samples
     near = splits.filter(pc.equal(splits["subset"], "near_perfect"))["task_id"].combine_chunks()
