@@ -65,7 +65,7 @@ def _asked_for(params: Params, stage: str) -> list[str]:
     """Verifiers of data sets that a stage asks before anything is verified: pass@1 of the warm start, levels of a stratified selection."""
     own = params.self_verification
     starts = params.supervises and (params.warm_start.max_steps or params.policy.base is None)
-    asks = starts if stage == "warm_start" else own.share and own.selection == "stratified"
+    asks = starts if stage == "warm_start" else own.chooses_by_verdicts
     return sorted({section.verifier for section in params.environments.values() if isinstance(section, UserDataset)}) if asks else []
 
 
