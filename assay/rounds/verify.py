@@ -64,8 +64,8 @@ def verify(
 ) -> Verified:  # fmt: skip
     """Tables `verdicts`, `noise_estimates` and `steps` of the given trajectories, and the state of the estimates after `state`.
 
-    states: of the solutions whose steps are judged. offline: outcomes of solutions of another policy that critiques judge. turns,
-    tool_calls: what was played in turns.
+    trajectories: of their columns VERIFIED_COLUMNS alone are read. states: of the solutions whose steps are judged. offline: outcomes of
+    solutions of another policy that critiques judge. turns, tool_calls: what was played in turns.
     """
     say = lines("verdicts that need a worker")
     options = params.verification
