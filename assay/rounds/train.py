@@ -193,8 +193,8 @@ class _Run:
         })  # fmt: skip
         if self.places.gates is not None and number > 0:  # of the first round the gate asks it
             names, tasks = (trajectories[column].to_pylist() for column in ("trajectory_id", "task_id"))
-            environments = {name: self.tasks[task].environment for name, task in zip(names, tasks, strict=True)}
-            check_abstentions(verdicts, environments, self.params, number, draft)
+            asked = {name: (self.tasks[task].environment, task) for name, task in zip(names, tasks, strict=True)}
+            check_abstentions(verdicts, asked, self.params, number, draft)
         with clock.part("assemble"):
             gates = self.places.gates / "first" if self.places.gates is not None and number == 0 else None
             batches = assemble(

@@ -91,19 +91,24 @@ class AbstentionError(ValueError):
     """A round in which the rule could not judge too many answers."""
 
 
-def check_abstentions(verdicts: pa.Table, environments: Mapping[str, str], params: Params, number: int, folder: Path) -> None:
+def check_abstentions(verdicts: pa.Table, asked: Mapping[str, tuple[str, str]], params: Params, number: int, folder: Path) -> None:
     """What the gate asks of a whole iteration, asked of each round: a policy that learns to crash its verifier is not trained on.
 
-    environments: of each trajectory. folder: where the round's tables lie, for the message. The limit is on the whole, and on each
-    environment where there are several: one family whose verifier is broken is few of a mixture's rows. A single verdict is no share,
-    unless none at all may abstain. Raises AbstentionError.
+    asked: of each trajectory the environment and the task. folder: where the round's tables lie, for the message. The limit is on the
+    whole, and on each environment where there are several: one family whose verifier is broken is few of a mixture's rows. A single
+    verdict is no share of the whole, unless none at all may abstain, and a single task (one gold that cannot be read) none of its
+    environment. Raises AbstentionError.
     """
     rule = verdicts.filter(pc.equal(verdicts["role"], "rule"))
     found: dict[str, Counter[str | None]] = {}  # by environment: verdicts by reason, None where the rule decided
+    tasks: dict[str, set[str]] = {}  # by environment: those with an abstention
     for name, verdict, reason in zip(*_columns(rule, "trajectory_id", "verdict", "reason"), strict=True):
-        found.setdefault(environments[name], Counter())[reason if verdict == "abstain" else None] += 1
+        environment, task = asked[name]
+        found.setdefault(environment, Counter())[reason if verdict == "abstain" else None] += 1
+        if verdict == "abstain":
+            tasks.setdefault(environment, set()).add(task)
     parts = [("", sum(found.values(), Counter()))]
-    parts += [(f" of environment {name}", counts) for name, counts in found.items() if len(found) > 1]
+    parts += [(f" of environment {name}", found[name]) for name, silent in tasks.items() if len(found) > 1 and len(silent) > 1]
     limit = params.verification.abstain_limit
     for where, counts in parts:
         reasons, total = Counter({reason: n for reason, n in counts.items() if reason is not None}), counts.total()

@@ -162,8 +162,10 @@ def test_too_many_abstentions_stop_the_run_and_say_why(tmp_path):
 
 
 def found_where_rational_arithmetic_abstains(count: int, limit: float) -> dict[str, tuple[str, ...]]:
-    """What the gate finds where the rule abstains on `count` answers of one of the environments, and decides the others."""
-    silent = {row["trajectory_id"] for row in [r for r in TRAJECTORIES if TASK_ENVIRONMENTS[r["task_id"]] == "rational"][:count]}
+    """What the gate finds where the rule abstains on `count` answers of one of the environments, of a task as long as there are, and
+    decides the others."""
+    asked = sorted((r for r in TRAJECTORIES if TASK_ENVIRONMENTS[r["task_id"]] == "rational"), key=lambda row: row["task_id"])
+    silent = {row["trajectory_id"] for row in asked[:count]}
     decided, crashed = {"verdict": "correct", "score": 1.0, "reason": "equal"}, {"verdict": "abstain", "score": None, "reason": "crash"}
     rows = [row | ((crashed if row["trajectory_id"] in silent else decided) if row["role"] == "rule" else {}) for row in VERDICTS]
     return failures("verdicts", tables(verdicts=rows), Limits(abstain=limit))
@@ -172,10 +174,10 @@ def found_where_rational_arithmetic_abstains(count: int, limit: float) -> dict[s
 def test_an_environment_that_cannot_be_judged_stops_the_run_whatever_the_others_are():
     answers = sum(row["role"] == "rule" for row in VERDICTS)
     ((said, examples),) = found_where_rational_arithmetic_abstains(5, 5 / answers).items()
-    assert said == "in each environment it abstains on at most 0.0446 of the rows, or on one"
+    assert said == "in each environment it abstains on at most 0.0446 of the rows, or on those of one task"
     (example,) = examples
     assert example.startswith("environment rational, reason all, examples ") and "share_of_environment = 0.0" in example
-    assert found_where_rational_arithmetic_abstains(1, 1 / answers) == {}  # one alone is no share
+    assert found_where_rational_arithmetic_abstains(4, 4 / answers) == {}  # all of one task: its gold, perhaps
     assert len(found_where_rational_arithmetic_abstains(1, 0.0)) == 1  # but where none may abstain the whole fails
     assert found_where_rational_arithmetic_abstains(5, 0.5) == {}
 

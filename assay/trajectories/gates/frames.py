@@ -120,17 +120,17 @@ def verdict_frames(tables: Tables) -> dict[str, "pandas.DataFrame"]:
             "trajectory_id": rows["trajectory_id"],
             "rule_verdicts": counts(rows["trajectory_id"], rule["trajectory_id"]),
         }),
-        "abstentions": _abstentions(rule, _environments(rule, rows, tables["tasks"])),
+        "abstentions": _abstentions(rule, *_asked(rule, rows, tables["tasks"])),
     }  # fmt: skip
 
 
-def _environments(verdicts: pa.Table, trajectories: pa.Table, tasks: pa.Table) -> pa.ChunkedArray:
-    """Environment of the task that each verdict's answer is to; null where either is unknown."""
+def _asked(verdicts: pa.Table, trajectories: pa.Table, tasks: pa.Table) -> tuple[pa.ChunkedArray, pa.ChunkedArray]:
+    """Task that each verdict's answer is to, and its environment; null where unknown."""
     task_ids = trajectories["task_id"].take(pc.index_in(verdicts["trajectory_id"], trajectories["trajectory_id"].combine_chunks()))
-    return tasks["environment"].take(pc.index_in(task_ids, tasks["task_id"].combine_chunks()))
+    return task_ids, tasks["environment"].take(pc.index_in(task_ids, tasks["task_id"].combine_chunks()))
 
 
-def _abstentions(rule: pa.Table, environments: pa.ChunkedArray) -> "pandas.DataFrame":
+def _abstentions(rule: pa.Table, task_ids: pa.ChunkedArray, environments: pa.ChunkedArray) -> "pandas.DataFrame":
     import pandas
 
     abstains = pc.equal(rule["verdict"], "abstain")
@@ -138,8 +138,10 @@ def _abstentions(rule: pa.Table, environments: pa.ChunkedArray) -> "pandas.DataF
     reasons, ids = abstained["reason"], abstained["trajectory_id"]
     parts = [("all", "all", len(rule), ids)]
     parts += [("all", reason, len(rule), ids.filter(pc.equal(reasons, reason))) for reason in _sorted(reasons)]
-    pooled, several = len(parts), _sorted(environments) if len(_sorted(environments)) > 1 else []
-    own = environments.filter(abstains)
+    several = _sorted(environments) if len(_sorted(environments)) > 1 else []
+    own, tasks = environments.filter(abstains), task_ids.filter(abstains)
+    # A gold that cannot be read makes all answers to one task abstain: no sign that a verifier fails.
+    spread = [False] * len(parts) + [pc.count_distinct(tasks.filter(pc.equal(own, name))).as_py() > 1 for name in several]
     parts += [(name, "all", pc.sum(pc.equal(environments, name)).as_py(), ids.filter(pc.equal(own, name))) for name in several]
     shares = [len(found) / max(judged, 1) for _, _, judged, found in parts]
     return pandas.DataFrame({
@@ -148,7 +150,7 @@ def _abstentions(rule: pa.Table, environments: pa.ChunkedArray) -> "pandas.DataF
         "share": shares,
         # The limit is on the whole, and on each environment with more than one; the shares by reason are there to be read.
         "share_of_all": [shares[0]] + [0.0] * (len(parts) - 1),
-        "share_of_environment": [share if at >= pooled and len(parts[at][3]) > 1 else 0.0 for at, share in enumerate(shares)],
+        "share_of_environment": [share if wide else 0.0 for share, wide in zip(shares, spread, strict=True)],
     })  # fmt: skip
 
 

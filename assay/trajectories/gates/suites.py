@@ -116,7 +116,7 @@ def _verdicts(limits: Limits) -> list[Check]:
         ),
         _between(
             "abstentions", "share_of_environment",
-            f"in each environment it abstains on at most {limits.abstain:.3g} of the rows, or on one", high=limits.abstain,
+            f"in each environment it abstains on at most {limits.abstain:.3g} of the rows, or on those of one task", high=limits.abstain,
         ),
     ]  # fmt: skip
 
