@@ -3,33 +3,21 @@
     python -m benchmarks.claims_exploration --seeds 0 1 2        # fused; about a minute an arm and seed
     python -m benchmarks.claims_exploration --tables             # only write the tables of what there is
 
-Resumable: each (arm, seed) is a file in --folder, made once; the tables in docs/claims/ are written again after each. All arms start
-from the same policy 0 of their seed, meet the same tasks, and are judged by rules fixed before: the policy after the last round, 64
-answers to each held-out task, unbiased pass@k. Differences are paired by seed, with 95 % t intervals.
+Resumable, as benchmarks/study.py says. All arms are judged by rules fixed before: the policy after the last round, 64 answers to each
+held-out task, unbiased pass@k. Differences are paired by seed, with 95 % t intervals.
 """
 
-import argparse
-import json
-import subprocess
-import sys
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
 import numpy as np
-import yaml
 
-from assay.evaluation.estimators import pass_at_k
-from assay.trajectories import content_hash
+from assay.evaluation.estimators import again_at_k, pass_at_k
 from benchmarks.claims_noise import interval
-from benchmarks.claims_noise import prepare as make_seed
 from benchmarks.exploration_arms import ARMS, LEARNING_RATE, OFF, SAMPLES, TASKS_PER_ROUND, parameters, run_arm
-from benchmarks.study import EQUAL, READING
-from benchmarks.workspace import ROOT, Workspace
+from benchmarks.study import EQUAL, READING, Results, Study
 
-CLAIMS = ROOT / "docs/claims"
 NAMES = ("base", *ARMS)
-Results = dict[tuple[str, int], dict[str, Any]]
 Value = Callable[[dict[str, Any], int], float]
 ON_POLICY = ("GRPO", "GRPO + entropy bonus", "Lp-Reg", "Lp-Reg, full KL", "Lp-Reg, no filter", "Lp-Reg, high entropy", "top 20 % entropy")
 OFF_POLICY = ("GRPO, off-policy", "Clip-higher, off-policy", "KL-Cov, off-policy", "GSPO, off-policy", "Lp-Reg, off-policy")
@@ -43,9 +31,18 @@ def passes(row: dict[str, Any], k: int, split: str = "eval") -> float:
 
 
 def kept(row: dict[str, Any], base: dict[str, Any], k: int = SAMPLES) -> float:
-    """Share of the held-out tasks that policy 0 solves within k tries which this one solves too."""
+    """Share of the held-out tasks that policy 0 solves within k tries which this one solves too; nan for policy 0 itself, whose
+    samples say which are solved: it would be 1 whatever it does (`kept_by_chance` is what to read others beside)."""
+    if row["arm"] == "base":
+        return float("nan")
     solved = [task for task, count in base["right"]["eval"].items() if count]
     return float(np.mean([pass_at_k(SAMPLES, row["right"]["eval"][task], k) for task in solved]))
+
+
+def kept_by_chance(base: dict[str, Any], k: int = SAMPLES // 2) -> float:
+    """Of what policy 0 solves within k tries, the share that k other tries of its own solve too."""
+    counts = list(base["right"]["eval"].values())
+    return again_at_k([SAMPLES] * len(counts), counts, k)[0].value
 
 
 def late(row: dict[str, Any], column: str, rounds: int = 5) -> float:
@@ -59,7 +56,9 @@ def over_seeds(found: Results, arm: str, of: Any, minus: str | None = None) -> s
     values = []
     for (name, seed), row in sorted(found.items()):
         if name == arm and (minus is None or (minus, seed) in found):
-            values.append(of(row, seed) - (0.0 if minus is None else of(found[minus, seed], seed)))
+            value = of(row, seed) - (0.0 if minus is None else of(found[minus, seed], seed))
+            if np.isfinite(value):
+                values.append(value)
     return interval(values, signed=minus is not None) if values else "–"
 
 
@@ -151,7 +150,8 @@ def tables(found: Results, rounds: int) -> dict[str, str]:
     top = [head, *top_claims, "One optimizer step a round; Δ: minus DAPO (all tokens).", "", *table(found, TOP, score | entropy, "DAPO")]
     dph = [
         head, *dph_claims, "One optimizer step a round; Δ: minus GRPO on all tasks. Keep: of the held-out tasks that policy 0 solves",
-        "within 64 tries, the share that the last policy solves too.", "",
+        "within 64 tries, the share that the last policy solves too. Of the base itself that is 1 by construction and not shown: the other",
+        f"arms are to be read beside what a second draw of policy 0 would keep, {_chance(found)} (32 tries beside 32 others).", "",
         *table(found, DPH, score | {"keep@64": keeps, "Δ keep@64": keeps} | entropy, "GRPO"), "",
         "Out of distribution (sums of three numbers, in no training task):", "",
         *table(found, DPH, {
@@ -181,6 +181,10 @@ def claims(found: Results, listed: list[tuple[str, str, str, Value, int]]) -> li
             seen = "as claimed" if side == sign else "the opposite" if side else "equal" if equal else "undecided"
         lines.append(f"| {text} | {interval(values, signed=True)} | {seen} |")
     return [READING, "", *lines, ""] if len(lines) > 2 else ["Three seeds decide about claims; there are fewer yet.", ""]
+
+
+def _chance(found: Results) -> str:
+    return f"{np.mean([kept_by_chance(row) for (name, _), row in found.items() if name == 'base']):.3f}"
 
 
 def _half(values: list[float]) -> float:
@@ -214,67 +218,17 @@ def _curves(found: Results) -> list[str]:
     return lines
 
 
-def result_file(folder: Path, arm: str, seed: int, rounds: int) -> Path:
-    """Named by all parameters of the arm, its preset's included: other ones are another result."""
-    values = parameters("GRPO" if arm == "base" else arm, seed, rounds)
-    preset = yaml.safe_load((ROOT / f"conf/method/{values['method']}.yaml").read_text(encoding="utf-8"))
-    own = yaml.safe_dump([values, preset])
-    name = "".join(letter if letter.isalnum() else "-" for letter in arm)
-    return folder / "exploration" / f"{seed}-{name}-{content_hash(own, length=8)}.json"
+def line(row: dict[str, Any]) -> str:
+    return f"pass@1 {passes(row, 1):.3f}  pass@64 {passes(row, SAMPLES):.3f}  {row.get('seconds', 0):.0f} s"
 
 
-def results(folder: Path, rounds: int) -> Results:
-    found: Results = {}
-    for file in sorted((folder / "exploration").glob("*.json")):
-        row = json.loads(file.read_text())
-        if row["rounds"] == rounds and row["arm"] in NAMES and result_file(folder, row["arm"], row["seed"], rounds) == file:
-            found[row["arm"], row["seed"]] = row
+def of_whole_seeds(found: Results, rounds: int) -> dict[str, str]:
+    """The tables of the seeds whose policy 0 was measured."""
     whole = {seed for name, seed in found if name == "base"}
-    return {key: row for key, row in found.items() if key[1] in whole}
+    return tables({key: row for key, row in found.items() if key[1] in whole}, rounds) if whole else {}
 
 
-def write_tables(folder: Path, rounds: int) -> None:
-    found = results(folder, rounds)
-    CLAIMS.mkdir(parents=True, exist_ok=True)
-    for name, text in tables(found, rounds).items():
-        (CLAIMS / f"{name}.md").write_text(text, encoding="utf-8")
-
-
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
-    parser.add_argument("--arms", nargs="+", choices=NAMES, default=list(NAMES))
-    parser.add_argument("--rounds", type=int, default=50)
-    parser.add_argument("--folder", type=Path, default=ROOT / ".assay/claims")
-    parser.add_argument("--tables", action="store_true")
-    parser.add_argument("--worker", choices=NAMES, help=argparse.SUPPRESS)
-    parser.add_argument("--workspace", type=Path, help=argparse.SUPPRESS)
-    arguments = parser.parse_args()
-    folder, rounds = arguments.folder.resolve(), arguments.rounds
-    if arguments.worker:
-        file = result_file(folder, arguments.worker, arguments.seeds[0], rounds)
-        found = run_arm(arguments.worker, arguments.seeds[0], rounds, arguments.workspace)
-        file.parent.mkdir(parents=True, exist_ok=True)
-        file.with_suffix(".partial").write_text(json.dumps(found))
-        file.with_suffix(".partial").replace(file)
-        return
-    for seed in [] if arguments.tables else arguments.seeds:
-        for arm in arguments.arms:
-            file = result_file(folder, arm, seed, rounds)
-            if not file.is_file():
-                workspace: Workspace = make_seed(folder, seed)
-                command = [
-                    sys.executable, "-m", "benchmarks.claims_exploration", "--worker", arm, "--seeds", str(seed), "--rounds", str(rounds),
-                    "--folder", str(folder), "--workspace", str(workspace.root),
-                ]  # fmt: skip
-                subprocess.run(command, cwd=ROOT, env=workspace.environment(), check=True, stdout=subprocess.DEVNULL)
-            row = json.loads(file.read_text())
-            scores = f"pass@1 {passes(row, 1):.3f}  pass@64 {passes(row, 64):.3f}"
-            print(f"seed {seed}  {arm:<26} {scores}  {row.get('seconds', 0):.0f} s", flush=True)
-            write_tables(folder, rounds)
-    write_tables(folder, rounds)
-    print("\n".join(tables(results(folder, rounds), rounds).values()))
-
+STUDY = Study("claims_exploration", NAMES, 50, parameters, run_arm, of_whole_seeds, line)
 
 if __name__ == "__main__":
-    main()
+    STUDY.main(__doc__)

@@ -121,6 +121,9 @@ MATCHED = {
     "backward": "noise, leave-one-out", "forward": "noise, direct", "appeals": "noise, z-score", "appeals + forward": "noise, direct",
 }  # fmt: skip
 
+UNMATCHED = {"appeals + forward": "not matched: also recovers"}
+"""Differences from a control that lacks more than the correction."""
+
 
 def language_table(results: list[dict[str, Any]], rounds: int) -> str:
     """Markdown: mean over seeds with a t interval, and the paired difference from oracle and from the matched control."""
@@ -141,9 +144,10 @@ def language_table(results: list[dict[str, Any]], rounds: int) -> str:
         audits = [_mean([row[name] for row in first]) for name in ("audit_cosine", "audit_difference")]
         audit = "–" if audits[0] is None else ", ".join(f"{value:.3f}" for value in audits)
         coverage = _mean([row["coverage"] for row in first])
+        control = paired(by, seeds, arm, MATCHED[arm]) if arm in MATCHED else "–"
         cells = [
             arm, str(len(own)), interval(own), "–" if arm == "oracle" else paired(by, seeds, arm, "oracle"),
-            paired(by, seeds, arm, MATCHED[arm]) if arm in MATCHED else "–", audit, "–" if coverage is None else f"{coverage:.0%}",
+            control + (f" ({UNMATCHED[arm]})" if arm in UNMATCHED else ""), audit, "–" if coverage is None else f"{coverage:.0%}",
         ]  # fmt: skip
         lines.append(f"| {' | '.join(cells)} |")
     return "\n".join(lines) + "\n"

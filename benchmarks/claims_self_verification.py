@@ -125,6 +125,7 @@ def tables(found: Results, rounds: int) -> dict[str, str]:
         ("online critiques judge the last policy better than offline ones", "RISE", "RISE, offline", balanced, 1),
         ("online critiques judge the same solutions better than offline ones", "RISE", "RISE, offline", same, 1),
         ("online and offline solve alike", "RISE", "RISE, offline", first, 0),
+        ("the reward of critiques rises faster than that of solutions", "RISE", None, faster, 1),
         ("more critiques, better judging", "RISE, 50 %", "RISE", balanced, 1),
         ("stratified selection judges better than uniform", "RISE, stratified", "RISE", balanced, 1),
     ])  # fmt: skip

@@ -24,7 +24,7 @@ ARMS: dict[str, dict[str, Any]] = {
     "GRPO": PLAIN,
     "GRPO + entropy bonus": {"method": "entropy_bonus"},
     "Lp-Reg": {"method": "lp_reg"},
-    "Lp-Reg, full KL": {"method": "lp_reg", "training": {"lp_reg": {"form": "forward_kl"}}},
+    "Lp-Reg, full KL": {"method": "lp_reg", "training": {"lp_reg": {"form": "forward_kl", "ceiling": 1.0e9}}},
     "Lp-Reg, no filter": {"method": "lp_reg", "training": {"lp_reg": {"keep_dropped": True}}},
     "Lp-Reg, high entropy": {"method": "lp_reg", "training": {"lp_reg": {"selector": "high_entropy"}}},
     "GRPO, off-policy": PLAIN | {"steps": OFF},
@@ -46,8 +46,8 @@ ARMS: dict[str, dict[str, Any]] = {
 
 
 def parameters(arm: str, seed: int, rounds: int) -> dict[str, Any]:
-    """params.yaml of one arm. The exact rule: what is measured here is exploration, not noise."""
-    options = ARMS[arm]
+    """params.yaml of one arm; `base` is policy 0. The exact rule: what is measured here is exploration, not noise."""
+    options = ARMS["GRPO" if arm == "base" else arm]
     training = {"learning_rate": LEARNING_RATE, "grpo": {"report_to": "none"}} | options.get("training", {})
     return {
         "method": options["method"], "scale": "tiny", "environment": "arithmetic", "seed": seed,
@@ -107,7 +107,7 @@ def run_arm(arm: str, seed: int, rounds: int, workspace: Path) -> dict[str, Any]
     root, model, tasks = workspace / "arms" / name, workspace / "models/0", workspace / "data/tasks"
     began = time.perf_counter()
     if arm == "base":
-        params = load("GRPO", seed, rounds, root)
+        params = load(arm, seed, rounds, root)
         found = {"arm": arm, "seed": seed, "rounds": rounds, "right": right_answers(params, model / "policy", tasks, root / "samples")}
         shutil.rmtree(root)
         return found

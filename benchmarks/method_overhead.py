@@ -50,7 +50,7 @@ def load(method: str, rows: int, steps: int) -> Any:
         "steps_per_iteration": steps, "micro_batch_size": 64, "checkpoint_every": 99, "grpo": {"report_to": "none"},
     }  # fmt: skip
     if variant:
-        training["lp_reg"] = training["lp_reg"] | {"form": "forward_kl"}
+        training["lp_reg"] = training["lp_reg"] | {"form": "forward_kl", "ceiling": None}
     if "rehearsal" in training:
         training["rehearsal"] = training["rehearsal"] | {"rows_per_step": rows // steps // 4}
     return Params.model_validate({

@@ -90,7 +90,8 @@ class AppealsForward:
     def estimate(self, batch: Batch, after: Recovered) -> tuple[np.ndarray, np.ndarray]:
         """(runs,) the rate in this batch, and whether it rests on enough to move the average (_enough in assay/verifiers/appeal_rows.py).
 
-        AppealsEstimator.estimate_batches without the posterior, which is for intervals: false positives assumed at their true rate."""
+        AppealsEstimator.estimate_batches without the posterior, which is for intervals: false positives assumed at their true rate.
+        Rates are averaged, as in the pipeline when docs/claims/noise_bandit.md was measured; where a judge errs it now averages counts."""
         shape = (batch.runs, -1)
         accepted, appealed, upheld = (values.reshape(shape).sum(1) for values in (batch.seen, after.appealed, after.upheld))
         refused = len(batch.seen) // batch.runs - accepted

@@ -13,7 +13,7 @@ if "DVC_STAGE" in os.environ:
         sys.exit("the dvc that started this stage is gone")
     die_with_parent()
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from contextlib import nullcontext
 from pathlib import Path
 
@@ -106,8 +106,13 @@ def stage_code() -> dict[str, str]:
     """Digest of each file of the code that DVC has this stage depend on."""
     pipeline = Path("fused/dvc.yaml" if is_fused() else "dvc.yaml")
     described = yaml.safe_load(pipeline.read_text(encoding="utf-8"))["stages"][module_name().rpartition(".")[2]]
+    named = described.get("do", described)["deps"]
+    return code_digests(path for path in named if Path(path).parts[0] in ("assay", "stages"))
+
+
+def code_digests(paths: Iterable[str]) -> dict[str, str]:
+    """Digest of each file of the given files and folders, by its path in the project."""
     found: list[Path] = []
-    for path in map(Path, described.get("do", described)["deps"]):
-        if path.parts[0] in ("assay", "stages"):
-            found += [path] if path.is_file() else [p for p in path.rglob("*") if p.is_file() and "__pycache__" not in p.parts]
+    for path in map(Path, paths):
+        found += [path] if path.is_file() else [p for p in path.rglob("*") if p.is_file() and "__pycache__" not in p.parts]
     return {path.as_posix(): file_digest(path) for path in sorted(found)}

@@ -1,30 +1,15 @@
-"""Sample and verify the last policy on held-out tasks."""
+"""Sample and verify the last policy on held-out tasks; a gate stops the pipeline before its report."""
 
-
-from assay.environments import tasks_from_table
-from assay.params import load_execution
-from assay.rounds import describe, open_bench, open_sampler, plan_samples, sample_into, scratch_folder, verify
-from assay.trajectories import publish_folder, read_table, write_shard
-from assay.verifiers import NoiseState
+from assay.params import load_execution, with_abstain_limit
+from assay.rounds import finish, scratch_folder
 from stages import CONFIG, SCRATCH, TASKS, data_folder, iteration_argument, policy_folder, stage, stage_code, stage_name, stage_params
 
 
 def main() -> None:
-    n = iteration_argument()
-    params, policy, tasks = stage_params("finish"), policy_folder(n) / "policy", TASKS / "tasks.parquet"
-    plan, execution = plan_samples(tasks, params, n, ("evaluation",)), load_execution()
+    n, data = iteration_argument(), data_folder()
+    params, policy, tasks = with_abstain_limit(stage_params("finish")), policy_folder(n) / "policy", TASKS / "tasks.parquet"
     with scratch_folder(SCRATCH, stage_name(), [CONFIG / "finish.json", tasks, policy], stage_code()) as scratch:
-        draft = scratch / "draft"
-        known = tasks_from_table(read_table("tasks", tasks))
-        with open_sampler(params, policy, execution, plan) as sampler:
-            sample_into(sampler, plan, params, draft, known, execution.verifier_workers)
-        trajectories, turns, calls = (read_table(name, draft) for name in ("trajectories", "turns", "tool_calls"))
-        with open_bench(known, params, execution, appeals=False) as bench:
-            done = verify(known, trajectories, params, execution, bench, NoiseState(), turns=turns, tool_calls=calls)
-        write_shard(draft / "verdicts.parquet", "verdicts", done.verdicts)
-        write_shard(draft / "noise_estimates.parquet", "noise_estimates", done.noise_estimates)
-        publish_folder(draft, data_folder() / "finish")
-        print(describe(done.verdicts, done.noise_estimates))
+        finish(params, n, tasks, policy, data / "finish", scratch, load_execution(), data / "gates/finish")
 
 
 if __name__ == "__main__":

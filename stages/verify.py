@@ -7,6 +7,7 @@ from assay.params import load_execution
 from assay.rounds import describe, open_bench, verify
 from assay.trajectories import read_table, write_shard
 from assay.verifiers import NoiseState
+from assay.verifiers.columns import VERIFIED_COLUMNS
 from assay.verifiers.noise_state import FILE
 from stages import TASKS, iteration_argument, noise_folder, stage, stage_params
 
@@ -15,9 +16,9 @@ def main() -> None:
     k = iteration_argument()
     out = Path(f"data/verify/{k}")
     tasks = tasks_from_table(read_table("tasks", TASKS / "tasks.parquet"))
-    trajectories, states, turns, calls = (
-        read_table(name, Path(f"data/rollout/{k}")) for name in ("trajectories", "states", "turns", "tool_calls")
-    )
+    rollout = Path(f"data/rollout/{k}")
+    trajectories = read_table("trajectories", rollout, columns=VERIFIED_COLUMNS)
+    states, turns, calls = (read_table(name, rollout) for name in ("states", "turns", "tool_calls"))
     params, execution = stage_params("verify"), load_execution()
     with open_bench(tasks, params, execution) as bench:
         state = NoiseState.read(noise_folder(k) / FILE)

@@ -13,8 +13,8 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from assay.params.verification import VerificationParams
+from assay.verifiers.columns import VERDICT_COLUMNS
 
-JUDGED = ("trajectory_id", "iteration", "round", "task_id", "kind", "text")
 KEYS = ("trajectory_id", "role")
 SAID = ("verifier", "verifier_version", "verdict", "reason", "score", "answer", "answer_format", "components")
 """What is compared: what verifiers say. Noise and appeals, which come after them, are not repeated."""
@@ -117,7 +117,7 @@ def _answers(trajectories: pa.Table) -> pa.Table:
 def _from_folder(folder: Path, root: Path) -> Stored:
     from assay.trajectories import read_table, shard_files, to_table
 
-    trajectories = _answers(read_table("trajectories", folder, columns=JUDGED))
+    trajectories = _answers(read_table("trajectories", folder, columns=VERDICT_COLUMNS))
     beside = folder if shard_files("verdicts", folder) else folder.parent.parent / "verify" / folder.name
     own = shard_files("tasks", folder)  # of an import
     tasks = read_table("tasks", folder if own else root / "data/tasks/tasks.parquet")
@@ -138,7 +138,7 @@ def _from_version(what: str, root: Path, only: Sequence[str] | None = None) -> S
     version = query(f"SELECT version_of('{escaped}') AS name", root, version=named)["name"][0].as_py()
     where = f"WHERE iteration IN ({listed})" if listed else ""
     order = "ORDER BY iteration, round, task_id, kind, sample_index, trajectory_id"
-    trajectories = _answers(query(f"SELECT {', '.join(JUDGED)} FROM trajectories {where} {order}", root, version=named))
+    trajectories = _answers(query(f"SELECT {', '.join(VERDICT_COLUMNS)} FROM trajectories {where} {order}", root, version=named))
     verdicts = query(f"SELECT * FROM verdicts {where}", root, version=named)
     if only is not None:
         wanted = pa.array(only, pa.string())

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from assay.params.verification import VerificationParams
+from assay.verifiers.columns import VERDICT_COLUMNS
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -15,8 +16,6 @@ if TYPE_CHECKING:
 HELP = "judge imported rollouts, or stored ones again, by rule, reference and oracle, and compare with what was said before"
 SHARD = "verdicts-verified.parquet"
 """Holds the verdicts, beside the shards of the import. Judging again replaces it."""
-COLUMNS = ("trajectory_id", "iteration", "round", "task_id", "kind", "text")
-"""Of trajectories, which verification reads."""
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -50,7 +49,7 @@ def run(arguments: argparse.Namespace) -> int:
         raise ReplayFailure("--name and --replace are for --replay; verdicts on an import replace those of an earlier call")
     folder = folder_of(arguments.version, arguments.root)
     tasks = tasks_from_table(read_table("tasks", folder))
-    trajectories = read_table("trajectories", folder, columns=COLUMNS)
+    trajectories = read_table("trajectories", folder, columns=VERDICT_COLUMNS)
     workers = load_execution(arguments.root).verifier_workers
     verdicts = verify_trajectories(tasks, trajectories, chosen, workers, lines("verdicts that need a worker"))
     noise = estimate_noise(verdicts, tasks, trajectories)

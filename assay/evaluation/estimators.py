@@ -157,24 +157,25 @@ def explore_rate(
 
 
 def keep_at_k(
-    base_pass: ArrayLike, policy_pass: ArrayLike, confidence: float = 0.95, *, samples: float | None = None
+    base_pass: ArrayLike, policy_pass: ArrayLike, confidence: float = 0.95, *, samples: float | None = None, k: int = 1
 ) -> Estimate:
     """`keep_rate` where each policy has k tries: sum(base x policy) / sum(base), of pass@k of each task by either.
 
     The two policies draw apart, so that of a task, which the base solves within k tries with probability a and the
     policy with b, a share a is to be kept and a x b is kept: nothing has to be drawn, k may be smaller than the number
-    of samples, and at k = all samples it is `keep_rate`. `samples` and the interval: as in `mean_with_interval`, with
-    the tasks weighted by a. n: tasks of which the base solves any. NOTHING where it solves none.
+    of samples, and at k = all samples it is `keep_rate`. The interval: as in `mean_with_interval`, with the tasks
+    weighted by a; `samples` of each task, of which `k` make one set of tries, count as samples / k sets. n: tasks of
+    which the base solves any. NOTHING where it solves none.
     """
-    return weighted_share(*_pair(base_pass, policy_pass), confidence, samples)
+    return weighted_share(*_pair(base_pass, policy_pass), confidence, (samples or 1.0) / k)
 
 
 def explore_at_k(
-    base_pass: ArrayLike, policy_pass: ArrayLike, confidence: float = 0.95, *, samples: float | None = None
+    base_pass: ArrayLike, policy_pass: ArrayLike, confidence: float = 0.95, *, samples: float | None = None, k: int = 1
 ) -> Estimate:
     """`explore_rate` where each policy has k tries: sum((1 - base) x policy) / sum(1 - base); see `keep_at_k`."""
     base, policy = _pair(base_pass, policy_pass)
-    return weighted_share(1 - base, policy, confidence, samples)
+    return weighted_share(1 - base, policy, confidence, (samples or 1.0) / k)
 
 
 def again_at_k(
@@ -190,7 +191,8 @@ def again_at_k(
     with np.errstate(divide="ignore", invalid="ignore"):
         both = np.where(once > 0, np.clip((2 * once - twice) / once, 0, 1), 0.0)
         second = np.where(once < 1, np.clip((twice - once) / (1 - once), 0, 1), 0.0)
-    return weighted_share(once, both, confidence, samples), weighted_share(1 - once, second, confidence, samples)
+    pairs = (samples or 1.0) / (2 * k)
+    return weighted_share(once, both, confidence, pairs), weighted_share(1 - once, second, confidence, pairs)
 
 
 def _pair(base_pass: ArrayLike, policy_pass: ArrayLike) -> tuple[Values, Values]:

@@ -141,8 +141,8 @@ def _metrics(
                 pass_at_k(decided[both], right[both], k),
             )
             yield f"pass@{k}_gain", paired_difference(before, after, confidence, samples=draws)
-            yield f"keep@{k}", keep_at_k(before, after, confidence, samples=draws)
-            yield f"explore@{k}", explore_at_k(before, after, confidence, samples=draws)
+            yield f"keep@{k}", keep_at_k(before, after, confidence, samples=draws, k=k)
+            yield f"explore@{k}", explore_at_k(before, after, confidence, samples=draws, k=k)
         both = chosen & (decided > 0) & (first_decided > 0)
         yield "keep_rate", keep_rate(first_right[both] > 0, right[both] > 0, confidence)
         yield "explore_rate", explore_rate(first_right[both] > 0, right[both] > 0, confidence)

@@ -72,8 +72,8 @@ def curves(samples: Samples, split: str, params: EvaluationParams, policies: lis
                 both = use & (first_decided >= k)
                 before, after = pass_at_k(first_decided[both], first_right[both], k), pass_at_k(decided[both], right[both], k)
                 gains.append(paired_difference(before, after, confidence, samples=draws))
-                kept.append(keep_at_k(before, after, confidence, samples=draws))
-                explored.append(explore_at_k(before, after, confidence, samples=draws))
+                kept.append(keep_at_k(before, after, confidence, samples=draws, k=k))
+                explored.append(explore_at_k(before, after, confidence, samples=draws, k=k))
         found.append(Curves(samples.iterations[policy], ks, tuple(passes), tuple(gains), tuple(kept), tuple(explored)))
     return found
 

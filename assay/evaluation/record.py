@@ -14,8 +14,8 @@ BATCH_COLUMNS = ("iteration", "round", "kept", "drop_reason", "reward", "rehears
 class RunRecord:
     """Tables of the record, all iterations together. Those with a default are None where a run has none (only policy 0, say).
 
-    Of batches only BATCH_COLUMNS are used, and of trajectories prompt_ids where there are critiques alone: a reader may leave the others
-    out.
+    Of batches only BATCH_COLUMNS are used; of trajectories prompt_ids where there are critiques alone, and sampled_logprobs of those of
+    kind evaluation: a reader may leave the others out.
     """
 
     tasks: pa.Table

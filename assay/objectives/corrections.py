@@ -44,8 +44,8 @@ class Audit:
 def determinant(fpr: Any, fnr: Any, minimum: float = 0.0) -> tuple[Any, Any]:
     """c = 1 - fpr - fnr, raised to `minimum` where it is below, and whether it was: (c, clamped), numbers or arrays as the rates are.
 
-    For *estimated* rates, whose sum may come out at 1 or above: 1 / c^2 is the variance of what is corrected. The paper's minimum is 1e-3.
-    Raises CorrectionError for a rate outside [0, 1) and, where minimum is 0, for c <= 0: no correction exists (Def. 3.1).
+    For *estimated* rates, whose sum may come out at 1 or above: 1 / c^2 is the variance of what is corrected. The paper gives no number
+    for its minimum. Raises CorrectionError for a rate outside [0, 1) and, where minimum is 0, for c <= 0: no correction exists (Def. 3.1).
     """
     false_positive, false_negative = _rates(fpr, fnr)
     if not 0 <= minimum < 1:

@@ -38,7 +38,7 @@ class LpReg(Section):
     keep_dropped: bool = False
     """Ablation without a filter: noise is pulled up too."""
     ceiling: float | None = Field(None, gt=0)
-    """Largest penalty of a token, without gradient beyond (10 in the code)."""
+    """Largest penalty of a token, without gradient beyond (10 in the code and in preset lp_reg; eq. 6 has none: 1e9)."""
     support: int = Field(64, ge=1)
     """Tokens of a target that are stored for forward_kl where a batch has several optimizer steps; a larger target is refused. At kappa
     0.02 there are fewer than 50 / largest probability."""
@@ -123,11 +123,12 @@ class PresampleParams(Section):
     samples: int = Field(8, ge=1)
     """k; one more is sampled."""
     solved: int = Field(6, ge=1)
-    """Right answers among the k that make a task near-perfect. The paper: 6 of 8 (Llama), 7 of 8 (Qwen)."""
+    """Right answers among the k that make a task near-perfect. The paper: 6 of 8 (Llama), 7 of 8 (Qwen). Where the rule abstained on
+    some of the k, the same share of the others, which must be more than half."""
     recheck: bool = True
     """False: the further answer is rehearsed only where it is right, but a task stays near-perfect without it."""
     failed: Literal["explore", "drop"] = "explore"
-    """What becomes of a task whose further answer is wrong."""
+    """What becomes of a task whose further answer is wrong, or not judged."""
     when_empty: Literal["stop", "explore"] = "stop"
     """Without a near-perfect task: stop, or train on all tasks without rehearsal (and say so)."""
 

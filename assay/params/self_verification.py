@@ -66,6 +66,11 @@ class SelfVerification(Section):
     def samples_anything(self) -> bool:
         return self.share > 0 or self.evaluation > 0
 
+    @property
+    def chooses_by_verdicts(self) -> bool:
+        """Whether solutions are verified while they are sampled, to choose which of them are judged."""
+        return self.share > 0 and self.selection == "stratified"
+
     def prompts(self, tasks: int) -> int:
         """How many solutions are judged, of so many tasks."""
         return max(1, round(self.share * tasks)) if self.share else 0

@@ -35,8 +35,8 @@ UNSEEN: dict[str, tuple[tuple[str, str], ...]] = {
         *(("training", key) for key in TrainingParams.model_fields if key not in _FORWARD_PASS),
     ),
 }
-"""Keys of sections that a stage does read, which say nothing to it: to turn on appeals makes no task and samples nothing anew. `train` and
-`presample` do look at the limit, but read it directly (`with_abstain_limit`)."""
+"""Keys of sections that a stage does read, which say nothing to it: to turn on appeals makes no task and samples nothing anew. `train`,
+`presample` and `finish` do look at the limit, but read it directly (`with_abstain_limit`)."""
 
 SEEN_BY: dict[tuple[str, str], tuple[str, ...]] = {
     ("policy", "too_long"): ("generate",),
@@ -65,7 +65,7 @@ def _asked_for(params: Params, stage: str) -> list[str]:
     """Verifiers of data sets that a stage asks before anything is verified: pass@1 of the warm start, levels of a stratified selection."""
     own = params.self_verification
     starts = params.supervises and (params.warm_start.max_steps or params.policy.base is None)
-    asks = starts if stage == "warm_start" else own.share and own.selection == "stratified"
+    asks = starts if stage == "warm_start" else own.chooses_by_verdicts
     return sorted({section.verifier for section in params.environments.values() if isinstance(section, UserDataset)}) if asks else []
 
 

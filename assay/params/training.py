@@ -70,8 +70,8 @@ class Corrected(Section):
     """P(observed wrong | right). A number is taken as it is: with `verification.appeals.recover` give what is left after recovery."""
     minimum_determinant: float = Field(0.05, gt=0, lt=1)
     """An estimated 1 - both rates (1 - the false-negative one, where that alone is divided by) is raised to this, and
-    flagged: below it variance explodes. (The paper's code: 1e-3.) Rates that are given as numbers are taken as they are, so there it is
-    refused."""
+    flagged: below it variance explodes. (The paper has a minimum but gives no number.) Rates that are given as numbers are taken as they
+    are, so there it is refused."""
     lag: Literal[0, 1] = 0
     """1: estimates as they were before the batch they are used on, so that they do not depend on it. Refused where nothing is estimated."""
 

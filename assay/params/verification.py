@@ -38,8 +38,8 @@ class VerificationParams(Section):
     tool_use: ToolUseReward = ToolUseReward()
     """Of tasks with tools."""
     abstain_limit: float = Field(0.05, ge=0, le=1)
-    """Largest share of abstained verdicts of the rule before the gate stops the pipeline. (`presample` and `train` read it too, and
-    do not run again for it.)"""
+    """Largest share of abstained verdicts of the rule, and of the rule in one of several environments, before the gate stops the
+    pipeline. (`presample`, `train` and `finish` read it too, and do not run again for it.)"""
 
     @field_validator("functions")
     @classmethod

@@ -23,6 +23,10 @@ from assay.rewards.stepwise import MARKERS, PARITY, Rules, segment, states, step
 from assay.rollouts.plan import PlanRow
 from assay.trajectories import content_hash, seed_from, to_table
 
+DERIVED_FROM = (
+    "trajectory_id", "iteration", "round", "policy", "task_id", "group_id", "kind", "prompt_ids", "completion_ids", "text",
+)  # fmt: skip
+"""Columns of trajectories that are read: log-probabilities and masks are half of the tokens' memory."""
 Levelled = Callable[[pa.Table], Sequence[float | None]]
 """Level that each of some solutions earned, None where nothing is decided."""
 
@@ -48,8 +52,9 @@ def derive(
 ) -> Derived:  # fmt: skip
     """The rows to sample after `trajectories`, in the order of their parents: critiques, critiques of evaluation samples, continuations.
 
-    tasks: of the trajectories. levels: needed for a stratified selection. offline: solutions of another policy that are judged in place of
-    these: an ablation. Raises SelfVerificationError, e.g. for fewer solutions than are to be judged.
+    trajectories: at least DERIVED_FROM. tasks: of the trajectories. levels: needed for a stratified selection. offline: solutions of
+    another policy that are judged in place of these: an ablation. Raises SelfVerificationError, e.g. for fewer solutions than are to be
+    judged.
     """
     own = params.self_verification
     parts: list[PlanRow] = []

@@ -13,6 +13,7 @@ import pyarrow.compute as pc
 
 from assay.engines import Engine, Progress, Renderer, Request
 from assay.params import Params
+from assay.rollouts.derived import DERIVED_FROM
 from assay.rollouts.lock import folder_lock
 from assay.rollouts.plan import SPLITS_OF, PlanError, PlanRow, split_shards
 from assay.rollouts.progress import Reporter
@@ -23,7 +24,7 @@ SHARDS_OF_OTHERS = ("-episodes-", "-singles-")
 """In names of shards that are played in turns, and written into the same folder."""
 _IDENTITY = ("iteration", "round", "policy", "task_id", "group_id", "sample_index", "kind", "parent_id", "sampling")
 Derive = Callable[[pa.Table], Sequence[PlanRow]]
-"""What is sampled next, from the table of what was sampled by the plan."""
+"""What is sampled next, from the table of what was sampled by the plan, with the columns DERIVED_FROM."""
 
 
 @dataclass(frozen=True)
@@ -91,7 +92,7 @@ def sample_shards(
     """
     paths, summary = _sample_part(plan, engine, renderer, shard_rows, folder, 0, progress)
     if derive is not None:
-        tables = [read_table("trajectories", path) for path in paths]
+        tables = [read_table("trajectories", path, columns=DERIVED_FROM) for path in paths]
         further = derive(pa.concat_tables(tables))
         del tables
         if further:

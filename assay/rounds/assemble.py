@@ -9,7 +9,8 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from assay.params import Params
-from assay.trajectories import Limits, run_gate
+from assay.rounds.gates import check_answers, limits_of
+from assay.trajectories import run_gate
 
 if TYPE_CHECKING:
     from assay.training.token_rewards import ValuesOf
@@ -33,9 +34,9 @@ def assemble(
     note: Callable[[str], None] = lambda line: print(line, flush=True),
 ) -> pa.Table:
     """Table `batches`. estimates: `noise_estimates` of the verdicts, which corrections may use. policy, reference: folders of the
-    policy that sampled and of policy 0, read only where an option needs them. steps: table `steps`. values_of: the critic, where there is
-    one. rehearsal: stored answers of policy 0. rounds: of an iteration. may_be_solved: where all groups have equal rewards, no row is kept
-    and the batch has no gate; else that is an error.
+    policy that sampled and of policy 0, of which more than config.json is read only where an option needs it. steps: table `steps`.
+    values_of: the critic, where there is one. rehearsal: stored answers of policy 0. rounds: of an iteration. may_be_solved: where all
+    groups have equal rewards, no row is kept and the batch has no gate; else that is an error.
 
     gates: folder for data docs; None runs no gate. note: gets a line where a correction could not do what it should.
     Raises GateError before anything can be trained on data that fails one.
@@ -45,10 +46,9 @@ def assemble(
 
     # Where groups with equal rewards are dropped, a step may be left without rows.
     solved = may_be_solved or params.filter.zero_variance_groups
-    limits = replace(_limits(params), steps=None if solved else params.training.steps_per_iteration)
+    limits = replace(limits_of(params, policy), steps=None if solved else params.training.steps_per_iteration)
     if gates is not None:
-        print(run_gate("trajectories", {"trajectories": trajectories, "tasks": tasks}, gates / "trajectories", limits), flush=True)
-        print(run_gate("verdicts", {"verdicts": verdicts, "trajectories": trajectories}, gates / "verdicts", limits), flush=True)
+        check_answers(tasks, trajectories, verdicts, limits, gates)
     environment_of = dict(zip(tasks["task_id"].to_pylist(), tasks["environment"].to_pylist(), strict=True))
     noise = Noise(environment_of, estimates)
     batches = assemble_batch(
@@ -78,19 +78,15 @@ def reinforced(batches: pa.Table) -> pa.Table:
     return batches.filter(pc.invert(batches["rehearsal"]))
 
 
-def _limits(params: Params) -> Limits:
-    own, size = params.self_verification, params.sampling.group_size
-    critiques = (own.group_size or size) if own.share else None
-    return Limits(abstain=params.verification.abstain_limit, group_size=size, critique_group_size=critiques)
-
-
-def check_whole(tasks: pa.Table, read: Callable[[str], pa.Table], params: Params, gates: Path) -> None:
-    """The gates over all rounds of a fused iteration. `read` gives a table by its name. Raises GateError."""
-    limits = _limits(params)
+def check_whole(tasks: pa.Table, read: Callable[[str], pa.Table], params: Params, policy: Path, gates: Path) -> None:
+    """The gates over all rounds of a fused iteration. `read` gives a table by its name. policy: one that sampled. Raises GateError."""
+    limits = limits_of(params, policy)
     trajectories = read("trajectories")
     print(run_gate("trajectories", {"trajectories": trajectories, "tasks": tasks}, gates / "trajectories", limits), flush=True)
     # The gates after the first one look at ids alone.
-    known = trajectories.select(["trajectory_id"])
+    known = trajectories.select(["trajectory_id", "task_id"])
     del trajectories
-    print(run_gate("verdicts", {"verdicts": read("verdicts"), "trajectories": known}, gates / "verdicts", limits), flush=True)
+    given = {"verdicts": read("verdicts"), "trajectories": known, "tasks": tasks}
+    print(run_gate("verdicts", given, gates / "verdicts", limits), flush=True)
+    del given
     print(run_gate("batch", {"batches": reinforced(read("batches")), "trajectories": known}, gates / "batch", limits), flush=True)

@@ -10,9 +10,10 @@ import pyarrow.compute as pc
 from assay.environments import tasks_from_table
 from assay.params import Params
 from assay.params.execution import ExecutionParams
+from assay.rounds.gates import check_answers, limits_of
 from assay.rounds.sample import open_sampler, plan_samples, sample_into
 from assay.rounds.verify import open_bench, verify
-from assay.trajectories import Limits, publish_folder, read_table, run_gate, to_table, write_shard
+from assay.trajectories import publish_folder, read_table, to_table, write_shard
 from assay.verifiers import NoiseState
 
 
@@ -20,6 +21,13 @@ def sampling_key(params: Params) -> str:
     """What the answers depend on beside tasks and policy, as text."""
     own = params.model_dump(mode="json", include={"seed", "policy", "sampling"})
     return json.dumps(own | {"samples": params.presample.samples}, sort_keys=True)
+
+
+def outcomes_of(verdicts: pa.Table) -> dict[str, bool | None]:
+    """Whether each answer is right by the rule, None where it abstained: that is no wrong answer."""
+    rule = verdicts.filter(pc.equal(verdicts["role"], "rule"))
+    said = zip(rule["trajectory_id"].to_pylist(), rule["verdict"].to_pylist(), strict=True)
+    return {name: None if verdict == "abstain" else verdict == "correct" for name, verdict in said}
 
 
 def presample(params: Params, tasks: Path, policy: Path, out: Path, scratch: Path, execution: ExecutionParams, gates: Path) -> None:
@@ -46,15 +54,13 @@ def presample(params: Params, tasks: Path, policy: Path, out: Path, scratch: Pat
     known = tasks_from_table(table)
     with open_bench(known, params, execution, appeals=False) as bench:
         verdicts = verify(known, rows, params, execution, bench, NoiseState()).verdicts
-    limits = Limits(abstain=params.verification.abstain_limit)
-    print(run_gate("trajectories", {"trajectories": rows, "tasks": table}, gates / "trajectories", limits), flush=True)
-    print(run_gate("verdicts", {"verdicts": verdicts, "trajectories": rows}, gates / "verdicts", limits), flush=True)
-    rule = verdicts.filter(pc.and_(pc.equal(verdicts["role"], "rule"), pc.equal(verdicts["verdict"], "correct")))
-    correct = set(rule["trajectory_id"].to_pylist())
-    outcomes: dict[str, list[bool]] = {}
+    check_answers(table, rows, verdicts, limits_of(params, policy), gates)
+    right_or_wrong = outcomes_of(verdicts)
+    correct = {name for name, right in right_or_wrong.items() if right}
+    outcomes: dict[str, list[bool | None]] = {}
     columns = (rows[name].to_pylist() for name in ("task_id", "sample_index", "trajectory_id"))
     for task_id, _, name in sorted(zip(*columns, strict=True)):
-        outcomes.setdefault(task_id, []).append(name in correct)
+        outcomes.setdefault(task_id, []).append(right_or_wrong[name])
     splits, notes = split_tasks({name: known[name].environment for name in outcomes}, outcomes, params.presample)
     samples = params.presample.samples
     near = splits.filter(pc.equal(splits["subset"], "near_perfect"))["task_id"].combine_chunks()

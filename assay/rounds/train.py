@@ -108,7 +108,8 @@ def train(params: Params, k: int, places: Places, execution: ExecutionParams, wa
         raise FilterError(f"in no round of iteration {k} had any group different rewards, so there is nothing to train on: {SOLVED}")
     if places.gates is not None:
         tasks = read_table("tasks", places.tasks)
-        check_whole(tasks, lambda name: pa.concat_tables(journal.tables(name, rounds)), params, places.gates / "whole")
+        policy, gates = places.model / "policy", places.gates / "whole"
+        check_whole(tasks, lambda name: pa.concat_tables(journal.tables(name, rounds)), params, policy, gates)
     journal.publish(rounds, places.out, places.scratch / "draft")
     if places.next_noise is not None:
         NoiseState.read(journal.folder(rounds - 1) / FILE).write(places.next_noise)
@@ -191,7 +192,9 @@ class _Run:
             "steps": verified.steps, "noise_estimates": estimates,
         })  # fmt: skip
         if self.places.gates is not None and number > 0:  # of the first round the gate asks it
-            check_abstentions(verdicts, self.params, number, draft)
+            names, tasks = (trajectories[column].to_pylist() for column in ("trajectory_id", "task_id"))
+            asked = {name: (self.tasks[task].environment, task) for name, task in zip(names, tasks, strict=True)}
+            check_abstentions(verdicts, asked, self.params, number, draft)
         with clock.part("assemble"):
             gates = self.places.gates / "first" if self.places.gates is not None and number == 0 else None
             batches = assemble(

@@ -64,8 +64,8 @@ def verify(
 ) -> Verified:  # fmt: skip
     """Tables `verdicts`, `noise_estimates` and `steps` of the given trajectories, and the state of the estimates after `state`.
 
-    states: of the solutions whose steps are judged. offline: outcomes of solutions of another policy that critiques judge. turns,
-    tool_calls: what was played in turns.
+    trajectories: of their columns VERIFIED_COLUMNS alone are read. states: of the solutions whose steps are judged. offline: outcomes of
+    solutions of another policy that critiques judge. turns, tool_calls: what was played in turns.
     """
     say = lines("verdicts that need a worker")
     options = params.verification
@@ -91,23 +91,35 @@ class AbstentionError(ValueError):
     """A round in which the rule could not judge too many answers."""
 
 
-def check_abstentions(verdicts: pa.Table, params: Params, number: int, folder: Path) -> None:
+def check_abstentions(verdicts: pa.Table, asked: Mapping[str, tuple[str, str]], params: Params, number: int, folder: Path) -> None:
     """What the gate asks of a whole iteration, asked of each round: a policy that learns to crash its verifier is not trained on.
 
-    folder: where the round's tables lie, for the message. A single verdict is no share, unless none at all may abstain. Raises
-    AbstentionError.
+    asked: of each trajectory the environment and the task. folder: where the round's tables lie, for the message. The limit is on the
+    whole, and on each environment where there are several: one family whose verifier is broken is few of a mixture's rows. A single
+    verdict is no share of the whole, unless none at all may abstain, and a single task (one gold that cannot be read) none of its
+    environment. Raises AbstentionError.
     """
     rule = verdicts.filter(pc.equal(verdicts["role"], "rule"))
-    reasons = Counter(rule.filter(pc.equal(rule["verdict"], "abstain"))["reason"].to_pylist())
+    found: dict[str, Counter[str | None]] = {}  # by environment: verdicts by reason, None where the rule decided
+    tasks: dict[str, set[str]] = {}  # by environment: those with an abstention
+    for name, verdict, reason in zip(*_columns(rule, "trajectory_id", "verdict", "reason"), strict=True):
+        environment, task = asked[name]
+        found.setdefault(environment, Counter())[reason if verdict == "abstain" else None] += 1
+        if verdict == "abstain":
+            tasks.setdefault(environment, set()).add(task)
+    parts = [("", sum(found.values(), Counter()))]
+    parts += [(f" of environment {name}", found[name]) for name, silent in tasks.items() if len(found) > 1 and len(silent) > 1]
     limit = params.verification.abstain_limit
-    if reasons.total() <= max(limit * len(rule), 1 if limit else 0):
-        return
-    tally = ", ".join(f"{count:,} {reason}" for reason, count in reasons.most_common())
-    raise AbstentionError(
-        f"round {number + 1}: the rule abstained on {reasons.total():,} of {len(rule):,} answers ({tally}), more than "
-        f"verification.abstain_limit ({limit:.3g}) allows, and nothing was trained on them; they lie in {folder}. Raise the limit and "
-        "run again, which keeps the rounds before this one, or correct the verifier (with other parameters the iteration begins anew)"
-    )
+    for where, counts in parts:
+        reasons, total = Counter({reason: n for reason, n in counts.items() if reason is not None}), counts.total()
+        if reasons.total() <= max(limit * total, 1 if limit else 0):
+            continue
+        tally = ", ".join(f"{count:,} {reason}" for reason, count in reasons.most_common())
+        raise AbstentionError(
+            f"round {number + 1}: the rule abstained on {reasons.total():,} of {total:,} answers{where} ({tally}), more than "
+            f"verification.abstain_limit ({limit:.3g}) allows, and nothing was trained on them; they lie in {folder}. Raise the limit and "
+            "run again, which keeps the rounds before this one, or correct the verifier (with other parameters the iteration begins anew)"
+        )
 
 
 def describe(verdicts: pa.Table, estimates: pa.Table) -> str:

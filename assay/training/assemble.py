@@ -320,7 +320,14 @@ def _nullable(values: Ragged | None, kept: np.ndarray, kind: pa.DataType) -> pa.
 
 def _reference(folder: Path | None, streams: Streams, params: Params, progress: Callable[[str], None]) -> Ragged:
     if folder is None:
-        raise AssembleError(
-            "training.divergence.coefficient is above 0, which needs policy 0: give its folder as `reference`"
-        )
+        raise AssembleError(f"{_asks_for_reference(params)}, which needs policy 0: give its folder as `reference`")
     return compute_logprobs(folder, streams, params, progress)
+
+
+def _asks_for_reference(params: Params) -> str:
+    """The options of `needs_reference` that are on."""
+    asked = {
+        "training.divergence.coefficient is above 0": params.training.divergence.coefficient > 0,
+        "rewards.reference_penalty is above 0": params.rewards.reference_penalty > 0,
+    }
+    return " and ".join(said for said, on in asked.items() if on) or "training.rehearsal.generator is js_definition"

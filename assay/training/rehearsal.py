@@ -35,9 +35,17 @@ class Presampled:
     """Tasks to train on; None: all."""
 
 
-def part_of(solved: int, recheck: bool, options: PresampleParams) -> str:
-    """Where a task belongs. solved: right answers among `samples`. recheck: the further answer is right."""
-    if solved < options.solved:
+def is_candidate(solved: int, decided: int, options: PresampleParams) -> bool:
+    """Whether a task is near-perfect if the further answer is right. solved: right answers among the `decided` ones of `samples`.
+
+    An abstention is neither right nor wrong: the share of solved answers is that of decided ones, of which there must be more than half.
+    """
+    return 2 * decided > options.samples and solved * options.samples >= options.solved * decided
+
+
+def part_of(solved: int, decided: int, recheck: bool | None, options: PresampleParams) -> str:
+    """Where a task belongs. recheck: whether the further answer is right; None, where that is not known, is no success."""
+    if not is_candidate(solved, decided, options):
         return EXPLORE
     if recheck or not options.recheck:
         return NEAR_PERFECT
@@ -45,22 +53,22 @@ def part_of(solved: int, recheck: bool, options: PresampleParams) -> str:
 
 
 def split_tasks(
-    environments: Mapping[str, str], outcomes: Mapping[str, Sequence[bool]], options: PresampleParams
+    environments: Mapping[str, str], outcomes: Mapping[str, Sequence[bool | None]], options: PresampleParams
 ) -> tuple[pa.Table, tuple[str, ...]]:
     """Table `splits`, and sentences that people should read.
 
-    environments: by task. outcomes: by task, whether each of its samples + 1 answers is right, the further one last.
-    Raises RehearsalError where nothing is left to train on, and where no task is near-perfect unless when_empty allows it.
+    environments: by task. outcomes: by task, whether each of its samples + 1 answers is right, the further one last; None where the rule
+    abstained. Raises RehearsalError where nothing is left to train on, and where no task is near-perfect unless when_empty allows it.
     """
     rows = []
     for task_id in sorted(outcomes):
-        *counted, further = outcomes[task_id]
-        solved = sum(counted)
-        part = part_of(solved, further, options)
-        candidate = solved >= options.solved
+        *answers, further = outcomes[task_id]
+        counted = [right for right in answers if right is not None]
+        solved, decided = sum(counted), len(counted)
         rows.append({
-            "task_id": task_id, "environment": environments[task_id], "samples": len(counted), "solved": solved,
-            "recheck": further if candidate else None, "subset": part,
+            "task_id": task_id, "environment": environments[task_id], "samples": decided, "solved": solved,
+            "recheck": further if is_candidate(solved, decided, options) else None,
+            "subset": part_of(solved, decided, further, options),
         })  # fmt: skip
     near = sum(row["subset"] == NEAR_PERFECT for row in rows)
     explore = sum(row["subset"] == EXPLORE for row in rows)
@@ -71,7 +79,7 @@ def split_tasks(
         )
     notes = [f"{near:,} of {len(rows):,} train tasks are near-perfect and rehearsed, {explore:,} are trained on"]
     if near + explore < len(rows):
-        notes.append(f"{len(rows) - near - explore:,} failed the further answer and were dropped")
+        notes.append(f"{len(rows) - near - explore:,} did not pass the further answer and were dropped")
     if not near:
         said = f"no train task is near-perfect: policy 0 solves none of {len(rows):,} in {options.solved} of {options.samples} tries"
         if options.when_empty == "stop":
@@ -80,6 +88,8 @@ def split_tasks(
                 "explore"
             )
         notes = [f"{said}: all tasks are trained on, none is rehearsed"]
+    if silent := sum(right is None for answers in outcomes.values() for right in answers):
+        notes.append(f"{silent:,} answers on which the rule abstained were not counted")
     never = sum(row["solved"] == 0 for row in rows)
     notes.append(f"{never:,} were never solved")
     return to_table("splits", rows), tuple(notes)

@@ -249,9 +249,9 @@ TABLES: dict[str, Table] = {
         Table("splits", "task that policy 0 was tried on (stage presample)", (
             Column("task_id", _TEXT, "of tasks"),
             Column("environment", _TEXT, "as in tasks"),
-            Column("samples", _INT, "answers that were counted"),
+            Column("samples", _INT, "answers that were counted: those that the rule decided"),
             Column("solved", _INT, "right ones among them, by the rule"),
-            Column("recheck", _BOOL, "the further answer is right; null where the task was no candidate", nullable=True),
+            Column("recheck", _BOOL, "the further answer is right; null where it was no candidate or the rule abstained", nullable=True),
             Column("subset", _TEXT, "near_perfect (rehearsed), explore (trained on) or dropped"),
         )),
         Table("rehearsal", "stored right answer of policy 0", (

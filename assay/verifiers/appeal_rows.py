@@ -18,11 +18,15 @@ from assay.trajectories import to_table
 from assay.verifiers.appeals_estimator import (
     AppealCounts,
     AppealsEstimator,
+    Counts,
     Estimate,
     JudgeErrors,
     measured_judge_errors,
     residual_rates,
+    share,
     smooth,
+    smooth_counts,
+    unbounded_counts,
 )
 from assay.verifiers.noise import Key, Said, base_row, grouped
 from assay.verifiers.noise_state import Average, Judged, NoiseState
@@ -74,11 +78,7 @@ def _appealed(row: Row, key: Key, says: Sequence[Said], params: AppealsParams, a
         average.false_positive if audit else params.assumed_false_positive_rate,
     )
     enough = _enough(counts, found, params)
-    after = replace(average, false_negative=carried[0], false_positive=carried[1])
-    if enough[0] and found.false_negative_rate is not None:
-        after = replace(after, false_negative=smooth(carried[0], found.false_negative_rate, params.decay))
-    if enough[1] and found.false_positive_rate is not None:
-        after = replace(after, false_positive=smooth(carried[1], found.false_positive_rate, params.decay))
+    after = _moved(replace(average, false_negative=carried[0], false_positive=carried[1]), counts, found, enough, params, judge, auditor)
     residual = _residual(after, counts, params, judge) if params.recover else (None, None)
     measured = found.false_positive_source == "audit"
     row |= {
@@ -102,6 +102,35 @@ def _appealed(row: Row, key: Key, says: Sequence[Said], params: AppealsParams, a
     }  # fmt: skip
     row["warning"] = warning(row, params)
     return after
+
+
+def _moved(
+    average: Average, counts: AppealCounts, found: Estimate, enough: tuple[bool, bool], params: AppealsParams, judge: JudgeErrors,
+    auditor: JudgeErrors,
+) -> Average:  # fmt: skip
+    """The averages with this batch. A judge without errors: of rates, as in the paper (B.9). One with errors: of counts, from which the
+    rate follows. A batch with few right answers may show fewer than none of them missed; rates, which cannot be below 0, would be too high
+    on average, however many batches there are."""
+    errs = judge != JudgeErrors() or (counts.audited > 0 and auditor != JudgeErrors())
+    fresh = unbounded_counts(counts, judge, auditor, params.assumed_false_positive_rate)
+
+    def moved(
+        rate: float | None, held: Counts | None, of_batch: float, counted: Counts, pseudo: tuple[float, float]
+    ) -> tuple[float | None, Counts | None]:
+        if not errs and held is None:
+            return smooth(rate, of_batch, params.decay), None
+        held = smooth_counts(held, rate, counted, params.decay)
+        follows = share(held, *pseudo)
+        return rate if follows is None else follows, held
+
+    if enough[0] and found.false_negative_rate is not None:
+        pseudo = params.alpha, params.beta
+        rate, held = moved(average.false_negative, average.negative, found.false_negative_rate, fresh[0], pseudo)
+        average = replace(average, false_negative=rate, negative=held)
+    if enough[1] and found.false_positive_rate is not None:
+        rate, held = moved(average.false_positive, average.positive, found.false_positive_rate, fresh[1], (0.0, 0.0))
+        average = replace(average, false_positive=rate, positive=held)
+    return average
 
 
 def _residual(after: Average, counts: AppealCounts, params: AppealsParams, judge: JudgeErrors) -> tuple[float | None, float | None]:

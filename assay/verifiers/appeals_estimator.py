@@ -189,12 +189,55 @@ def _choose(where: Array, first: CountPosterior, second: CountPosterior) -> Coun
     )  # fmt: skip
 
 
-def horvitz_thompson(said: Array, decided: Array, abstained: Array, probability: Array, judge: JudgeErrors) -> Floats:
+def horvitz_thompson(said: Array, decided: Array, abstained: Array, probability: Array, judge: JudgeErrors, bounded: bool = True) -> Floats:
     """Count of right answers among all that might have been asked about: those among the decided, (u - fpr m) / (tpr - fpr), which is
-    u for a judge without errors, over the probability of being decided, q m / (m + abstained). 0 where none was decided."""
+    u for a judge without errors, over the probability of being decided, q m / (m + abstained). 0 where none was decided.
+
+    bounded: no fewer than none of the decided and no more than all, which a judge's errors can make of few right ones. Bounded counts
+    are nearer the truth, but on average too many (or few): for averages over batches they are not bounded."""
     share = probability * _ratio(decided, decided + abstained, 0.0)
-    right = np.clip((said - judge.false_positive * decided) / (judge.true_positive - judge.false_positive), 0, decided)
-    return _ratio(right, share, 0.0)
+    right = (said - judge.false_positive * decided) / (judge.true_positive - judge.false_positive)
+    return _ratio(np.clip(right, 0, decided) if bounded else right, share, 0.0)
+
+
+Counts = tuple[float, float]
+"""(false negatives, accepted right answers), or (false positives, rejected wrong ones); of one batch any may be below 0."""
+
+
+def unbounded_counts(
+    counts: AppealCounts, judge: JudgeErrors, auditor: JudgeErrors, assumed_false_positive_rate: float
+) -> tuple[Counts, Counts]:
+    """What one batch adds to averages over batches: counts that are right on average, as linear functions of what was said."""
+    refusing = JudgeErrors(1 - auditor.false_positive, 1 - auditor.true_positive)
+
+    def count(said: int, decided: int, abstained: int, probability: float, errors: JudgeErrors) -> float:
+        one, of, open_, q = (np.asarray([value]) for value in (said, decided, abstained, probability))
+        return float(horvitz_thompson(one, of, open_, q, errors, bounded=False)[0])
+
+    missed = count(counts.upheld, counts.appealed, counts.abstained, counts.probability, judge)
+    wrong = counts.rule_negatives - missed
+    if counts.audited:
+        passed = count(counts.refused, counts.audited, counts.audit_abstained, counts.audit_probability, refusing)
+    else:
+        passed = wrong * assumed_false_positive_rate / (1 - assumed_false_positive_rate)
+    return (missed, counts.rule_positives - passed), (passed, wrong)
+
+
+def smooth_counts(carried: Counts | None, rate: float | None, found: Counts, decay: float) -> Counts:
+    """Moving average of counts. Where only a rate is carried (a given start, or averages of rates), it is that of as many answers as this
+    batch has."""
+    if carried is None and rate is not None:
+        size = sum(max(value, 0.0) for value in found)
+        carried = rate * size, (1 - rate) * size
+    before: tuple[float | None, float | None] = carried or (None, None)
+    return smooth(before[0], found[0], decay), smooth(before[1], found[1], decay)
+
+
+def share(counts: Counts, alpha: float = 0.0, beta: float = 0.0) -> float | None:
+    """The rate that averaged counts give: here, once, they are bounded. None where there is nothing."""
+    part, other = (max(value, 0.0) for value in counts)
+    whole = part + other + alpha + beta
+    return (part + alpha) / whole if whole > 0 else None
 
 
 def _interval(part: CountPosterior, rival: CountPosterior, others: Array) -> tuple[Floats, Floats]:

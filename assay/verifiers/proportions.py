@@ -50,9 +50,17 @@ def clustered_wilson(successes: ArrayLike, trials: ArrayLike, confidence: float 
     return weighted_share(bottom, top / bottom, confidence, float(bottom @ bottom / bottom.sum()))
 
 
-def weighted_share(weights: Values, shares: Values, confidence: float, samples: float | None) -> Estimate:
-    """Weighted mean of shares, (tasks,) each, with a score interval; its effective size comes from the linearised ratio (Cochran 1977,
-    6.3) and is at most Kish's, (sum w)^2 / sum w^2, times `samples`."""
+def weighted_share(weights: Values, shares: Values, confidence: float, sets: float) -> Estimate:
+    """Weighted mean of shares with a score interval; its effective size comes from the linearised ratio (Cochran 1977,
+    6.3).
+
+    Few tasks may bear nearly all the weight, and the residuals of those alone tell the error: Kish's number of them,
+    (sum w)^2 / sum w^2, gives Student's degrees of freedom (at least 1), and the effective size is at most Kish's times
+    `sets` (at least 1), as many as n samples of a task make of k without sharing any: the mean over all sets of k varies
+    at most k / n as much as one of them (Hoeffding 1948, theorem 5.2), and no more certainty than that is claimed.
+    Simulated, 95 % intervals of explore@k hold the truth in 91 to 99 % (with all tasks as degrees of freedom, and samples
+    for sets, in 58 to 96 %).
+    """
     total, count = float(weights.sum()), int((weights > 0).sum())
     if total <= 0:
         return NOTHING
@@ -63,7 +71,7 @@ def weighted_share(weights: Values, shares: Values, confidence: float, samples: 
     if count == 1:
         quantile, effective = normal_quantile(confidence), 1.0
     else:
-        quantile, largest = student_quantile(confidence, count - 1), kish * max(samples or 1.0, 1.0)
+        quantile, largest = student_quantile(confidence, max(kish - 1, 1.0)), kish * max(sets, 1.0)
         effective = kish if spread <= 0 else min(max(spread / error**2, 1.0), largest) if error > 0 else largest
     low, high = score_interval(value, effective, quantile)
     return Estimate(value, low, high, count)
@@ -90,7 +98,7 @@ def normal_quantile(confidence: float) -> float:
     return float(ndtri((1 + confidence) / 2))
 
 
-def student_quantile(confidence: float, degrees: int) -> float:
+def student_quantile(confidence: float, degrees: float) -> float:
     """`normal_quantile` of Student's t; nan without degrees of freedom."""
     from scipy.special import stdtrit
 

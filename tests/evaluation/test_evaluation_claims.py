@@ -2,6 +2,8 @@
 
 import pytest
 
+from benchmarks.claims_exploration import kept_by_chance, tables
+from benchmarks.claims_noise import ARMS, language_table
 from benchmarks.study import READING, claims
 
 
@@ -24,3 +26,23 @@ def seen(differences: list[float], sign: int) -> str:
 def test_each_word_of_a_claim(differences, sign, word):
     assert seen(differences, sign) == word
     assert f"*{word}*" in READING
+
+
+def test_policy_0_is_not_measured_by_the_samples_that_say_what_it_solves():
+    """keep@64 of the base would be 1 whatever it does; what a second draw of it would keep is told instead."""
+    counts = {"a": 64, "b": 1, "c": 0}
+    rows = {arm: {"arm": arm, "right": {"eval": counts, "ood": counts}, "traces": {"entropy": [1.0]}} for arm in ("base", "GRPO")}
+    rows["base"].pop("traces")
+    lines = tables({(arm, 0): row for arm, row in rows.items()}, 50)["dph_rl"].splitlines()
+    head, base, grpo = (next([c.strip() for c in line.split("|")] for line in lines if line.startswith(f"| {name} |"))
+                        for name in ("arm", "base", "GRPO"))  # fmt: skip
+    kept = head.index("keep@64")
+    assert (base[kept], base[kept + 1], grpo[kept]) == ("–", "–", "1.000")
+    assert kept_by_chance(rows["base"]) == pytest.approx(1 / 1.5)  # b's one right answer is never among both sets
+    assert any("0.667 (32 tries" in line for line in lines)
+
+
+def test_a_control_that_is_not_matched_is_called_so():
+    rows = [{"arm": arm, "seed": 0, "pass@1": 0.5, "audit_cosine": None, "audit_difference": None, "coverage": None} for arm in ARMS]
+    lines = language_table(rows, 40).splitlines()
+    assert [line.split("|")[1].strip() for line in lines if "not matched: also recovers" in line] == ["appeals + forward"]

@@ -5,6 +5,7 @@ from itertools import combinations
 import numpy as np
 import pytest
 from hand_made import sample_tables, tasks_table, values
+from scipy.special import betaincinv
 
 from assay.evaluation import again_at_k, evaluate, explore_at_k, keep_at_k, keep_rate, pass_at_k
 from assay.evaluation.estimators import Estimate
@@ -85,9 +86,33 @@ def test_coverage_of_the_keep_rate(k):
     hits, runs = 0, 500
     for _ in range(runs):
         first, last = (pass_at_k(8, random.binomial(8, p), k) for p in ease(150))
-        estimate = keep_at_k(first, last, samples=8)
+        estimate = keep_at_k(first, last, samples=8, k=k)
         hits += estimate.low <= truth <= estimate.high
     assert 0.92 <= hits / runs <= 0.98
+
+
+@pytest.mark.parametrize(("tasks", "samples", "k", "a", "b"), [(256, 16, 8, 2, 1), (512, 8, 4, 4, 1), (64, 8, 4, 2, 1), (150, 8, 1, 1, 1)])
+def test_coverage_of_the_explore_rate(tasks, samples, k, a, b):
+    """Most tasks are solved by nearly every set of tries: some ten of them bear all the weight of those that are not."""
+    random = np.random.default_rng(3)
+
+    def misses(ease):
+        return (1 - ease) ** k
+
+    known = betaincinv(a, b, (np.arange(100_000) + 0.5) / 100_000)
+    truth = (misses(known) * (1 - misses(known**0.6))).sum() / misses(known).sum()
+    hits, runs = 0, 400
+    for _ in range(runs):
+        ease = random.beta(a, b, tasks)
+        first, last = (pass_at_k(samples, random.binomial(samples, p), k) for p in (ease, ease**0.6))
+        estimate = explore_at_k(first, last, samples=samples, k=k)
+        hits += estimate.low <= truth <= estimate.high
+    assert 0.92 <= hits / runs <= 0.995
+
+
+def test_one_task_that_bears_nearly_all_weight_leaves_the_explored_share_open():
+    estimate = explore_at_k([0.0, *[1 - 1e-9] * 30], [0.5, *[1.0] * 30], samples=8, k=4)
+    assert estimate.high - estimate.low > 0.9 and estimate.value == pytest.approx(0.5)
 
 
 def test_rates_at_k_are_rows_of_evaluations():

@@ -4,8 +4,10 @@ import json
 from pathlib import Path
 
 import pytest
+import torch
 import yaml
 
+from assay.objectives.lp_reg import penalty
 from assay.params import STAGE_SECTIONS, ParameterError, Params, load_params, read_stage_view, with_abstain_limit, write_stage_views
 from assay.params.loading import resolve_params
 from assay.params.stage_views import UNSEEN, stage_view
@@ -47,6 +49,16 @@ def test_a_union_member_of_another_type_replaces_the_preset_s_as_a_whole(tmp_pat
         method={"training": {"advantage": {"type": "group_zscore", "divide_by_std": False}}},
     )
     assert load_params(root).training.advantage.type == "leave_one_out"
+
+
+def test_lp_reg_s_preset_has_the_ceiling_of_the_code_that_it_names(tmp_path):
+    """Without it a token that left its target far behind, off-policy, would outweigh all others: its pull is as large as the ratio."""
+    logprobs = torch.tensor([0.001, 0.02], dtype=torch.float64).log().requires_grad_()
+    preset = yaml.safe_load((ROOT / "conf/method/lp_reg.yaml").read_text())
+    option = load_params(project(tmp_path, {}, method=preset)).training.lp_reg
+    assert (option.form, option.ceiling) == ("sampled_k3", 10)
+    penalty(logprobs, torch.full((2,), 0.021).log(), torch.ones(2, dtype=torch.bool), ceiling=option.ceiling).sum().backward()
+    assert logprobs.grad.tolist() == pytest.approx([0, 1 - 0.021 / 0.02], rel=1e-5)
 
 
 @pytest.mark.parametrize(

@@ -11,7 +11,7 @@ from assay.environments import tasks_from_table
 from assay.params import Params
 from assay.rewards.self_verification import critique_group
 from assay.rollouts import make_plan, sample_shards
-from assay.rollouts.derived import derive, rules_of
+from assay.rollouts.derived import DERIVED_FROM, derive, rules_of
 from assay.training.tokenizer import train_tokenizer
 from assay.trajectories import content_hash, read_table, to_table
 
@@ -179,6 +179,17 @@ def test_an_empty_response_and_a_prompt_that_opens_the_thinking(sampled, known, 
     assert found.states["marker"].to_pylist() == ["Wait", None] and found.states["complete"].to_pylist() == [True, True]
 
 
+def test_few_columns_are_enough(sampled, known, renderer):
+    judging = {"share": 0.5, "group_size": 2, "evaluation": 1, "max_prompt_tokens": 4000, "selection": "stratified"}
+    options = with_options(self_verification=judging, stepwise=OPTIONS)
+    whole, narrow = (
+        derive(table, known, options, renderer, lambda rows: [float(n % 2) for n in range(len(rows))])
+        for table in (sampled, sampled.select(list(DERIVED_FROM)))
+    )
+    assert {row.kind for row in whole.plan} == {"critique", "evaluation_critique", "continuation"}
+    assert narrow.plan == whole.plan and narrow.states.equals(whole.states) and narrow.notes == whole.notes
+
+
 def test_rules_follow_the_parameters():
     params = with_options(stepwise=OPTIONS | {"markers": ["check"], "parity": True})
     rules = rules_of(params.stepwise)
@@ -194,6 +205,7 @@ def test_a_second_plan_is_sampled_after_the_first_and_resumed(tasks, known, para
     small = options.model_copy(update={"self_verification": options.self_verification.model_copy(update={"max_prompt_tokens": 60})})
 
     def fitting(table):
+        assert table.column_names == list(DERIVED_FROM)
         return derive(table, known, small, renderer).plan or [row for row in plan[:2]]
 
     sample_shards(plan, engine, renderer, 8, tmp_path / "a", derive=fitting)

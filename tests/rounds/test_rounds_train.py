@@ -66,8 +66,27 @@ def test_a_round_whose_rule_abstains_too_often_is_not_trained_on_and_a_higher_li
     assert Journal(gated.places.scratch).completed() == 2
 
 
+def rule_verdicts(environments, answers_per_task=2):
+    """Verdicts of the rule, and for each its environment and task. environments: per name, answers and how many abstain."""
+    rows, of = [], {}
+    for name, (answers, silent) in environments.items():
+        for index in range(answers):
+            said = {"verdict": "abstain", "reason": "timeout"} if index < silent else {"verdict": "wrong", "reason": "different"}
+            rows.append({"trajectory_id": f"{name}-{index}", "role": "rule"} | said)
+            of[f"{name}-{index}"] = name, f"{name} task {index // answers_per_task}"
+    return pa.Table.from_pylist(rows), of
+
+
 def test_one_abstention_stops_a_small_round_only_where_none_is_allowed(iteration, tmp_path):
-    rows = [{"role": "rule", "verdict": "abstain", "reason": "timeout"}] + [{"role": "rule", "verdict": "wrong", "reason": None}] * 3
-    check_abstentions(pa.Table.from_pylist(rows), iteration.params(), 3, tmp_path)
+    given = rule_verdicts({"sums": (4, 1)})
+    check_abstentions(*given, iteration.params(), 3, tmp_path)
     with pytest.raises(AbstentionError):
-        check_abstentions(pa.Table.from_pylist(rows), iteration.params(verification={"abstain_limit": 0.0}), 3, tmp_path)
+        check_abstentions(*given, iteration.params(verification={"abstain_limit": 0.0}), 3, tmp_path)
+
+
+def test_one_environment_of_a_mixture_that_cannot_be_judged_stops_the_round(iteration, tmp_path):
+    check_abstentions(*rule_verdicts({"sums": (96, 0), "sql": (4, 2)}), iteration.params(), 3, tmp_path)  # one task: its gold, perhaps
+    said = r"round 4: the rule abstained on 4 of 4 answers of environment sql \(4 timeout\), more than"
+    with pytest.raises(AbstentionError, match=said):
+        check_abstentions(*rule_verdicts({"sums": (96, 0), "sql": (4, 4)}), iteration.params(), 3, tmp_path)
+    check_abstentions(*rule_verdicts({"sql": (100, 4)}), iteration.params(), 3, tmp_path)

@@ -49,6 +49,12 @@ def test_a_verifier_parameter_runs_no_rollout_of_iteration_0_again(another):
     assert "verify@0" in ran and "filter@0" in ran and "rollout@0" not in ran and "warm_start" not in ran
 
 
+def test_a_corrected_verifier_judges_stored_rollouts_again(another):
+    with (another.root / "assay/verifiers/numeric.py").open("a") as file:
+        file.write("# corrected\n")
+    assert another.repro("verify@0") == ["configure", "presample", "verify@0"]
+
+
 def test_one_more_iteration_runs_only_what_is_new(another):
     another.set_params(iterations=[{"k": 0, "next": 1}, {"k": 1, "next": 2}], last_policy=2)
     ran = another.repro()

@@ -10,6 +10,8 @@ import pytest
 import yaml
 
 import stages
+from assay.params import Params
+from stages.verdict_code import VERDICT_CODE, read_verdict_code, write_verdict_code
 
 ROOT = Path(__file__).parents[2]
 STAGES: dict[str, Any] = yaml.safe_load((ROOT / "dvc.yaml").read_text())["stages"] | {
@@ -34,6 +36,10 @@ LEFT_OUT: dict[tuple[str, str], str] = {
     ("warm_start", "assay/rewards"): "how a verifier finds an answer",
     ("warm_start", "assay/environments"): "only the oracle that the warm start's pass@1 asks; its tasks are a dependency",
     ("warm_start", "assay/rounds/scratch.py"): "where unfinished work lies",
+    **dict.fromkeys(
+        (("rollout", path) for path in VERDICT_CODE),
+        "a corrected verifier judges stored rollouts again; where verdicts choose what is sampled, `configure` hands on its digests",
+    ),
     ("rollout", "assay/environments/base.py"): "the error of a generator that is not asked",
     ("rollout", "assay/environments/reasoning_gym_probe.py"): "tests generators before tasks are made",
     ("evaluate", "assay/environments/protocols"): "an oracle that is not asked: of oracles.py the reading of numbers is used",
@@ -120,7 +126,7 @@ def test_a_stage_depends_on_the_code_that_makes_its_outputs(stage):
 @pytest.mark.parametrize("stage", STAGES)
 def test_a_stage_depends_on_no_code_that_it_does_not_use(stage):
     named = [path for path in STAGES[stage].get("do", STAGES[stage])["deps"] if path.startswith("assay/")]
-    used = list(used_by(stage))
+    used = [*used_by(stage), *(VERDICT_CODE if stage == "configure" else ())]
     assert [path for path in named if (ROOT / path).suffix == ".py" and path not in used] == []
 
 
@@ -132,6 +138,27 @@ def test_nothing_is_left_out_for_no_reason(stage, path):
 def test_configure_watches_the_folders_whose_files_parameters_name():
     assert {"conf/functions", "conf/templates"} <= set(STAGES["configure"]["deps"])
     assert all((ROOT / path).exists() for path in STAGES["configure"]["deps"] if "$" not in path)
+
+
+def test_a_corrected_verifier_samples_nothing_again_unless_verdicts_choose_what_is_sampled(tmp_path, monkeypatch):
+    named = {name: set(STAGES[name].get("do", STAGES[name])["deps"]) for name in ("configure", "rollout", "verify")}
+    assert set(VERDICT_CODE) <= named["configure"] and not set(VERDICT_CODE) & named["rollout"]
+    assert "data/config/rollout.code" in named["rollout"]
+    assert all(any(below(path, own) for own in named["verify"]) for path in VERDICT_CODE)
+
+    plain, stratified = (Params(self_verification={"share": 0.5, "selection": how}) for how in ("uniform", "stratified"))
+    monkeypatch.chdir(tmp_path)
+    verifier, compiled = Path("assay/verifiers/numeric.py"), Path("assay/verifiers/__pycache__/numeric.cpython-311.pyc")
+    compiled.parent.mkdir(parents=True)
+    written = []
+    for text in ("a = 1\n", "a = 2\n"):
+        verifier.write_text(text)
+        compiled.write_text(text)
+        for params in (Params(), plain, stratified):
+            write_verdict_code(params, tmp_path)
+            written.append(read_verdict_code(tmp_path))
+    assert written[:2] == written[3:5] == [{}, {}]
+    assert written[2].keys() == written[5].keys() == {"assay/verifiers/numeric.py"} and written[2] != written[5]
 
 
 @pytest.mark.parametrize("stage", ["rollout", "fused train"])

@@ -173,6 +173,17 @@ def test_policy_0_is_asked_only_where_a_penalty_needs_it(tmp_path):
         assert found == (pytest.approx(expected, abs=1e-5) if kept else None)
 
 
+@pytest.mark.parametrize(("options", "key"), [
+    ({"training": {"divergence": {"coefficient": 0.1}}}, "training.divergence.coefficient is above 0, which"),
+    ({"training": {"advantage": {"type": "reinforce_plus_plus"}}, "rewards": {"reference_penalty": 0.1}}, "rewards.reference_penalty is"),
+    ({"training": {"rehearsal": {"generator": "js_definition"}}, "presample": {"enabled": True}}, "training.rehearsal.generator is js_def"),
+])  # fmt: skip
+def test_who_asks_for_policy_0_is_named(options, key):
+    trajectories = make_trajectories(1, 4)
+    with pytest.raises(AssembleError, match=f"^{key.replace('.', '[.]')}.* needs policy 0"):
+        assemble_batch(trajectories, make_verdicts(trajectories, [1, 0, 0, 1]), make_params(**options))
+
+
 def test_mismatch_filter(tmp_path):
     policy = make_policy(tmp_path / "policy")
     trajectories = make_trajectories(1, 4)

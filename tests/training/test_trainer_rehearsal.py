@@ -187,7 +187,27 @@ def test_tasks_are_divided_by_solved_tries_and_the_further_one():
         assert splits["recheck"].to_pylist() == [True, False, None, None]
         assert splits["solved"].to_pylist() == [8, 6, 5, 0]
         assert notes[0].startswith("1 of 4 train tasks are near-perfect") and notes[-1] == "1 were never solved"
-    assert part_of(6, False, PresampleParams(recheck=False)) == "near_perfect"
+    assert part_of(6, 8, False, PresampleParams(recheck=False)) == "near_perfect"
+
+
+def test_an_abstention_is_no_wrong_answer():
+    """Shares are of decided answers, of which more than half are wanted; an abstained recheck is none that succeeded."""
+    outcomes = {
+        "a": [True] * 5 + [False] + [None] * 2 + [True],  # 5 of 6 are more than 6 of 8
+        "b": [True] * 4 + [False] * 2 + [None] * 2 + [True],  # 4 of 6 are fewer
+        "c": [True] * 4 + [None] * 4 + [True],  # too few are decided
+        "d": [True] * 8 + [None],
+        "e": [None] * 9,
+    }
+    for failed, part in (("explore", "explore"), ("drop", "dropped")):
+        options = PresampleParams(enabled=True, failed=failed)
+        splits, notes = split_tasks(dict.fromkeys(outcomes, "e"), outcomes, options)
+        assert splits["subset"].to_pylist() == ["near_perfect", "explore", "explore", part, "explore"]
+        assert splits["samples"].to_pylist() == [6, 6, 4, 8, 0]
+        assert splits["solved"].to_pylist() == [5, 4, 4, 8, 0]
+        assert splits["recheck"].to_pylist() == [True, None, None, None, None]
+        assert "18 answers on which the rule abstained were not counted" in notes
+    assert all(part_of(solved, 8, True, options) == ("near_perfect" if solved >= 6 else "explore") for solved in range(9))
 
 
 def test_a_division_that_leaves_nothing_says_so():

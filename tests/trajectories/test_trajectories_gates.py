@@ -22,6 +22,10 @@ KEPT = next(number for number, row in enumerate(BATCHES) if row["kept"])
 DROPPED = next(number for number, row in enumerate(BATCHES) if not row["kept"])
 
 
+TASK_ENVIRONMENTS = {row["task_id"]: row["environment"] for row in TASKS}
+ENVIRONMENTS = sorted(set(TASK_ENVIRONMENTS.values()))
+
+
 def tables(**changed) -> dict:
     return {name: to_table(name, changed.get(name, rows)) for name, rows in ROWS.items()}
 
@@ -143,16 +147,39 @@ def test_too_many_abstentions_stop_the_run_and_say_why(tmp_path):
     rules = [row for row in rows if row["role"] == "rule"]
     for row in rules:
         row |= {"verdict": "correct", "score": 1.0, "reason": "equal"}
-    for row in rules[:11]:
-        row |= {"verdict": "abstain", "score": None, "reason": "timeout"}
-    share = 11 / len(rules)
+    environment_of = {row["trajectory_id"]: TASK_ENVIRONMENTS[row["task_id"]] for row in TRAJECTORIES}
+    for name in ENVIRONMENTS:
+        for row in [row for row in rules if environment_of[row["trajectory_id"]] == name][:5]:
+            row |= {"verdict": "abstain", "score": None, "reason": "timeout"}
+    share = 5 * len(ENVIRONMENTS) / len(rules)
     assert failures("verdicts", tables(verdicts=rows), Limits(abstain=share)) == {}
     with pytest.raises(GateError) as caught:
         run_gate("verdicts", tables(verdicts=rows), tmp_path / "pages", Limits(abstain=share - 1e-6))
     assert "the rule abstains on at most" in str(caught.value)
     assert rules[0]["trajectory_id"] in str(caught.value)
-    assert "abstained, timeout: 9.82 %" in str(caught.value)
+    assert "abstained, timeout: 8.93 %" in str(caught.value)
     assert caught.value.result.pages is not None and str(caught.value.result.pages) in str(caught.value)
+
+
+def found_where_rational_arithmetic_abstains(count: int, limit: float) -> dict[str, tuple[str, ...]]:
+    """What the gate finds where the rule abstains on `count` answers of one of the environments, of a task as long as there are, and
+    decides the others."""
+    asked = sorted((r for r in TRAJECTORIES if TASK_ENVIRONMENTS[r["task_id"]] == "rational"), key=lambda row: row["task_id"])
+    silent = {row["trajectory_id"] for row in asked[:count]}
+    decided, crashed = {"verdict": "correct", "score": 1.0, "reason": "equal"}, {"verdict": "abstain", "score": None, "reason": "crash"}
+    rows = [row | ((crashed if row["trajectory_id"] in silent else decided) if row["role"] == "rule" else {}) for row in VERDICTS]
+    return failures("verdicts", tables(verdicts=rows), Limits(abstain=limit))
+
+
+def test_an_environment_that_cannot_be_judged_stops_the_run_whatever_the_others_are():
+    answers = sum(row["role"] == "rule" for row in VERDICTS)
+    ((said, examples),) = found_where_rational_arithmetic_abstains(5, 5 / answers).items()
+    assert said == "in each environment it abstains on at most 0.0446 of the rows, or on those of one task"
+    (example,) = examples
+    assert example.startswith("environment rational, reason all, examples ") and "share_of_environment = 0.0" in example
+    assert found_where_rational_arithmetic_abstains(4, 4 / answers) == {}  # all of one task: its gold, perhaps
+    assert len(found_where_rational_arithmetic_abstains(1, 0.0)) == 1  # but where none may abstain the whole fails
+    assert found_where_rational_arithmetic_abstains(5, 0.5) == {}
 
 
 def test_groups_and_steps_are_complete():

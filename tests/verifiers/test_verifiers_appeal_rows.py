@@ -180,6 +180,45 @@ def test_a_judge_that_does_not_tell_right_from_wrong_is_no_evidence():
     assert after.averages[KEY].appealed == (0, 30, 30, 30)
 
 
+def test_a_judge_that_errs_moves_averages_of_counts(tmp_path):
+    """A judge who upholds 0.05 of wrong answers has upheld fewer than that of these: less than none was missed, which bounded at 0 in each
+    batch would never make up for the batches in which he upheld more."""
+    rates = JudgeRates(true_positive=0.95, false_positive=0.05)
+    few, many = (
+        ((98, True, True, False, False, None), (upheld, False, False, True, False, True), (900 - upheld, False, False, True, False, False))
+        for upheld in (40, 52)
+    )
+    row, after = estimated(*few, probability=1.0, judge_rates=rates)
+    assert after.averages[KEY].negative == pytest.approx((-5 / 0.9, 98)) and row["smoothed_rate"] == pytest.approx(0, abs=1e-6)
+    file = tmp_path / "state.json"
+    after.write(file)
+    assert NoiseState.read(file) == after
+    row, after = estimated(*many, probability=1.0, judge_rates=rates, state=NoiseState.read(file), decay=0.5)
+    assert row["false_negative_rate"] == pytest.approx(7 / 0.9 / (7 / 0.9 + 98), abs=1e-3)
+    assert row["smoothed_rate"] == after.averages[KEY].false_negative == pytest.approx((1 / 0.9) / (1 / 0.9 + 98), abs=1e-5)
+    # A rate that is carried stands for as many answers as the batch has.
+    row, _ = estimated(*many, probability=1.0, judge_rates=rates, state=NoiseState({KEY: Average(false_negative=0.2)}))
+    assert row["smoothed_rate"] == pytest.approx(0.9 * 0.2 + 0.1 * 7 / 0.9 / (7 / 0.9 + 98), abs=1e-5)
+
+
+def test_an_auditor_that_errs_moves_averages_of_counts():
+    """500 right and 20 wrong answers accepted, 480 wrong ones rejected; the auditor refuses 0.1 of right and 0.9 of wrong ones."""
+    rows = (
+        (450, True, True, False, True, True), (50, True, True, False, True, False), (18, True, False, False, True, False),
+        (2, True, False, False, True, True), (48, False, False, True, False, True), (432, False, False, True, False, False),
+    )  # fmt: skip
+    rates = JudgeRates(true_positive=0.9, false_positive=0.1)
+    row, after = estimated(*rows, probability=1.0, audit_probability=1.0, judge_rates=rates)
+    assert after.averages[KEY].positive == pytest.approx((20, 480)) and after.averages[KEY].negative == pytest.approx((0, 500))
+    assert row["smoothed_false_positive_rate"] == pytest.approx(20 / 500)
+
+
+def test_the_state_of_a_judge_without_errors_holds_rates_alone():
+    _, after = estimated(*batch())
+    (row,) = json.loads(after.to_json())
+    assert set(row) == {"environment", "verifier", "false_negative", "false_positive", "deviation", "appealed", "audited"}
+
+
 def test_recovered_appeals_leave_less_noise():
     """A2: (1 - q) times the rate."""
     row, _ = estimated(*batch(), recover=True)

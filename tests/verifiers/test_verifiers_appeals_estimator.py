@@ -13,7 +13,10 @@ from assay.verifiers.appeals_estimator import (
     horvitz_thompson,
     measured_judge_errors,
     residual_rates,
+    share,
     smooth,
+    smooth_counts,
+    unbounded_counts,
 )  # fmt: skip
 from assay.verifiers.count_posterior import count_posterior
 from benchmarks.appeals_coverage import Cell, simulate
@@ -269,3 +272,23 @@ def test_counts_that_no_batch_has_are_refused(change, message):
     counts = {"rule_positives": 50, "rule_negatives": 100, "probability": 0.4, "appealed": 40, "upheld": 4}
     with pytest.raises(ValueError, match=message):
         AppealCounts(**(counts | change))
+
+
+@pytest.mark.parametrize(("judge", "probability"), [
+    (JudgeErrors(0.95, 0.05), 0.1), (JudgeErrors(0.8, 0.1), 0.1), (JudgeErrors(0.8, 0.1), 1.0),
+])  # fmt: skip
+def test_averaged_counts_lose_the_bias_that_averaged_rates_keep(judge, probability):
+    """Where right answers are few, bounded estimates of single batches are 2 to 6 times the true rate of 0.02 on average."""
+    random = np.random.default_rng(7)
+    rate, right, wrong = 0.02, 102, 922
+    held, rates = None, []
+    for number in range(8000):
+        missed = random.binomial(right, rate)
+        asked = random.binomial(missed, probability), random.binomial(wrong, probability)
+        upheld = random.binomial(asked[0], judge.true_positive) + random.binomial(asked[1], judge.false_positive)
+        counts = AppealCounts(right - missed, wrong + missed, probability, sum(asked), upheld)
+        fresh, _ = unbounded_counts(counts, judge, judge, 0.0)
+        rates.append(share(fresh))
+        held = smooth_counts(held, None, fresh, number / (number + 1))
+    assert share(held) == pytest.approx(rate, abs=0.008)
+    assert np.mean(rates) > 2 * rate

@@ -97,7 +97,7 @@ def _streams(rows: pa.Table, tokens: np.ndarray) -> dict[str, np.ndarray]:
 
 
 def verdict_frames(tables: Tables) -> dict[str, "pandas.DataFrame"]:
-    """`verdicts`: one row each; `rules`: one per trajectory; `abstentions`: one per reason, and one for all."""
+    """`verdicts`: one row each; `rules`: one per trajectory; `abstentions`: one for all, one per reason and one per environment."""
     verdicts, rows = tables["verdicts"], tables["trajectories"]
     rule = verdicts.filter(pc.equal(verdicts["role"], "rule"))
     keys = ("trajectory_id", "role", "verifier", "verifier_version")
@@ -120,25 +120,42 @@ def verdict_frames(tables: Tables) -> dict[str, "pandas.DataFrame"]:
             "trajectory_id": rows["trajectory_id"],
             "rule_verdicts": counts(rows["trajectory_id"], rule["trajectory_id"]),
         }),
-        "abstentions": _abstentions(rule),
+        "abstentions": _abstentions(rule, *_asked(rule, rows, tables["tasks"])),
     }  # fmt: skip
 
 
-def _abstentions(rule: pa.Table) -> "pandas.DataFrame":
+def _asked(verdicts: pa.Table, trajectories: pa.Table, tasks: pa.Table) -> tuple[pa.ChunkedArray, pa.ChunkedArray]:
+    """Task that each verdict's answer is to, and its environment; null where unknown."""
+    task_ids = trajectories["task_id"].take(pc.index_in(verdicts["trajectory_id"], trajectories["trajectory_id"].combine_chunks()))
+    return task_ids, tasks["environment"].take(pc.index_in(task_ids, tasks["task_id"].combine_chunks()))
+
+
+def _abstentions(rule: pa.Table, task_ids: pa.ChunkedArray, environments: pa.ChunkedArray) -> "pandas.DataFrame":
     import pandas
 
-    abstained = rule.filter(pc.equal(rule["verdict"], "abstain"))
-    tally = {item["values"]: item["counts"] for item in pc.value_counts(abstained["reason"]).to_pylist()}
-    number = {"all": len(abstained)} | dict(sorted(tally.items()))
-    ids = abstained["trajectory_id"].to_pylist()
-    reasons = abstained["reason"].to_pylist()
-    examples = {r: [i for i, own in zip(ids, reasons, strict=True) if r in ("all", own)][:EXAMPLES] for r in number}
+    abstains = pc.equal(rule["verdict"], "abstain")
+    abstained = rule.filter(abstains)
+    reasons, ids = abstained["reason"], abstained["trajectory_id"]
+    parts = [("all", "all", len(rule), ids)]
+    parts += [("all", reason, len(rule), ids.filter(pc.equal(reasons, reason))) for reason in _sorted(reasons)]
+    several = _sorted(environments) if len(_sorted(environments)) > 1 else []
+    own, tasks = environments.filter(abstains), task_ids.filter(abstains)
+    # A gold that cannot be read makes all answers to one task abstain: no sign that a verifier fails.
+    spread = [False] * len(parts) + [pc.count_distinct(tasks.filter(pc.equal(own, name))).as_py() > 1 for name in several]
+    parts += [(name, "all", pc.sum(pc.equal(environments, name)).as_py(), ids.filter(pc.equal(own, name))) for name in several]
+    shares = [len(found) / max(judged, 1) for _, _, judged, found in parts]
     return pandas.DataFrame({
-        "reason": list(number), "rows": list(number.values()), "examples": [", ".join(e) for e in examples.values()],
-        "share": [value / max(len(rule), 1) for value in number.values()],
-        # The limit is on the whole; the shares by reason are there to be read.
-        "share_of_all": [len(abstained) / max(len(rule), 1)] + [0.0] * len(tally),
+        "environment": [part[0] for part in parts], "reason": [part[1] for part in parts],
+        "rows": [len(part[3]) for part in parts], "examples": [", ".join(part[3][:EXAMPLES].to_pylist()) for part in parts],
+        "share": shares,
+        # The limit is on the whole, and on each environment with more than one; the shares by reason are there to be read.
+        "share_of_all": [shares[0]] + [0.0] * (len(parts) - 1),
+        "share_of_environment": [share if wide else 0.0 for share, wide in zip(shares, spread, strict=True)],
     })  # fmt: skip
+
+
+def _sorted(names: pa.ChunkedArray) -> list[str]:
+    return sorted(pc.unique(pc.drop_null(names)).to_pylist())
 
 
 def batch_frames(tables: Tables, steps: int | None) -> dict[str, "pandas.DataFrame"]:
@@ -182,7 +199,7 @@ def fold(frame: "pandas.DataFrame") -> tuple["pandas.DataFrame", list[str]]:
     """The frame, or what it folds to where it is long, and the columns that name a row of it (folded: and count it)."""
     names = [name for name in IDS if name in frame.columns]
     if len(frame) <= AGGREGATE_ABOVE or not names:
-        return frame, names or [name for name in ("reason", "examples", "step") if name in frame.columns]
+        return frame, names or [name for name in ("environment", "reason", "examples", "step") if name in frame.columns]
     grouped = frame.groupby([column for column in frame.columns if column not in names], sort=True, dropna=False)
     folded = grouped.size().to_frame(ROW_COUNT)
     folded["examples"] = grouped[names[0]].agg(lambda ids: ", ".join(ids.head(EXAMPLES)))

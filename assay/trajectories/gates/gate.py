@@ -24,7 +24,7 @@ from assay.trajectories.gates.suites import Gate, Limits, checks
 NEEDS: dict[Gate, tuple[str, ...]] = {
     "tasks": ("tasks",),
     "trajectories": ("trajectories", "tasks"),
-    "verdicts": ("verdicts", "trajectories"),
+    "verdicts": ("verdicts", "trajectories", "tasks"),
     "batch": ("batches", "trajectories"),
 }
 """Tables that each gate looks at; the first is the one it is about."""

@@ -18,7 +18,7 @@ class Limits:
     """Numbers of this run that the suites compare with; None is not checked."""
 
     abstain: float = 0.05
-    """Largest share of abstained verdicts of the rule (verification.abstain_limit)."""
+    """Largest share of abstained verdicts of the rule (verification.abstain_limit), and of each environment's where there are several."""
     group_size: int | None = None
     """Rows of each group (sampling.group_size)."""
     critique_group_size: int | None = None
@@ -113,6 +113,10 @@ def _verdicts(limits: Limits) -> list[Check]:
         _between(
             "abstentions", "share_of_all", f"the rule abstains on at most {limits.abstain:.3g} of the rows",
             high=limits.abstain,
+        ),
+        _between(
+            "abstentions", "share_of_environment",
+            f"in each environment it abstains on at most {limits.abstain:.3g} of the rows, or on those of one task", high=limits.abstain,
         ),
     ]  # fmt: skip
 
