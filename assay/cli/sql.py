@@ -39,7 +39,7 @@ def row_count(text: str) -> int:
 
 
 def run(arguments: argparse.Namespace) -> int:
-    from assay.trajectories.query import QueryError
+    from assay.trajectories.warehouse_query import QueryError
 
     if arguments.format == "parquet" and arguments.output is None:
         raise QueryError("--format parquet needs --output FILE")
@@ -77,7 +77,7 @@ def catch_up(root: Path) -> None:
 def answer(statement: str, arguments: argparse.Namespace) -> None:
     """Ask, and write each answer where it is wanted: to the terminal one below the other, to a file only one."""
     from assay.trajectories import answers
-    from assay.trajectories.query import EMPTY, QueryError, stream_each
+    from assay.trajectories.warehouse_query import EMPTY, QueryError, stream_each
 
     count = 0
 
@@ -126,8 +126,8 @@ def prompt(arguments: argparse.Namespace) -> None:
     import readline
 
     from assay.trajectories.answers import AnswerError
-    from assay.trajectories.query import QueryError
     from assay.trajectories.warehouse import WarehouseError
+    from assay.trajectories.warehouse_query import QueryError
 
     history = arguments.root / ".assay" / "sql_history"
     history.parent.mkdir(exist_ok=True)
