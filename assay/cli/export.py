@@ -7,6 +7,7 @@ HELP = "write a version's rollouts or tasks in the layout of TRL, verl or Huggin
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
+    from assay.cli.sql import add_warehouse_arguments
     from assay.trajectories.exporters import LAYOUTS
 
     meaning = "; ".join(f"{name}: {text}" for name, text in LAYOUTS.items())
@@ -19,8 +20,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--where", metavar="SQL",
                         help="rows to take, e.g. \"t.kind = 'solution' AND r.verdict = 'correct'\" (t: trajectories, "
                         "k: tasks; trl also r: verdicts of the rule, b: batches; verl: columns of tasks)")  # fmt: skip
-    parser.add_argument("--no-sync", action="store_true", help="take the warehouse as it is")
-    parser.add_argument("--root", type=Path, default=Path(), help="project folder (default: here)")
+    add_warehouse_arguments(parser)
 
 
 def run(arguments: argparse.Namespace) -> int:
@@ -35,8 +35,7 @@ def run(arguments: argparse.Namespace) -> int:
         export_policy(arguments.policy, arguments.output, arguments.root, fused=arguments.fused)
         print(f"{arguments.output}: policy {arguments.policy}, with its card as README.md")
         return 0
-    if not arguments.no_sync:
-        catch_up(arguments.root)
+    catch_up(arguments)
     counts = export(
         arguments.layout, arguments.output, arguments.root, version=arguments.version, where=arguments.where or "true"
     )

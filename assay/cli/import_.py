@@ -9,6 +9,8 @@ HELP = "read rollouts of another tool (JSON lines: prompt, completion, gold), to
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
+    from assay.cli.sql import add_warehouse_arguments
+
     optional = "prompt_ids, completion_ids, logprobs, reward, finish_reason, environment, split, verifier, meta"
     parser.add_argument("file", type=Path, help=f"JSON lines: prompt, completion(s), gold; optional: {optional}")
     parser.add_argument("--name", required=True, help="the rollouts become version imported/NAME")
@@ -17,7 +19,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--split", default="eval", choices=("train", "eval", "ood"), help="of rows that do not say")
     parser.add_argument("--verifier", default="math_verify", help="of rows that do not say (default: math_verify)")
     parser.add_argument("--replace", action="store_true", help="in place of an import of this name")
-    parser.add_argument("--root", type=Path, default=Path(), help="project folder (default: here)")
+    add_warehouse_arguments(parser)
 
 
 def run(arguments: argparse.Namespace) -> int:
@@ -38,7 +40,7 @@ def run(arguments: argparse.Namespace) -> int:
     )  # fmt: skip
     version = f"imported/{arguments.name}"
     print(f"{version}: " + ", ".join(f"{count:,} {table}" for table, count in counts.items()))
-    catch_up(arguments.root)
+    catch_up(arguments)
     print(f"judge with: assay verify {version}")
     print(f'ask with: assay sql --version {version} "SELECT count(*) FROM trajectories"')
     return 0

@@ -26,7 +26,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--version", help="version, branch, tag or commit that the views show (default: current)")
     parser.add_argument("--rows", type=row_count, default=ROWS, help=f"rows that a table shows; 0: all (default: {ROWS})")
     parser.add_argument("--wide", action="store_true", help="columns of a table at full width")
-    parser.add_argument("--no-sync", action="store_true", help="ask the warehouse as it is")
+    add_warehouse_arguments(parser)
+
+
+def add_warehouse_arguments(parser: argparse.ArgumentParser) -> None:
+    """Of the verbs that bring the warehouse up to date on the way, with `catch_up`."""
+    parser.add_argument("--no-sync", action="store_true", help="leave the warehouse as it is")
     parser.add_argument("--root", type=Path, default=Path(), help="project folder (default: here)")
 
 
@@ -39,12 +44,11 @@ def row_count(text: str) -> int:
 
 
 def run(arguments: argparse.Namespace) -> int:
-    from assay.trajectories.query import QueryError
+    from assay.trajectories.warehouse_query import QueryError
 
     if arguments.format == "parquet" and arguments.output is None:
         raise QueryError("--format parquet needs --output FILE")
-    if not arguments.no_sync:
-        catch_up(arguments.root)
+    catch_up(arguments)
     if arguments.statement not in (None, "-"):
         answer(arguments.statement, arguments)
     elif sys.stdin.isatty():
@@ -54,8 +58,11 @@ def run(arguments: argparse.Namespace) -> int:
     return 0
 
 
-def catch_up(root: Path) -> None:
-    """Sync first; where that fails, an older warehouse still answers."""
+def catch_up(arguments: argparse.Namespace) -> None:
+    """Sync, unless --no-sync; where that fails, an older warehouse still answers."""
+    if arguments.no_sync:
+        return
+    root = arguments.root
     from assay.cli.sync import progress
     from assay.trajectories.pipelines import PipelineError
     from assay.trajectories.shards import ShardError
@@ -77,7 +84,7 @@ def catch_up(root: Path) -> None:
 def answer(statement: str, arguments: argparse.Namespace) -> None:
     """Ask, and write each answer where it is wanted: to the terminal one below the other, to a file only one."""
     from assay.trajectories import answers
-    from assay.trajectories.query import EMPTY, QueryError, stream_each
+    from assay.trajectories.warehouse_query import EMPTY, QueryError, stream_each
 
     count = 0
 
@@ -126,8 +133,8 @@ def prompt(arguments: argparse.Namespace) -> None:
     import readline
 
     from assay.trajectories.answers import AnswerError
-    from assay.trajectories.query import QueryError
     from assay.trajectories.warehouse import WarehouseError
+    from assay.trajectories.warehouse_query import QueryError
 
     history = arguments.root / ".assay" / "sql_history"
     history.parent.mkdir(exist_ok=True)

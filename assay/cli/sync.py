@@ -16,6 +16,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--root", type=Path, default=Path(), help="project folder (default: here)")
     parser.add_argument("--quiet", action="store_true", help="print warnings only")
     parser.add_argument("--strict", action="store_true", help="end with 1 where another process holds the warehouse and nothing was added")
+    parser.add_argument("--forget", nargs="+", default=[], metavar="NAME", action="extend",
+                        help="then remove runs that were never committed: workspace~1, workspace-HASH, 'workspace-*' (all)")  # fmt: skip
 
 
 def run(arguments: argparse.Namespace) -> int:
@@ -25,6 +27,10 @@ def run(arguments: argparse.Namespace) -> int:
         report = sync(arguments.root, progress=show)
     if report.needs_attention or not arguments.quiet:
         print(report)
+    if arguments.forget:
+        from assay.trajectories.past_runs import forget
+
+        print(f"forgotten: {', '.join(forget(arguments.root, arguments.forget))}")
     return int(arguments.strict and report.busy is not None)
 
 

@@ -19,6 +19,8 @@ SHARD = "verdicts-verified.parquet"
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
+    from assay.cli.sql import add_warehouse_arguments
+
     what = parser.add_mutually_exclusive_group(required=True)
     what.add_argument("version", metavar="imported/NAME", nargs="?", help="rollouts that `assay import` has read")
     what.add_argument(
@@ -29,7 +31,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--reference", help="instead of verification.reference")
     parser.add_argument("--name", help="of a replay: keep the rule's new verdicts beside the stored ones, as version replay/NAME")
     parser.add_argument("--replace", action="store_true", help="in place of a replay of this name")
-    parser.add_argument("--root", type=Path, default=Path(), help="project folder (default: here)")
+    add_warehouse_arguments(parser)
 
 
 def run(arguments: argparse.Namespace) -> int:
@@ -58,7 +60,7 @@ def run(arguments: argparse.Namespace) -> int:
     print(f"{arguments.version}: {len(trajectories):,} trajectories judged, the verdicts are in {folder / SHARD}")
     print(summary(verdicts, own_rewards(folder)))
     print(describe(verdicts, noise))
-    catch_up(arguments.root)
+    catch_up(arguments)
     print(f'ask with: assay sql --version {arguments.version} "SELECT role, verdict, count(*) FROM verdicts GROUP BY ALL"')
     return 0
 
@@ -87,14 +89,14 @@ def run_replay(arguments: argparse.Namespace, chosen: VerificationParams, worker
         if arguments.replace:
             raise ReplayFailure("--replace needs --name, the replay to be replaced")
         if not Path(what).is_dir():
-            catch_up(arguments.root)
+            catch_up(arguments)
         print(replay(what, arguments.root, chosen, workers))
         return 0
     if arguments.reference is not None:
         raise ReplayFailure("a replay with --name keeps what one verifier says: give --rule, and leave --reference out")
-    catch_up(arguments.root)
+    catch_up(arguments)
     print(store_replay(what, name, arguments.root, chosen, workers, replace=arguments.replace))
-    catch_up(arguments.root)
+    catch_up(arguments)
     print(
         f"ask with: assay sql --version replay/{name} \"SELECT o.verdict, n.verdict AS replayed, count(*) FROM verdicts AS o JOIN verdicts "
         "AS n USING (trajectory_id) WHERE o.role = 'rule' AND n.role = 'replayed' GROUP BY ALL\""

@@ -286,5 +286,4 @@ STAGE_SECTIONS: dict[str, tuple[str, ...]] = {
         "rewards",
         "training",
     ),
-    "publish": ("iterations",),
 }

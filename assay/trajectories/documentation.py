@@ -28,8 +28,8 @@ _WAREHOUSE = """
 
 | table | one row per | columns |
 |---|---|---|
-| `versions` | version | name, pipeline (staged, fused, imported), kind (commit, experiment, workspace, import), commit_id, committed_at, subject, parents, lock_hash (of dvc.lock), params (JSON, resolved), missing (outputs that are not in DVC's cache), stale (stages that were not run again after their inputs changed; their rows are left out) |
-| `version_names` | name of a version | name, version, kind (version, commit, tag, branch, experiment, workspace); `current` is what the views show |
+| `versions` | version | name, pipeline (staged, fused, imported), kind (commit, experiment, workspace, past, import, replay), commit_id, committed_at, subject, parents, lock_hash (of dvc.lock), params (JSON, resolved), missing (outputs that are not in DVC's cache), stale (stages that were not run again after their inputs changed; their rows are left out) |
+| `version_names` | name of a version | name, version, kind (version, commit, tag, branch, experiment, workspace, past); `current` is what the views show |
 | `version_parts` | (version, shard) | version, part, stage, path |
 | `version_stages` | (version, stage, path) | version, stage, role (input, output), path, hash |
 | `version_params` | (version, parameter) | version, key (dotted), value (JSON) |
@@ -38,7 +38,7 @@ _WAREHOUSE = """
 The view `headline` has the columns of `verdicts` and, {headline}.
 
 The rows themselves are in `store.TABLE`, with the `part` that they came with. No version's rows are changed or deleted by a sync,
-except those of a workspace that has gone on without a commit.
+except those of a run that was cut short in the workspace; `assay sync --forget` removes past runs.
 """  # noqa: E501
 
 

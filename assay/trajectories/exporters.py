@@ -12,9 +12,9 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from assay.trajectories.query import query
 from assay.trajectories.schemas import MESSAGES, TABLES
 from assay.trajectories.shards import publish_folder
+from assay.trajectories.warehouse_query import query
 
 LAYOUTS: dict[str, str] = {
     "trl": "one row per trajectory: prompt and completion as messages, reward, token ids and log-probabilities",

@@ -1,5 +1,6 @@
 """Versions that git knows: commits at which a lock file changed, experiments, and all the names that lead to them."""
 
+import hashlib
 import subprocess
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
@@ -20,7 +21,7 @@ class Version:
     name: str
     pipeline: str
     kind: str
-    """commit, experiment, workspace, import or replay."""
+    """commit, experiment, workspace, past (see past_runs.py), import or replay."""
     lock_hash: str
     commit_id: str | None = None
     committed_at: str | None = None
@@ -183,7 +184,7 @@ def _blobs(root: Path, commits: Iterable[str], file: str) -> dict[str, str]:
 
 
 def _blob_of(root: Path, file: Path) -> str | None:
-    """Hash that git would give to a file of the workspace; outside a repository any hash of its own."""
+    """Hash that git would give to a file of the workspace; without git that of its bytes."""
     if not file.is_file():
         return None
-    return (git(root, "hash-object", str(file.resolve())) or file.read_text(encoding="utf-8")).strip()
+    return (git(root, "hash-object", str(file.resolve())) or hashlib.sha1(file.read_bytes()).hexdigest()).strip()

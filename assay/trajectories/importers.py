@@ -15,7 +15,7 @@ from typing import Any
 
 from assay.trajectories.contents import IMPORT_NOTE, IMPORTED
 from assay.trajectories.gates.suites import LARGEST_LOGPROB
-from assay.trajectories.identity import content_hash, file_digest
+from assay.trajectories.identity import content_hash, file_digest, token_hash
 from assay.trajectories.shards import publish_folder, write_shard
 
 MakeTask = Callable[..., Mapping[str, Any]]
@@ -29,6 +29,8 @@ UNKNOWN = "unknown"
 RULE = "imported"
 """Role and verifier of the verdicts that stand for rewards in the file."""
 ROWS_PER_SHARD = 50_000
+TOKENS_PER_SHARD = 8_000_000
+"""Of prompts and completions: what is held in memory, as Python's lists, takes some 100 bytes for each."""
 LARGEST_FLOAT = 3.4028234e38
 """Of float32, as which rewards and log-probabilities are stored."""
 
@@ -75,22 +77,23 @@ def import_rollouts(
 def _write(reader: "_Reader", folder: Path) -> dict[str, int]:
     tables: dict[str, list[Mapping[str, Any]]] = {"trajectories": [], "verdicts": []}
     counts = {"tasks": 0, "trajectories": 0, "verdicts": 0}
-    shard = 0
+    shard = tokens = 0
 
     def flush() -> None:
-        nonlocal shard
+        nonlocal shard, tokens
         for table, rows in tables.items():
             if rows:
                 write_shard(folder / f"{table}-{shard:04d}.parquet", table, rows)
                 counts[table] += len(rows)
                 rows.clear()
-        shard += 1
+        shard, tokens = shard + 1, 0
 
     for trajectory, verdict in reader.rows():
         tables["trajectories"].append(trajectory)
         if verdict is not None:
             tables["verdicts"].append(verdict)
-        if len(tables["trajectories"]) >= ROWS_PER_SHARD:
+        tokens += len(trajectory["prompt_ids"]) + len(trajectory["completion_ids"])
+        if len(tables["trajectories"]) >= ROWS_PER_SHARD or tokens >= TOKENS_PER_SHARD:
             flush()
     if not reader.tasks:
         raise ImportFailure(f"{reader.file}: there is no row in it")
@@ -206,7 +209,7 @@ class _Reader:
             raise self._fail(number, "finish_reason", f"{reason!r}, expected one of {', '.join(FINISH_REASONS)}")
         index = self.samples.get(task["task_id"], 0)
         self.samples[task["task_id"]] = index + 1
-        identity = content_hash("imported", self.name, task["task_id"], index, text, *ids)
+        identity = content_hash("imported", self.name, task["task_id"], index, text, token_hash(ids))
         trajectory = {
             "trajectory_id": identity, "iteration": 0, "round": 0, "policy": self.name, "task_id": task["task_id"],
             "group_id": content_hash("imported", self.name, task["task_id"]), "sample_index": index,

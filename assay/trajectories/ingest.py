@@ -169,11 +169,21 @@ def write_names(
     if current in own:
         rows["current"] = (current, "workspace")
     connection.execute("DELETE FROM version_names")
-    _insert(connection, "version_names", [(name, *found) for name, found in sorted(rows.items())])
+    add_names(connection, rows)
+
+
+def add_names(connection: "duckdb.DuckDBPyConnection", names: Mapping[str, tuple[str, str]]) -> None:
+    """name -> (version, kind of name)."""
+    _insert(connection, "version_names", [(name, *found) for name, found in sorted(names.items())])
+
+
+def remove_names(connection: "duckdb.DuckDBPyConnection", versions: Iterable[str], kind: str) -> None:
+    """The names of these versions, and all of a kind."""
+    connection.execute("DELETE FROM version_names WHERE kind = ? OR list_contains(?::VARCHAR[], version)", [kind, list(versions)])
 
 
 def prune(connection: "duckdb.DuckDBPyConnection") -> None:
-    """Delete the rows of shards that belong to no version: a workspace that has gone on without a commit."""
+    """Delete the rows of shards that belong to no version: of a run that was cut short, or forgotten."""
     unused = "part NOT IN (SELECT part FROM version_parts)"
     rows = connection.execute(f"SELECT table_name, list(part) FROM parts WHERE {unused} GROUP BY table_name").fetchall()
     _remove(connection, dict(rows))

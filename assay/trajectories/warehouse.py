@@ -9,7 +9,7 @@ import hashlib
 import re
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -93,6 +93,8 @@ def open_warehouse(file: Path, *, write: bool = False, wait: float = 5.0) -> Ite
         "autoinstall_known_extensions": "false",
         "temp_directory": str(file.parent.parent / TEMPORARY),
     }
+    with suppress(OSError):  # DuckDB makes the last folder of the path alone; a reader of a read-only disk needs none, as long as all fits
+        (file.parent.parent / TEMPORARY).parent.mkdir(exist_ok=True)
     deadline = time.monotonic() + wait
     while True:
         try:

@@ -13,6 +13,7 @@ from itertools import count
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from assay.trajectories import past_runs
 from assay.trajectories.contents import IMPORTED, Contents, contents_of, imported, imported_contents, replay_contents, replays
 from assay.trajectories.history import History, Version, lock_file, read_history, references
 from assay.trajectories.ingest import (
@@ -68,6 +69,10 @@ class SyncReport:
     """Corrupted shards of the current version, with what to do at the end."""
     kept: Path | None = None
     """Where an old file was kept that was replaced."""
+    past: list[str] = field(default_factory=list)
+    """Names of runs that were never committed and are past now: they are kept."""
+    lost: list[str] = field(default_factory=list)
+    """Past runs of the old file whose shards can no longer be found (`rebuild`)."""
 
     @property
     def needs_attention(self) -> bool:
@@ -81,6 +86,7 @@ class SyncReport:
             return f"warehouse {self.file}: there is nothing to store yet; run `dvc repro` first"
         added = f"{self.shards:,} shards ({self.rows:,} rows) added" if self.shards else "up to date"
         lines = [f"warehouse {self.file}: {added}; {self.versions:,} versions, current: {self.current or 'none'}"]
+        lines += [f"note: the run before was not committed; it is kept as {name}, until `assay sync --forget {name}`" for name in self.past]
         if self.current in self.incomplete:
             paths = ", ".join(self.incomplete[self.current])
             lines.append(f"warning: the current version lacks {paths}; run `dvc pull`, then `assay sync`")
@@ -108,8 +114,11 @@ def sync(root: Path, file: Path | None = None, *, wait: float = 5.0, progress: P
     return report
 
 
-def _synced(root: Path, file: Path, wait: float, progress: Progress | None) -> SyncReport:
-    """`sync`, with corrupted shards of the current version in the report."""
+Kept = Sequence[tuple[Version, Contents]]
+
+
+def _synced(root: Path, file: Path, wait: float, progress: Progress | None, past: Kept = ()) -> SyncReport:
+    """`sync`, with corrupted shards of the current version in the report. `past`: runs of a file that is made again."""
     fingerprint = _fingerprint(root)
     try:
         if file.exists():
@@ -118,7 +127,7 @@ def _synced(root: Path, file: Path, wait: float, progress: Progress | None) -> S
             if done is not None:
                 return done
         with open_warehouse(file, write=True, wait=wait) as connection:
-            return _Sync(connection, root, SyncReport(file), progress or (lambda line: None)).run(fingerprint)
+            return _Sync(connection, root, SyncReport(file), progress or (lambda line: None)).run(fingerprint, past)
     except WarehouseBusy as error:
         return SyncReport(file, busy=str(error))
     except WarehouseBroken as error:
@@ -201,21 +210,29 @@ class _Sync:
         self.awaited: list[str] = []
         self.corrupted: list[str] = []
 
-    def run(self, fingerprint: str) -> SyncReport:
+    def run(self, fingerprint: str, past: Kept = ()) -> SyncReport:
         history = read_history(self.root)
         imports, again = imported(self.root), replays(self.root)
         current = history.current.get("staged") or next(iter(history.current.values()), None)
         found = [*self._pipelines(history), *self._imports(imports), *self._replays(again)]
+        found += self._past(past or past_runs.stored(self.connection))
         self._add_shards(found)
+        self.report.lost = [item.version.name for item in found if item.version.kind == past_runs.PAST and item.contents.missing]
+        found = [item for item in found if item.version.name not in self.report.lost]
         keep = {version.name for version in history.versions} | set(imports) | set(again)
         self.connection.begin()
+        fresh = past_runs.set_aside(self.connection)
+        before = [version.name for version, _ in past] or past_runs.in_order(self.connection)
         passing = "SELECT name FROM versions WHERE kind IN ('workspace', 'import', 'replay')"
         for (name,) in self.connection.execute(passing).fetchall():
             if name not in keep:
                 forget_version(self.connection, name)
         for item in found:
             write_version(self.connection, item.version, item.contents, self.parts)
-        write_names(self.connection, history.names | {name: (name, "version") for name in (*imports, *again)}, current)
+        stay = past_runs.settle(self.connection, [*fresh, *(name for name in before if name not in self.report.lost)])
+        self.report.past = [name for name in stay if name in fresh]
+        own = {name: (name, "version") for name in (*imports, *again)}
+        write_names(self.connection, history.names | own | past_runs.numbered(stay), current)
         prune(self.connection)
         lists = {"awaited": self.awaited, "notes": self.report.notes}
         for key, value in {"fingerprint": fingerprint, **{k: json.dumps(v) for k, v in lists.items()}}.items():
@@ -267,6 +284,12 @@ class _Sync:
                 objects = self._objects()
             yield Found(Version(name, "replay", "replay", digest, parents=(judged,)), contents, objects, True)
 
+    def _past(self, runs: Kept) -> Iterator[Found]:
+        """Past runs of which shards are to be stored, or read again for columns that the schema has gained."""
+        wanted = [run for run in runs if any(s.md5 not in self.parts or s.md5 in self.outdated for s in run[1].shards)]
+        objects = self._objects() if wanted else None
+        yield from (Found(version, contents, objects, False) for version, contents in wanted)
+
     def _objects(self) -> Objects | None:
         """DVC's cache; None in a folder that has only imports."""
         try:
@@ -313,6 +336,7 @@ class _Sync:
 
 def rebuild(root: Path, progress: Progress | None = None) -> tuple[SyncReport, list[str]]:
     """Make the warehouse again from the shards. Returns the report and the versions that only the old file has whole.
+    Past runs, to which no lock file leads, are those of the old file whose shards DVC's cache still has.
 
     The old file is kept, as trajectories.previous.duckdb or with a number, where it has such versions or cannot be
     read; the report's `kept` says where. Corrupted shards of the current version, which are left out, are in its
@@ -320,13 +344,13 @@ def rebuild(root: Path, progress: Progress | None = None) -> tuple[SyncReport, l
     """
     file = root / WAREHOUSE
     fresh = file.with_suffix(".fresh.duckdb")
-    before, readable = _complete_versions(file)
+    before, past, readable = _complete_versions(file)
     for path in (fresh, Path(f"{fresh}.wal")):
         path.unlink(missing_ok=True)
     try:
-        report = replace(_synced(root, fresh, 5.0, progress), file=file)
-        after, _ = _complete_versions(fresh)
-        lost = sorted(before - after)
+        report = replace(_synced(root, fresh, 5.0, progress, past), file=file)
+        after, _, _ = _complete_versions(fresh)
+        lost = sorted((before - after) | set(report.lost))
         if file.exists() and (lost or not readable):
             report.kept = free_name(file, "previous")
             file.replace(report.kept)
@@ -337,17 +361,18 @@ def rebuild(root: Path, progress: Progress | None = None) -> tuple[SyncReport, l
     return report, lost
 
 
-def _complete_versions(file: Path) -> tuple[set[str], bool]:
-    """Names of the versions that a warehouse holds in full, and whether it can be read."""
+def _complete_versions(file: Path) -> tuple[set[str], Kept, bool]:
+    """Names of the versions that a warehouse holds in full, its past runs, and whether it can be read."""
     if not file.exists():
-        return set(), True
+        return set(), (), True
     try:
         with open_warehouse(file) as connection:
             if not _state(connection):
-                return set(), True
-            complete = "SELECT name FROM versions WHERE len(missing) = 0 AND kind <> 'workspace'"
-            return {name for (name,) in connection.execute(complete).fetchall()}, True
+                return set(), (), True
+            complete = "SELECT name FROM versions WHERE len(missing) = 0 AND kind NOT IN ('workspace', 'past')"
+            names = {name for (name,) in connection.execute(complete).fetchall()}
+            return names, past_runs.kept(connection), True
     except WarehouseBusy:
         raise
     except WarehouseError:
-        return set(), False
+        return set(), (), False

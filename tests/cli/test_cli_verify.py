@@ -10,6 +10,7 @@ from assay.cli.verify import SHARD
 from assay.environments import Task
 from assay.params import load_params
 from assay.trajectories import query, read_table
+from assay.trajectories.warehouse import WAREHOUSE
 from assay.verifiers import verify_trajectories
 
 HERE = Path(__file__).parents[2]
@@ -91,3 +92,13 @@ def test_mistakes_are_one_sentence(project, capsys):
     (project / "params.yaml").unlink()
     assert verify(project) == 2
     assert "params.yaml: no such file" in capsys.readouterr().err
+
+
+def test_the_warehouse_can_be_left_as_it_is(project):
+    before = (project / WAREHOUSE).read_bytes()
+    assert main(["import", str(project / "rows.jsonl"), "--name", "more", "--no-sync", "--root", str(project)]) == 0
+    assert verify(project, "--no-sync") == 0
+    assert main(["verify", "--replay", "imported/own", "--no-sync", "--root", str(project)]) == 0
+    assert (project / WAREHOUSE).read_bytes() == before
+    names = query("SELECT name FROM versions", project)["name"].to_pylist()
+    assert names == ["imported/own"]

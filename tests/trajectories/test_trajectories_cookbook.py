@@ -27,6 +27,8 @@ PAGE = (DOCS / "sql.md").read_text(encoding="utf-8")
 QUERIES = re.findall(r"```sql\n(.*?)```", PAGE, flags=re.DOTALL)
 OF_IMPORTS = [sql for sql in QUERIES if "'imported'" in sql]
 """Queries that find something in imported rollouts only."""
+OF_PAST = [sql for sql in QUERIES if "workspace~1" in sql]
+"""Queries about runs that were never committed: see test_trajectories_past.py."""
 OF_PROTOCOLS = [sql for sql in QUERIES if "protocol_" in sql]
 """Queries about protocols: see test_trajectories_protocol_queries.py."""
 
@@ -53,7 +55,7 @@ def test_there_are_enough_queries():
     assert len(QUERIES) >= 18
 
 
-OF_RUNS = [sql for sql in QUERIES if sql not in (*OF_IMPORTS, *OF_PROTOCOLS, *OF_TOOLS)]
+OF_RUNS = [sql for sql in QUERIES if sql not in (*OF_IMPORTS, *OF_PAST, *OF_PROTOCOLS, *OF_TOOLS)]
 
 
 @pytest.mark.parametrize("sql", OF_RUNS, ids=lambda sql: sql.split("\n")[0][:40])

@@ -10,7 +10,7 @@ import pytest
 from conftest import environment
 
 from assay.cli.import_ import make_task
-from assay.trajectories import QueryError, ShardError, query, read_table, sync
+from assay.trajectories import QueryError, ShardError, importers, query, read_table, sync
 from assay.trajectories.exporters import ExportError, export
 from assay.trajectories.importers import ImportFailure, import_rollouts
 
@@ -137,6 +137,28 @@ def test_a_task_is_the_same_task_wherever_it_comes_from(synced, tmp_path):
     import_rollouts(tmp_path / "f.jsonl", "y", tmp_path, make_task, environment="rational")
     own = [read_table("tasks", tmp_path / "data" / "imported" / name)["task_id"][0].as_py() for name in "xy"]
     assert own[0] == own[1] == make_task("rational", "eval", known["prompt"], known["gold"], "v", None)["task_id"]
+
+
+def test_long_rows_are_written_before_they_fill_the_memory(tmp_path, monkeypatch):
+    monkeypatch.setattr(importers, "TOKENS_PER_SHARD", 10)
+    file = tmp_path / "rollouts.jsonl"
+    lengths = (6, 5, 3, 2, 6, 1)
+    rows = [{"prompt": "q", "completion": "a", "gold": "1", "prompt_ids": [7], "completion_ids": [*range(n)]} for n in lengths]
+    file.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    import_rollouts(file, "long", tmp_path, make_task)
+    shards = sorted((tmp_path / "data/imported/long").glob("trajectories-*.parquet"))
+    found = [[len(ids) for ids in pq.read_table(shard)["completion_ids"].to_pylist()] for shard in shards]
+    assert found == [[6, 5], [3, 2, 6], [1]]
+
+
+def test_the_tokens_of_an_imported_row_are_part_of_its_id(tmp_path):
+    ids = set()
+    for number, tokens in enumerate(([1, 23], [12, 3], [])):
+        file = tmp_path / f"{number}.jsonl"
+        file.write_text(json.dumps({"prompt": "q", "completion": "a", "gold": "1", "completion_ids": tokens}) + "\n")
+        import_rollouts(file, "same", tmp_path / str(number), make_task)
+        ids |= set(read_table("trajectories", tmp_path / str(number))["trajectory_id"].to_pylist())
+    assert len(ids) == 3
 
 
 def test_columns_of_other_names(tmp_path):

@@ -178,3 +178,11 @@ def test_the_line_of_progress_is_cleared_on_a_terminal(tmp_path, monkeypatch, ca
     err = capsys.readouterr().err
     assert "tasks.parquet" in err
     assert err.rindex("\r\033[K") > err.rindex("tasks.parquet") and err.count("\r\033[K") == 2
+
+
+def test_what_does_not_fit_into_memory_goes_to_the_disk_also_where_no_stage_has_run(tmp_path):
+    """A folder that has imports alone, or a clone: DuckDB makes the last folder of its path alone."""
+    with open_warehouse(tmp_path / WAREHOUSE, write=True) as connection:
+        connection.execute("SET memory_limit = '60MB'; SET threads = 1")
+        distinct = "SELECT count(*) FROM (SELECT DISTINCT md5(range::VARCHAR) FROM range(2_000_000))"
+        assert connection.execute(distinct).fetchall() == [(2_000_000,)]

@@ -18,8 +18,8 @@ from conftest import environment
 from assay.cli.sql import command
 from assay.trajectories import IncompleteWarning, QueryError, WarehouseError, query, sync
 from assay.trajectories.answers import cell, cut, fit, write_csv, write_json, write_parquet, write_text
-from assay.trajectories.query import _elsewhere
 from assay.trajectories.warehouse import WAREHOUSE, open_warehouse
+from assay.trajectories.warehouse_query import _elsewhere
 
 
 @pytest.fixture(scope="module")

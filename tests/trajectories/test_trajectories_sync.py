@@ -13,6 +13,7 @@ import synthetic_record
 from assay.cli import main
 from assay.trajectories import QueryError, ShardError, query, rebuild, sync, warehouse_sync, write_shard
 from assay.trajectories.objects import folder_digest, workspace_manifest
+from assay.trajectories.past_runs import forget
 from assay.trajectories.pipelines import PipelineError
 from assay.trajectories.schemas import TABLES, Table
 from assay.trajectories.warehouse import WAREHOUSE, open_warehouse
@@ -273,10 +274,13 @@ def test_a_run_that_is_cut_short_and_one_that_is_not_committed(synced, project, 
         one(project, "SELECT version FROM version_names WHERE name = 'HEAD'")
     ]
 
-    # The workspace goes back: its rows go too, `workspace` is the commit.
+    # The workspace goes back: what was cut short is gone, the run is kept until it is forgotten, `workspace` is the commit.
     before = one(project, "SELECT count(*) FROM store.trajectories")
     project.script("git checkout -q -- .", "dvc checkout -q")
-    assert sync(project.root).current == one(synced, "SELECT version FROM version_names WHERE name = 'current'")
+    report = sync(project.root)
+    assert report.current == one(synced, "SELECT version FROM version_names WHERE name = 'current'")
+    assert one(project, "SELECT count(*) FROM store.trajectories") == before
+    assert forget(project.root, ["workspace~1"]) == report.past
     assert one(project, "SELECT count(*) FROM store.trajectories") < before
     assert everything(project) == expected
 
