@@ -14,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from assay.verifiers.count_posterior import CountPosterior, Floats, count_posterior, ends
+from assay.verifiers.noise_state import Counts
 
 Array = NDArray[Any]
 """Counts, or numbers made of them."""
@@ -198,10 +199,6 @@ def horvitz_thompson(said: Array, decided: Array, abstained: Array, probability:
     share = probability * _ratio(decided, decided + abstained, 0.0)
     right = (said - judge.false_positive * decided) / (judge.true_positive - judge.false_positive)
     return _ratio(np.clip(right, 0, decided) if bounded else right, share, 0.0)
-
-
-Counts = tuple[float, float]
-"""(false negatives, accepted right answers), or (false positives, rejected wrong ones); of one batch any may be below 0."""
 
 
 def unbounded_counts(

@@ -8,14 +8,12 @@ import json
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
-from assay.verifiers.appeals_estimator import Counts
-
 Key = tuple[str, str]
 """(environment, verifier)."""
 FILE = "state.json"
 """Its name in data/noise/K: what iteration K finds. (Not beside the policies: to measure a rule makes no policy anew.)"""
-
-
+Counts = tuple[float, float]
+"""(false negatives, accepted right answers), or (false positives, rejected wrong ones); of one batch any may be below 0."""
 COUNTS = ("negative", "positive")
 """Of an average: in the file only where the judge errs."""
 Judged = tuple[int, int, int, int]
