@@ -83,12 +83,17 @@ def reproduce(
     timeout: float,
     *,
     force: bool = False,
+    allow_missing: bool = False,
     wait: float = 60.0,
     on_line: OnLine | None = None,
 ) -> Reproduced:
-    """Bring one stage up to date, and no other. Raises FlowErrors as `ask` does; TimedOut after `timeout` s."""
+    """Bring one stage up to date, and no other. Raises FlowErrors as `ask` does; TimedOut after `timeout` s.
+
+    allow_missing: outputs that are missing here (`assay prune`) are no reason to run what has not changed.
+    """
     began = time.monotonic()
-    answer = ask(runner, ["repro", "--single-item", *(["--force"] if force else []), stage], timeout, wait, on_line)
+    options = [*(["--force"] if force else []), *(["--allow-missing"] if allow_missing else [])]
+    answer = ask(runner, ["repro", "--single-item", *options, stage], timeout, wait, on_line)
     outcome: Outcome = "unchanged"
     if any(map(_CACHED.match, answer.lines)):
         outcome = "cached"

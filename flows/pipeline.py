@@ -42,14 +42,16 @@ def worth_retrying(task: Any, run: TaskRun, state: State) -> bool:
 
 
 @task(persist_result=False, cache_policy=NO_CACHE, retry_condition_fn=worth_retrying, task_run_name="{stage}")
-def run_stage(stage: str, runner: Runner, timeout: float, force: bool, wait: float) -> State:
+def run_stage(stage: str, runner: Runner, timeout: float, wait: float, force: bool, allow_missing: bool) -> State:
     """One DVC stage, and no other. The state's name says what happened; its data is a `Reproduced`."""
     logger = get_run_logger()
     context = TaskRunContext.get()
     again = context is not None and context.task_run.run_count > 1
     with stage_log(runner.root, stage, logger.info, again=again) as on_line:
         try:
-            result = reproduce(runner, stage, timeout, force=force, wait=wait, on_line=watched(on_line))
+            result = reproduce(
+                runner, stage, timeout, force=force, allow_missing=allow_missing, wait=wait, on_line=watched(on_line)
+            )  # fmt: skip
         except FlowError as error:
             return failure(error)
     if result.left:
@@ -81,6 +83,7 @@ def pipeline(
     root: str = ".",
     targets: list[str] | None = None,
     force: bool = False,
+    allow_missing: bool = False,
     sync: bool = True,
     wait_seconds: float = 60.0,
     retry_delay_seconds: float = 10.0,
@@ -93,6 +96,7 @@ def pipeline(
         targets: Stages to bring up to date, with all that they depend on; default: every stage of dvc.yaml. The name of another
             dvc.yaml, such as fused/dvc.yaml, stands for all of its stages.
         force: Run stages also where nothing has changed.
+        allow_missing: Do not make again what is only missing here, as policies are after `assay prune`.
         sync: Bring the warehouse up to date at the end.
         wait_seconds: How long to wait for another process that works on the same folder before giving up.
         retry_delay_seconds: Pause before a failed stage is run again; doubled each time.
@@ -115,7 +119,7 @@ def pipeline(
             for stage in stages:
                 run = configured.with_options(name=stage.partition("@")[0])
                 before = [last] if last else None
-                last = run(stage, runner, timeout, force, wait_seconds, wait_for=before, return_state=True)
+                last = run(stage, runner, timeout, wait_seconds, force, allow_missing, wait_for=before, return_state=True)
                 rows[stage] = stage_row(stage, last)
                 if not last.is_completed():
                     artifacts.publish_stages(list(rows.values()), time.monotonic() - began)
@@ -162,6 +166,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("targets", nargs="*", metavar="STAGE", help=chosen_only)
     parser.add_argument("--root", type=Path, default=Path(), help="project folder (default: here)")
     parser.add_argument("--force", action="store_true", help="run stages also where nothing has changed")
+    parser.add_argument("--allow-missing", action="store_true", help="what is only missing here (`assay prune`) is not made again")
     parser.add_argument("--no-sync", action="store_true", help="leave the warehouse as it is")
     parser.add_argument(
         "--wait", type=float, default=60.0, metavar="SECONDS", help="for another run to end (default: 60)"
@@ -171,6 +176,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         root=str(chosen.root),
         targets=chosen.targets or None,
         force=chosen.force,
+        allow_missing=chosen.allow_missing,
         sync=not chosen.no_sync,
         wait_seconds=chosen.wait,
         return_state=True,

@@ -15,6 +15,7 @@ VERBS: dict[str, str] = {
     "sync": "sync",
     "sql": "sql",
     "rebuild": "rebuild",
+    "prune": "prune",
     "export": "export",
     "import": "import_",
     "verify": "verify",
