@@ -8,7 +8,7 @@ from typing import Any
 
 import torch
 from safetensors import SafetensorError
-from transformers import AutoModelForCausalLM
+from transformers import AutoModelForCausalLM, GenerationConfig
 from transformers.utils import logging
 
 from assay.params import Params
@@ -57,9 +57,13 @@ def load_model(folder: Path, params: Params) -> Any:
     logging.disable_progress_bar()  # a folder on disk; the update reports its own progress
     trust = bool(params.training.grpo.get("trust_remote_code", False))
     try:
-        return AutoModelForCausalLM.from_pretrained(folder, local_files_only=True, trust_remote_code=trust, **options)
+        model = AutoModelForCausalLM.from_pretrained(folder, local_files_only=True, trust_remote_code=trust, **options)
     except (SafetensorError, OSError) as error:
         raise PolicyError(f"{folder}: its weights cannot be read ({error}); run the stage that makes it again") from error
+    # The folder's own is passed on as a file. transformers reads any, but refuses to write one that contradicts itself, as many of the
+    # hub's do (a temperature without do_sample): at the first publication, after all the work.
+    model.generation_config = GenerationConfig()
+    return model
 
 
 def add_adapter(
