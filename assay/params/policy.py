@@ -63,7 +63,8 @@ class PolicyParams(Section):
     """The policy that is trained."""
 
     base: str | None = None
-    """Any causal language model: a Hugging Face hub name or a local folder. Null: a small one is made from scratch."""
+    """A causal language model of text: a Hugging Face hub name or a local folder. Models that also take images or sound are refused. Null: a
+    small one is made from scratch."""
     revision: str | None = None
     """Commit, branch or tag of a hub name in `base`; null: the newest, or what the local cache has where the hub cannot be reached.
     models/0/warm_start.json has the commit."""

@@ -1,4 +1,4 @@
-"""Policy 0 from `policy.base`: any causal language model, from a local folder or the Hugging Face hub."""
+"""Policy 0 from `policy.base`: a causal language model of text, from a local folder or the Hugging Face hub."""
 
 import json
 import shutil
@@ -12,6 +12,8 @@ from assay.params import Params
 from assay.trajectories import publish_folder
 
 _TOKENIZER_FILES = ("tokenizer.json", "tokenizer.model", "vocab.json", "vocab.txt")
+_OTHER_HALVES = ("vision_config", "audio_config", "speech_config", "thinker_config")
+"""Keys of config.json that only a model of more than text has."""
 _LEFT_OUT = (".git", ".cache", "original", "onnx", "gguf")
 """Folders of hub repositories that hold the same weights again in another layout."""
 
@@ -62,12 +64,16 @@ def copy_base(params: Params, target: Path, source: Path | None = None) -> str |
 
 
 def base_folder(params: Params, root: Path = Path(), weights: bool = True) -> Path:
-    """The folder that `policy.base` names, below `root` or in the hub's cache. weights: whether they are fetched. Raises BaseError."""
+    """The folder that `policy.base` names, below `root` or in the hub's cache. weights: whether they are fetched. Raises BaseError, also
+    for what is no causal language model of text."""
     name, revision = str(params.policy.base), params.policy.revision
     if not (root / name).is_dir():
-        return fetch(name, revision, weights)
+        found = fetch(name, revision, weights)
+        check_kind(found, name)
+        return found
     if revision is not None:
         raise BaseError(f"policy.revision is {revision!r}, but policy.base, {name!r}, is a local folder, which has none: leave it out")
+    check_kind(root / name, name)
     return root / name
 
 
@@ -95,6 +101,7 @@ def check_folder(folder: Path, name: str) -> None:
     """Raises BaseError unless the folder holds configuration, safetensors weights and a tokenizer."""
     if not (folder / "config.json").is_file():
         raise BaseError(f"policy.base is {name!r}: config.json is missing in {folder}; name a complete model folder")
+    check_kind(folder, name)
     if not any(folder.glob("*.safetensors")):
         raise BaseError(
             f"policy.base is {name!r}: no *.safetensors in {folder}; save the model again with save_pretrained, which writes them"
@@ -103,4 +110,29 @@ def check_folder(folder: Path, name: str) -> None:
         raise BaseError(
             f"policy.base is {name!r}: a model without tokenizer (none of {', '.join(_TOKENIZER_FILES)} in {folder}); "
             "copy its tokenizer's files there"
+        )
+
+
+def check_kind(folder: Path, name: str) -> None:
+    """Raises BaseError for a model that is more than a causal language model of text, or another one: training would load a part of it, and
+    publish that part under the configuration of the whole. A folder without config.json passes."""
+    file = folder / "config.json"
+    config = json.loads(file.read_text(encoding="utf-8")) if file.is_file() else {}
+    halves = [key for key in _OTHER_HALVES if config.get(key) is not None]
+    stored = config.get("architectures") or []
+    if halves:
+        raise BaseError(
+            f"policy.base is {name!r}, {(stored or ['a model'])[0]}, which also takes images or sound ({halves[0]} in its config.json): only "
+            "its text half would be trained and published; name a model of text alone"
+        )
+    from transformers.models.auto.modeling_auto import MODEL_FOR_CAUSAL_LM_MAPPING_NAMES
+
+    loads = MODEL_FOR_CAUSAL_LM_MAPPING_NAMES.get(config.get("model_type"))
+    if loads is None or "auto_map" in config or not stored:
+        return  # an engine knows it or says that it does not
+    # Old conversions write LLaMAForCausalLM.
+    if loads.lower() not in {one.lower() for one in stored}:
+        raise BaseError(
+            f"policy.base is {name!r}, whose config.json says {stored[0]}, but as a language model it would be loaded as {loads}, with other "
+            f"weights than are stored: name a model whose architecture is {loads}"
         )

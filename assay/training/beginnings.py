@@ -1,4 +1,4 @@
-"""What a supervised phase starts from: a small model made from scratch, or any causal language model that is fine-tuned."""
+"""What a supervised phase starts from: a small model made from scratch, or another causal language model that is fine-tuned."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
