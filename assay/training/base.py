@@ -26,7 +26,8 @@ def base_policy(params: Params, tasks: pa.Table, out: Path, scratch: Path, sourc
     """Copy the model that `policy.base` names into out/policy, complete and checked. Returns a summary. source: another folder, which
     was made of it.
 
-    Files are copied as they are: nothing is loaded, weights keep their type. The prompts of `tasks` are rendered with its
+    Files are copied as they are, but for float32 weights where policy.dtype is shorter: policy 0 is what is sampled, and its type decides
+    on the arithmetic of updates. The prompts of `tasks` are rendered with its
     tokenizer and template, so that a bad one is said before anything is sampled. Raises EngineError for such, BaseError
     for a folder without configuration, weights or tokenizer, and for a hub name that cannot be fetched.
     """
@@ -35,6 +36,11 @@ def base_policy(params: Params, tasks: pa.Table, out: Path, scratch: Path, sourc
     # A template, an end token, a prompt that is too long: found here, not after sampling began.
     load_renderer(draft / "policy", params.policy).check_prompts(tasks.select(["task_id", "prompt"]).to_pylist())
     config = json.loads((draft / "policy" / "config.json").read_text(encoding="utf-8"))
+    if params.policy.dtype != "float32":
+        from assay.training.policies import config_dtype, shorten
+
+        if config_dtype(draft / "policy") == "float32":
+            shorten(draft / "policy", params.policy.dtype)
     summary = {"architecture": (config.get("architectures") or ["unknown"])[0]} | origin(params, commit)
     (draft / "warm_start.json").write_text(json.dumps(summary, indent=1) + "\n", encoding="utf-8")
     publish_folder(draft, out)
@@ -122,8 +128,8 @@ def check_kind(folder: Path, name: str) -> None:
     stored = config.get("architectures") or []
     if halves:
         raise BaseError(
-            f"policy.base is {name!r}, {(stored or ['a model'])[0]}, which also takes images or sound ({halves[0]} in its config.json): only "
-            "its text half would be trained and published; name a model of text alone"
+            f"policy.base is {name!r}, {(stored or ['a model'])[0]}, which also takes images or sound ({halves[0]} in its config.json): "
+            "only its text half would be trained and published; name a model of text alone"
         )
     from transformers.models.auto.modeling_auto import MODEL_FOR_CAUSAL_LM_MAPPING_NAMES
 
@@ -133,6 +139,6 @@ def check_kind(folder: Path, name: str) -> None:
     # Old conversions write LLaMAForCausalLM.
     if loads.lower() not in {one.lower() for one in stored}:
         raise BaseError(
-            f"policy.base is {name!r}, whose config.json says {stored[0]}, but as a language model it would be loaded as {loads}, with other "
-            f"weights than are stored: name a model whose architecture is {loads}"
+            f"policy.base is {name!r}, whose config.json says {stored[0]}, but as a language model it would be loaded as {loads}, with "
+            f"other weights than are stored: name a model whose architecture is {loads}"
         )

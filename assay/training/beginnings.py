@@ -57,14 +57,14 @@ class Beginning:
         return self.model.get_base_model() if hasattr(self.model, "peft_config") else self.model
 
     def save(self, folder: Path, dtype: str) -> None:
-        """A complete policy folder. dtype: of a model made from scratch; a fine-tuned one keeps its own, and all of its other files."""
+        """A complete policy folder. dtype: of the weights; a fine-tuned model keeps its own if that is shorter, and all its other files."""
         if self.source is None:
             save_policy(self.model, self.tokenizer, folder, dtype)
             return
-        from assay.training.policies import merged_weights, publish_policy
+        from assay.training.policies import merged_weights, publish_policy, shorter_dtype
 
         weights = self.network.state_dict() if self.network is self.model else merged_weights(self.model)
-        publish_policy(self.network, weights, self.source, folder)
+        publish_policy(self.network, weights, self.source, folder, shorter_dtype(self.source, dtype))
 
 
 def from_scratch(
@@ -98,7 +98,7 @@ def from_base(params: Params, source: Path, phase: str, options: SupervisedParam
     EngineError or PolicyError for a folder that holds none."""
     import torch
 
-    from assay.training.policies import add_adapter, load_model, precision
+    from assay.training.policies import add_adapter, load_model, precision, shorter_dtype
 
     renderer = load_renderer(source, params.policy)
     model = load_model(source, params)
@@ -106,8 +106,9 @@ def from_base(params: Params, source: Path, phase: str, options: SupervisedParam
     if options.lora is not None:
         model = add_adapter(model, options.lora, params.seed, None, f"{phase}.lora")
     on_device = torch.cuda.is_available()
+    mixed = precision(source, params, shorter_dtype(source, params.policy.dtype)) if on_device else None
     end = renderer.end_of_turn()
     return Beginning(
         model.to("cuda" if on_device else "cpu"), renderer, Limit(positions, "max_position_embeddings of the base model"), end,
-        renderer.tokenizer.eos_token or end, start_ids(renderer.tokenizer), source, precision(source, params) if on_device else None,
+        renderer.tokenizer.eos_token or end, start_ids(renderer.tokenizer), source, mixed,
     )  # fmt: skip

@@ -7,7 +7,8 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors import SafetensorError
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
 from transformers import AutoModelForCausalLM, GenerationConfig
 from transformers.utils import logging
 
@@ -36,16 +37,22 @@ def config_dtype(folder: Path) -> str:
     return str(content.get("dtype") or content.get("torch_dtype") or "float32")
 
 
-def precision(folder: Path, params: Params) -> str | None:
+def shorter_dtype(folder: Path, wanted: str) -> str:
+    """The type in which a base in a folder is published: as policy.dtype wants, but never in a longer one than its own."""
+    own = config_dtype(folder)
+    return wanted if own == "float32" else own
+
+
+def precision(folder: Path, params: Params, dtype: str | None = None) -> str | None:
     """Type of mixed-precision arithmetic, None for float32 throughout. Weights in training are float32 in any case.
 
     training.grpo.bf16 decides; where it is not given, a policy that is published in half precision is trained in
-    bfloat16, any other in float32.
+    bfloat16, any other in float32. dtype: that it will be published in, where this is not the folder's own.
     """
     fields = params.training.grpo
     if "bf16" in fields:
         return "bfloat16" if fields["bf16"] else None
-    return None if config_dtype(folder) == "float32" else "bfloat16"
+    return None if (dtype or config_dtype(folder)) == "float32" else "bfloat16"
 
 
 def load_model(folder: Path, params: Params) -> Any:
@@ -139,13 +146,14 @@ def write_weights(model: Any, weights: dict[str, torch.Tensor], dtype: str, fold
     model.save_pretrained(folder, state_dict=shared)
 
 
-def publish_policy(model: Any, weights: dict[str, torch.Tensor], source: Path, target: Path) -> None:
+def publish_policy(model: Any, weights: dict[str, torch.Tensor], source: Path, target: Path, dtype: str | None = None) -> None:
     """A complete policy folder: new weights, and every other file (configuration, tokenizer, template) of `source`
     unchanged.
 
-    model: an unwrapped transformers model of that architecture. target: must not exist.
+    model: an unwrapped transformers model of that architecture. target: must not exist. dtype: other than that of `source`.
     """
-    write_weights(model, weights, config_dtype(source), target)
+    dtype = dtype or config_dtype(source)
+    write_weights(model, weights, dtype, target)
     for file in target.iterdir():
         if not is_weight(file):
             file.unlink()
@@ -153,3 +161,30 @@ def publish_policy(model: Any, weights: dict[str, torch.Tensor], source: Path, t
         copy = target / file.relative_to(source)
         copy.parent.mkdir(parents=True, exist_ok=True)
         shutil.copyfile(file, copy)
+    if dtype != config_dtype(target):
+        set_config_dtype(target, dtype)
+
+
+def set_config_dtype(folder: Path, dtype: str) -> None:
+    """Say in config.json, in which all else stays, that the weights are of this type."""
+    file = folder / "config.json"
+    content = json.loads(file.read_text(encoding="utf-8"))
+    names = [name for name in ("dtype", "torch_dtype") if name in content] or ["dtype"]
+    file.write_text(json.dumps(content | dict.fromkeys(names, dtype), indent=2) + "\n", encoding="utf-8")
+
+
+def shorten(folder: Path, dtype: str) -> None:
+    """Put the float32 weights of a complete folder into a shorter type, file by file, with config.json and the index that tell of it."""
+    kind = getattr(torch, dtype)
+    for file in sorted(folder.glob("*.safetensors")):
+        with safe_open(file, framework="pt") as stored:
+            metadata = stored.metadata()
+            tensors = {name: stored.get_tensor(name) for name in stored.keys()}
+        tensors = {name: value.to(kind) if value.dtype == torch.float32 else value for name, value in tensors.items()}
+        file.unlink()
+        save_file(tensors, file, metadata)
+    for index in sorted(folder.glob("*.safetensors.index.json")):
+        content = json.loads(index.read_text(encoding="utf-8"))
+        content.get("metadata", {}).pop("total_size", None)
+        index.write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
+    set_config_dtype(folder, dtype)

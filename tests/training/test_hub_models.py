@@ -1,12 +1,20 @@
-"""What published models have and ours do not: generation configurations that contradict themselves, halves for images."""
+"""What published models have and ours do not: generation configurations that contradict themselves, halves for images, other types."""
 
 import json
 
 import pytest
-from trainer_fixtures import batch_of, files_of, make_params, make_policy
+import torch
+from safetensors.torch import load_file
+from trainer_fixtures import batch_of, files_of, make_params, make_policy, weights_of
+from transformers import AutoModelForCausalLM
 
-from assay.training.base import BaseError, base_folder, check_folder
+from assay.environments import Task
+from assay.training.base import BaseError, base_folder, base_policy, check_folder
+from assay.training.beginnings import from_base
+from assay.training.grpo import grpo_config
+from assay.training.policies import precision
 from assay.training.update import update
+from assay.trajectories import to_table
 
 
 @pytest.mark.parametrize("own", [{"temperature": 0.9, "top_p": 0.6}, {"do_sample": False, "temperature": 0.6, "top_k": 20}])
@@ -48,3 +56,48 @@ def test_a_model_of_text_is_taken(tmp_path, own):
     config = json.loads((policy / "config.json").read_text())
     (policy / "config.json").write_text(json.dumps(config | own))
     check_folder(policy, "policy")
+
+
+def policy_0(base, tmp_path, **policy):
+    params = make_params(policy={"base": str(base)} | policy)
+    tasks = to_table("tasks", [Task.create("own", "train", "w2 w3", "w4", "string_match").to_row()])
+    base_policy(params, tasks, tmp_path / "models/0", tmp_path / "scratch")
+    return tmp_path / "models/0/policy"
+
+
+@pytest.mark.parametrize("shards", ["5GB", "4KB"])
+def test_a_base_in_float32_is_published_and_trained_as_policy_dtype_says(tmp_path, shards):
+    base = make_policy(tmp_path / "base")
+    model = AutoModelForCausalLM.from_pretrained(base)
+    (base / "model.safetensors").unlink()
+    model.save_pretrained(base, max_shard_size=shards)
+    policy, params = policy_0(base, tmp_path, dtype="bfloat16"), make_params()  # the update does not see `policy`
+    found, given = (AutoModelForCausalLM.from_pretrained(folder).state_dict() for folder in (policy, base))
+    assert all(value.dtype == torch.bfloat16 and torch.equal(value, given[name].bfloat16()) for name, value in found.items())
+    before, after = files_of(base), files_of(policy)
+    assert before.keys() == after.keys()
+    assert {name for name in before if before[name] != after[name]} == {"config.json", *(name for name in before if "model" in name)}
+    assert precision(policy, params) == "bfloat16" and grpo_config(params, policy, tmp_path).bf16
+    update(policy, None, batch_of(params), params, out=tmp_path / "models/1", scratch=tmp_path / "s")
+    assert {value.dtype for value in weights_of(tmp_path / "models/1/policy").values()} == {torch.bfloat16}
+    assert {value.dtype for value in weights_of(tmp_path / "models/1/trainer/weights").values()} == {torch.float32}
+
+
+@pytest.mark.parametrize(("own", "wanted"), [("float32", "float32"), ("bfloat16", "float32"), ("float16", "bfloat16")])
+def test_a_base_is_never_put_into_a_longer_type(tmp_path, own, wanted):
+    base = make_policy(tmp_path / "base", dtype=own)
+    policy = policy_0(base, tmp_path, dtype=wanted)
+    assert files_of(policy) == files_of(base)
+    assert precision(policy, make_params()) == (None if own == "float32" else "bfloat16")
+
+
+@pytest.mark.parametrize(("own", "wanted", "published"), [("float32", "bfloat16", "bfloat16"), ("bfloat16", "float32", "bfloat16")])
+def test_a_fine_tuned_base_is_published_in_the_shorter_type(tmp_path, own, wanted, published):
+    base = make_policy(tmp_path / "base", dtype=own)
+    params = make_params(policy={"base": str(base), "fine_tune": True, "dtype": wanted})
+    start = from_base(params, base, "warm_start", params.warm_start)
+    start.save(tmp_path / "between", "float32")  # pre-training rounds nothing that it need not
+    start.save(tmp_path / "policy", wanted)
+    assert {value.dtype for value in load_file(tmp_path / "between/model.safetensors").values()} == {getattr(torch, own)}
+    assert {value.dtype for value in load_file(tmp_path / "policy/model.safetensors").values()} == {getattr(torch, published)}
+    assert json.loads((tmp_path / "policy/config.json").read_text())["dtype"] == published
