@@ -24,6 +24,15 @@ def test_a_rate_of_small_policies_is_doubted_for_reinforcing_a_base_model():
     assert doubts(training={"learning_rate": 1e-4, "lora": {}}) == doubts(training={"learning_rate": 3e-4}, policy={}) == []
 
 
+def test_a_rate_at_which_an_adapter_is_rounded_away_is_doubted():
+    (sentence,) = doubts(training={"learning_rate": 1e-6, "lora": {}})
+    assert "training.lora is set, but training.learning_rate is 1e-06" in sentence and "set it to 1e-05 to 1e-4" in sentence
+    assert doubts(training={"learning_rate": 1e-5, "lora": {}}) == []
+    scratch = {"max_prompt_tokens": 64}
+    assert doubts(training={"learning_rate": 1e-6, "lora": {}}, policy=scratch) == []  # float32
+    assert len(doubts(training={"learning_rate": 1e-6, "lora": {}}, policy=scratch | {"dtype": "bfloat16"})) == 1
+
+
 def test_rates_of_small_policies_are_doubted_for_fine_tuning():
     policy = LONG["policy"] | {"fine_tune": True}
     (sentence,) = doubts(policy=policy)

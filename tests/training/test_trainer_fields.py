@@ -82,7 +82,7 @@ def test_an_adapter_is_not_trained_in_shards(tmp_path, monkeypatch, fields, vari
     policy = make_policy(tmp_path / "policy")
     for name, value in variables.items():
         monkeypatch.setenv(name, value)
-    with pytest.raises(LaunchError, match="FSDP was asked for, and training.lora: an adapter cannot be merged"):
+    with pytest.raises(LaunchError, match=r"FSDP was asked for, and training\.lora: an adapter cannot be merged"):
         grpo_config(make_params(training={"lora": {}, "grpo": {"report_to": "none"} | fields}), policy, tmp_path)
 
 

@@ -7,6 +7,7 @@ from trainer_fixtures import LORA, batch_of, close, files_of, make_params, make_
 from transformers import AutoModelForCausalLM
 
 from assay.training import forward
+from assay.training.policies import merged_weights
 from assay.training.ragged import Streams
 from assay.training.reference import compute_logprobs
 from assay.training.session import UpdateSession
@@ -87,6 +88,24 @@ def test_merged_adapter_is_the_adapted_model(tmp_path, dtype):
     expected = {name: by_peft[name].to(getattr(torch, dtype)) for name in weights_of(tmp_path / "next/policy")}
     assert close(weights_of(tmp_path / "next/policy"), expected, 0)
     assert files_of(tmp_path / "next/trainer/base")["model.safetensors"] == (policy / "model.safetensors").read_bytes()
+
+
+@pytest.mark.parametrize(("rate", "least", "most", "warned"), [(1e-6, 0.0, 0.5, True), (1e-2, 0.95, 1.05, False)])
+def test_what_rounding_leaves_of_an_adapter_is_said(short, tmp_path, capsys, rate, least, most, warned):
+    """Measured by hand from what was published; the rate of a pretrained model is too small for an adapter."""
+    params = make_params(training={"learning_rate": rate, "lora": {**LORA, "dropout": 0.0}, "grpo": {"report_to": "none"}})
+    lines = []
+    session = UpdateSession(short, None, params, scratch=tmp_path / "s", progress=lines.append)
+    for k in (1, 2):
+        session.run(batch_of(params, seed=k))
+        session.publish(tmp_path / str(k))
+    before, published = weights_of(short), weights_of(tmp_path / "2/policy")
+    exact = merged_weights(session.trainer.accelerator.unwrap_model(session.trainer.model))
+    changes = [(exact[name] - before[name].float(), published[name].float() - before[name].float()) for name in published if "proj" in name]
+    share = sum(float((a * b).sum()) for a, b in changes) / sum(float((a * a).sum()) for a, _ in changes)
+    assert least <= share < most
+    assert f"adapter: {share:.0%} of its change is left in the published weights (bfloat16)" in lines
+    assert capsys.readouterr().out.count("warning: ") == warned, "once a session"
 
 
 def test_small_steps_survive_a_policy_in_half_precision(tmp_path):
