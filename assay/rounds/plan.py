@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from assay.params import ParameterError, Params, round_params
+from assay.params.doubts import column_doubts
 from assay.params.noise import EndpointJudge, LocalJudge, SymbolicJudge
 from assay.rounds.plan_episodes import sampled
 
@@ -60,6 +61,8 @@ class Estimate:
     matrix_rate: float
     """Measured, FLOP/s in float32."""
     appeals: Appeals | None = None
+    doubts: tuple[str, ...] = ()
+    """Sentences about what would not fit."""
 
 
 def policy_parameters(params: Params, root: Path = Path()) -> int | None:
@@ -189,7 +192,8 @@ def estimate_run(params: Params, root: Path = Path(), *, fused: bool = False) ->
         line("finish", 1, eval_rows, eval_tokens, stored_gib(eval_rows, eval_tokens), sampling(eval_rows, eval_tokens)),
         line("evaluate", 1, (count + 1) * eval_rows, 0, 0.002, (count + 1) * eval_rows / 20_000),
     )
-    return Estimate(size, (*begin, *(in_one if fused else staged), *end), rate, estimate_appeals(params, train_rows))
+    doubts = tuple(column_doubts(round_params(params) if fused else params))
+    return Estimate(size, (*begin, *(in_one if fused else staged), *end), rate, estimate_appeals(params, train_rows), doubts)
 
 
 def critique_tokens(params: Params) -> int:
@@ -220,7 +224,8 @@ def format_estimate(estimate: Estimate) -> str:
     total = f"{'together':<51}{gib:>12.3f}{minutes:>16.1f}"
     size = f"{estimate.parameters:,} parameters" if estimate.parameters else "size unknown before its download: minutes are start-up only"
     note = f"policy: {size}; measured matrix rate {estimate.matrix_rate / 1e9:,.0f} GFLOP/s; minutes are rough (a factor of two either way)"
-    return "\n".join([head, *body, total, *_appeals(estimate.appeals), note])
+    doubts = [f"warning: {doubt}" for doubt in estimate.doubts]
+    return "\n".join([head, *body, total, *_appeals(estimate.appeals), *doubts, note])
 
 
 def _appeals(appeals: Appeals | None) -> list[str]:

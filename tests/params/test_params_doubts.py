@@ -53,6 +53,20 @@ def test_a_given_rate_beside_recovery_is_doubted():
     assert doubts(training={"advantage": {"type": "forward"}, "learning_rate": 1e-6}, verification=appeals) == []
 
 
+def test_more_tokens_than_a_column_of_a_table_holds_are_doubted():
+    """2^31 - 1, which Arrow would say in its own words after all of them were sampled."""
+    fits = {"sampling": {"max_tokens": 2048, "group_size": 8, "tasks_per_iteration": 2**17 - 1}}
+    assert doubts(**fits) == []
+    fits["sampling"]["tasks_per_iteration"] += 1
+    (sentence,) = doubts(**fits)
+    assert sentence.startswith("a batch may have 2,147,483,648 tokens, but a column of a table ends at 2,147,483,647")
+    (sentence,) = doubts(tasks={"eval": 100_000}, evaluation={"samples": 64})
+    assert sentence.startswith("the evaluation samples of all policies may have ") and "lower tasks.eval" in sentence
+    tools = {"environments": {"own": {"type": "tools"}}, "sampling": {"max_tokens": 2048, "tasks_per_iteration": 2**14}}
+    tools["sampling"]["episodes"] = {"max_tokens": 2**14, "max_turns": 15}
+    assert any(sentence.startswith("a batch may have") for sentence in doubts(**tools))
+
+
 def test_episodes_without_room_for_the_longest_prompt_are_doubted():
     tools = {"environments": {"own": {"type": "tools"}}, "sampling": {"max_tokens": 1024, "episodes": {"max_tokens": 1536}}}
     assert doubts(**tools) == []

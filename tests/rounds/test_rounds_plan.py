@@ -80,6 +80,14 @@ def test_episodes_are_counted_with_all_the_turns_that_they_may_have(unit, traine
     assert lines["rollout"].rows == trained + collected[0] + 24 and lines["rollout"].tokens == tokens + collected[1] + evaluated
 
 
+def test_the_plan_says_what_does_not_fit_into_a_table():
+    params = load_params(ROOT)
+    assert "warning" not in format_estimate(estimate_run(params, ROOT))
+    large = params.model_copy(update={"sampling": params.sampling.model_copy(update={"tasks_per_iteration": 10**9})})
+    assert "warning: a batch may have 96,000,000,000 tokens" in format_estimate(estimate_run(large, ROOT))
+    assert "warning" not in format_estimate(estimate_run(large, ROOT, fused=True)), "a round has its own size"
+
+
 def test_a_fused_iteration_has_the_rows_of_all_its_rounds():
     params = load_params(ROOT)
     lines = {line.stage: line for line in estimate_run(params, ROOT, fused=True).lines}
