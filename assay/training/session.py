@@ -47,6 +47,18 @@ def draft_of(out: Path) -> Path:
     return out.with_name(f".{out.name}.draft")
 
 
+def link_or_copy(source: Path, target: Path) -> None:
+    """The same file under another name where the file system can, which takes no room; else a copy, also of a file that may not be written
+    (one of DVC's cache): to force it to disk it must be. Nothing writes weights in place."""
+    try:
+        if os.access(source, os.W_OK):
+            os.link(source.resolve(), target)  # resolved: DVC may check files out as symbolic links
+            return
+    except OSError:
+        pass
+    shutil.copyfile(source, target)
+
+
 class UpdateSession:
     """A policy in training. `run` may be called for batch after batch, `publish` after any of them."""
 
@@ -207,7 +219,7 @@ class UpdateSession:
             (folder / "base").mkdir()
             for file in sorted(self._base.iterdir()):
                 if policies.is_weight(file) or file.suffix == ".py" or file.name == "config.json":
-                    shutil.copyfile(file, folder / "base" / file.name)
+                    link_or_copy(file, folder / "base" / file.name)
         elif short:
             policies.write_weights(architecture, weights, "float32", folder / "weights")
         state = TrainerState(

@@ -1,5 +1,7 @@
 """Half precision: policies that are published in it, arithmetic in it, and adapters that are merged in it."""
 
+import os
+
 import numpy as np
 import pytest
 import torch
@@ -88,6 +90,27 @@ def test_merged_adapter_is_the_adapted_model(tmp_path, dtype):
     expected = {name: by_peft[name].to(getattr(torch, dtype)) for name in weights_of(tmp_path / "next/policy")}
     assert close(weights_of(tmp_path / "next/policy"), expected, 0)
     assert files_of(tmp_path / "next/trainer/base")["model.safetensors"] == (policy / "model.safetensors").read_bytes()
+
+
+def test_the_base_of_an_adapter_is_stored_once(short, tmp_path, monkeypatch):
+    params = make_params(training={"lora": LORA, "grpo": {"report_to": "none"}})
+    (tmp_path / "0").mkdir()
+    (tmp_path / "0/policy").symlink_to(short)
+    update(tmp_path / "0/policy", None, batch_of(params), params, out=tmp_path / "1", scratch=tmp_path / "s")
+    before, after = short / "model.safetensors", tmp_path / "1/trainer/base/model.safetensors"
+    assert after.samefile(before) and not after.is_symlink()
+    update(tmp_path / "1/policy", tmp_path / "1/trainer", batch_of(params, seed=1), params, out=tmp_path / "2", scratch=tmp_path / "s")
+    assert (tmp_path / "2/trainer/base/model.safetensors").samefile(before)
+
+    def refused(*_names):
+        raise OSError(18, "Invalid cross-device link")
+
+    for name, one in (("link", refused), ("access", lambda path, mode: False)):
+        with monkeypatch.context() as patch:
+            patch.setattr(os, name, one)
+            update(short, None, batch_of(params), params, out=tmp_path / name, scratch=tmp_path / "s")
+        assert files_of(tmp_path / name) == files_of(tmp_path / "1")
+        assert not (tmp_path / name / "trainer/base/model.safetensors").samefile(before)
 
 
 @pytest.mark.parametrize(("rate", "least", "most", "warned"), [(1e-6, 0.0, 0.5, True), (1e-2, 0.95, 1.05, False)])
