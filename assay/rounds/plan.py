@@ -9,6 +9,7 @@ from assay.params import ParameterError, Params, round_params
 from assay.params.doubts import column_doubts
 from assay.params.noise import EndpointJudge, LocalJudge, SymbolicJudge
 from assay.rounds.plan_episodes import sampled
+from assay.rounds.plan_models import model_gib
 
 BYTES_PER_ROW, BYTES_PER_TOKEN = 30.0, 4.3
 """Of a stored trajectory, compressed: ids, masks, log-probabilities; benchmarks/storage.py prints the measured figures."""
@@ -142,8 +143,7 @@ def estimate_run(params: Params, root: Path = Path(), *, fused: bool = False) ->
     held_out = (t.eval + t.ood) * params.evaluation.samples
     rows_of = sampled(params.model_copy(update={"sampling": s}), s.tasks_per_iteration * rounds, held_out)
     train_rows, eval_rows, eval_tokens = rows_of.trained.rows, rows_of.evaluated.rows, rows_of.evaluated.tokens
-    weights = size * {"float32": 4, "bfloat16": 2, "float16": 2}[params.policy.dtype] / 2**30
-    trainer = 2 * size * 4 / 2**30  # two moments of Adam
+    weights, trainer = model_gib(params, size, root)
 
     def sampling(rows: int, tokens: int) -> float:
         return (tokens + rows * params.policy.max_prompt_tokens / 8) * 2 * size / (rate * SAMPLING_SHARE)
