@@ -1,7 +1,6 @@
 """What a published policy and its trainer state take on disk."""
 
 import json
-from math import prod
 from pathlib import Path
 
 from assay.params import Params
@@ -62,4 +61,4 @@ def adapter_parameters(options: LoraParams, shapes: dict[str, tuple[int, ...]]) 
             return not any(end in name for end in _ENDS)
         return name.removesuffix(".weight").split(".")[-1] in options.targets
 
-    return sum(options.rank * sum(shape) for name, shape in shapes.items() if adapted(name) and prod(shape))
+    return sum(options.rank * sum(shape) for name, shape in shapes.items() if adapted(name))
