@@ -36,11 +36,8 @@ def base_policy(params: Params, tasks: pa.Table, out: Path, scratch: Path, sourc
     # A template, an end token, a prompt that is too long: found here, not after sampling began.
     load_renderer(draft / "policy", params.policy).check_prompts(tasks.select(["task_id", "prompt"]).to_pylist())
     config = json.loads((draft / "policy" / "config.json").read_text(encoding="utf-8"))
-    if params.policy.dtype != "float32":
-        from assay.training.policies import config_dtype, shorten
-
-        if config_dtype(draft / "policy") == "float32":
-            shorten(draft / "policy", params.policy.dtype)
+    if params.policy.dtype != "float32" and (config.get("dtype") or config.get("torch_dtype") or "float32") == "float32":
+        shorten(draft / "policy", params.policy.dtype)
     summary = {"architecture": (config.get("architectures") or ["unknown"])[0]} | origin(params, commit)
     (draft / "warm_start.json").write_text(json.dumps(summary, indent=1) + "\n", encoding="utf-8")
     publish_folder(draft, out)
@@ -142,3 +139,32 @@ def check_kind(folder: Path, name: str) -> None:
             f"policy.base is {name!r}, whose config.json says {stored[0]}, but as a language model it would be loaded as {loads}, with "
             f"other weights than are stored: name a model whose architecture is {loads}"
         )
+
+
+def shorten(folder: Path, dtype: str) -> None:
+    """Put the float32 weights of a complete folder into a shorter type, file by file, with config.json and the index that tell of it."""
+    import torch
+    from safetensors import safe_open
+    from safetensors.torch import save_file
+
+    kind = getattr(torch, dtype)
+    for file in sorted(folder.glob("*.safetensors")):
+        with safe_open(file, framework="pt") as stored:
+            metadata = stored.metadata()
+            tensors = {name: stored.get_tensor(name) for name in stored.keys()}
+        tensors = {name: value.to(kind) if value.dtype == torch.float32 else value for name, value in tensors.items()}
+        file.unlink()
+        save_file(tensors, file, metadata)
+    for index in sorted(folder.glob("*.safetensors.index.json")):
+        content = json.loads(index.read_text(encoding="utf-8"))
+        content.get("metadata", {}).pop("total_size", None)
+        index.write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
+    set_config_dtype(folder, dtype)
+
+
+def set_config_dtype(folder: Path, dtype: str) -> None:
+    """Say in config.json, in which all else stays, that the weights are of this type."""
+    file = folder / "config.json"
+    content = json.loads(file.read_text(encoding="utf-8"))
+    names = [name for name in ("dtype", "torch_dtype") if name in content] or ["dtype"]
+    file.write_text(json.dumps(content | dict.fromkeys(names, dtype), indent=2) + "\n", encoding="utf-8")

@@ -9,6 +9,7 @@ from assay.engines import PLAIN_TEMPLATE, Renderer, given_template, load_rendere
 from assay.engines.rendering import start_ids
 from assay.params import Params
 from assay.params.policy import SupervisedParams
+from assay.training.base import set_config_dtype
 from assay.training.demonstrations import Limit, continued, rendered
 from assay.training.model import load_policy, make_model, make_tokenizer, save_policy
 from assay.training.tokenizer import END_OF_TEXT, MESSAGE_END
@@ -61,10 +62,13 @@ class Beginning:
         if self.source is None:
             save_policy(self.model, self.tokenizer, folder, dtype)
             return
-        from assay.training.policies import merged_weights, publish_policy, shorter_dtype
+        from assay.training.policies import config_dtype, merged_weights, publish_policy, shorter_dtype
 
         weights = self.network.state_dict() if self.network is self.model else merged_weights(self.model)
-        publish_policy(self.network, weights, self.source, folder, shorter_dtype(self.source, dtype))
+        dtype = shorter_dtype(self.source, dtype)
+        publish_policy(self.network, weights, self.source, folder, dtype)
+        if dtype != config_dtype(self.source):
+            set_config_dtype(folder, dtype)
 
 
 def from_scratch(

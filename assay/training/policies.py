@@ -7,8 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
+from safetensors import SafetensorError
 from transformers import AutoModelForCausalLM, GenerationConfig
 from transformers.utils import logging
 
@@ -168,10 +167,10 @@ def publish_policy(model: Any, weights: dict[str, torch.Tensor], source: Path, t
     """A complete policy folder: new weights, and every other file (configuration, tokenizer, template) of `source`
     unchanged.
 
-    model: an unwrapped transformers model of that architecture. target: must not exist. dtype: other than that of `source`.
+    model: an unwrapped transformers model of that architecture. target: must not exist. dtype: of the weights, where it is not that of
+    `source` (then `set_config_dtype` is to follow).
     """
-    dtype = dtype or config_dtype(source)
-    write_weights(model, weights, dtype, target)
+    write_weights(model, weights, dtype or config_dtype(source), target)
     for file in target.iterdir():
         if not is_weight(file):
             file.unlink()
@@ -179,30 +178,3 @@ def publish_policy(model: Any, weights: dict[str, torch.Tensor], source: Path, t
         copy = target / file.relative_to(source)
         copy.parent.mkdir(parents=True, exist_ok=True)
         shutil.copyfile(file, copy)
-    if dtype != config_dtype(target):
-        set_config_dtype(target, dtype)
-
-
-def set_config_dtype(folder: Path, dtype: str) -> None:
-    """Say in config.json, in which all else stays, that the weights are of this type."""
-    file = folder / "config.json"
-    content = json.loads(file.read_text(encoding="utf-8"))
-    names = [name for name in ("dtype", "torch_dtype") if name in content] or ["dtype"]
-    file.write_text(json.dumps(content | dict.fromkeys(names, dtype), indent=2) + "\n", encoding="utf-8")
-
-
-def shorten(folder: Path, dtype: str) -> None:
-    """Put the float32 weights of a complete folder into a shorter type, file by file, with config.json and the index that tell of it."""
-    kind = getattr(torch, dtype)
-    for file in sorted(folder.glob("*.safetensors")):
-        with safe_open(file, framework="pt") as stored:
-            metadata = stored.metadata()
-            tensors = {name: stored.get_tensor(name) for name in stored.keys()}
-        tensors = {name: value.to(kind) if value.dtype == torch.float32 else value for name, value in tensors.items()}
-        file.unlink()
-        save_file(tensors, file, metadata)
-    for index in sorted(folder.glob("*.safetensors.index.json")):
-        content = json.loads(index.read_text(encoding="utf-8"))
-        content.get("metadata", {}).pop("total_size", None)
-        index.write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
-    set_config_dtype(folder, dtype)
