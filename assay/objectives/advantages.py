@@ -6,6 +6,7 @@ verifier abstained on have no reward: leave them out before (a NaN is an error).
 any order and of any size.
 """
 
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -51,21 +52,15 @@ def leave_one_out(rewards: Any, groups: Any) -> Any:
     return like(np.where(size == 1, values, centred * size / np.maximum(size - 1, 1)), rewards)
 
 
-def returns_to_go(rewards: Any, mask: Any, gamma: float = 1.0) -> Any:
+def returns_to_go(rewards: Any, mask: Any, gamma: float = 1.0, *, offsets: np.ndarray | None = None) -> Any:
     """G[t] = r[t] + gamma G[t+1] over the unmasked tokens of each row.
 
-    rewards: (rows, tokens), what is earned at a token. mask: the same shape, true on tokens that the policy sampled.
-    Masked tokens (padding, tool output) earn nothing, take no discount, and read 0; the return passes over them.
+    rewards: (rows, tokens), what is earned at a token; or (values,) of rows of different lengths one after the other, with offsets
+    (rows + 1,) as of `Ragged`. mask: the same shape, true on tokens that the policy sampled. Masked tokens (padding, tool output) earn
+    nothing, take no discount, and read 0; the return passes over them.
     """
-    values, keep = array_of(rewards), array_of(mask).astype(bool)
-    _same_shape(values, keep)
-    running = np.zeros(values.shape[0])
-    out = np.zeros_like(values)
-    for position in range(values.shape[1] - 1, -1, -1):
-        now = keep[:, position]
-        running = np.where(now, values[:, position] + gamma * running, running)
-        out[:, position] = np.where(now, running, 0.0)
-    return like(out, rewards)
+    tokens = _Tokens.of(mask, offsets)
+    return like(tokens.back(tokens.discounted(tokens.flat(rewards), gamma)), rewards)
 
 
 def whiten(values: Any, mask: Any, *, epsilon: float = 1e-8) -> Any:
@@ -74,7 +69,7 @@ def whiten(values: Any, mask: Any, *, epsilon: float = 1e-8) -> Any:
 
     values, mask: the same shape. Raises AdvantageError where fewer than two entries are unmasked: there is no variance.
     """
-    array, keep = array_of(values), array_of(mask).astype(bool)
+    array, keep = array_of(values), np.asarray(on_host(mask)).astype(bool, copy=False)
     _same_shape(array, keep)
     chosen = array[keep]
     if chosen.size < 2:
@@ -89,67 +84,112 @@ def whiten(values: Any, mask: Any, *, epsilon: float = 1e-8) -> Any:
     return like(out, values)
 
 
-def reinforce_plus_plus(rewards: Any, mask: Any, *, gamma: float = 1.0) -> Any:
+def reinforce_plus_plus(rewards: Any, mask: Any, *, gamma: float = 1.0, offsets: np.ndarray | None = None) -> Any:
     """REINFORCE++: returns-to-go, whitened over all unmasked tokens of the batch. No group baseline, no critic.
 
-    rewards: (rows, tokens); an outcome reward stands at the last unmasked token. mask: the same shape. Returns the same
-    shape. Source: REINFORCE++ (arXiv 2501.03262). Raises AdvantageError where fewer than two tokens are unmasked.
+    rewards: (rows, tokens), or (values,) with offsets; an outcome reward stands at the last unmasked token. mask: the same shape. Returns
+    the same shape. Source: REINFORCE++ (arXiv 2501.03262). Raises AdvantageError where fewer than two tokens are unmasked.
     """
-    return whiten(returns_to_go(rewards, mask, gamma), mask)
+    return whiten(returns_to_go(rewards, mask, gamma, offsets=offsets), mask)
 
 
-def generalized_advantage(rewards: Any, values: Any, mask: Any, *, gamma: float = 1.0, lam: float = 1.0) -> tuple[Any, Any]:
+def generalized_advantage(
+    rewards: Any, values: Any, mask: Any, *, gamma: float = 1.0, lam: float = 1.0, offsets: np.ndarray | None = None
+) -> tuple[Any, Any]:
     """GAE: delta[t] = r[t] + gamma V[t+1] - V[t], A[t] = delta[t] + gamma lam A[t+1]; and the returns A + V, a critic's targets.
 
-    rewards, values, mask: (rows, tokens); V[t] is the critic's value before token t is sampled. Returns (advantages, returns) of that
-    shape, neither whitened: PPO whitens the advantages over the batch (`whiten`), never the returns. Masked tokens are passed over as in
-    returns_to_go, so V[t+1] is the value of the next *unmasked* token; after a row's last one it is 0, also where the row was cut at
-    max_tokens. With gamma = lam = 1 this is returns_to_go - V. Source: arXiv 1506.02438 eq. 11, 16. Raises AdvantageError for shapes that
-    differ, a rate outside [0, 1], or an unmasked reward or value that is not finite.
+    rewards, values, mask: (rows, tokens), or (values,) with offsets; V[t] is the critic's value before token t is sampled. Returns
+    (advantages, returns) of that shape, neither whitened: PPO whitens the advantages over the batch (`whiten`), never the returns.
+    Masked tokens are passed over as in returns_to_go, so V[t+1] is the value of the next *unmasked* token; after a row's last one it is 0,
+    also where the row was cut at max_tokens. With gamma = lam = 1 this is returns_to_go - V. Source: arXiv 1506.02438 eq. 11, 16. Raises
+    AdvantageError for shapes that differ, a rate outside [0, 1], or an unmasked reward or value that is not finite.
     """
-    earned, keep, worth = array_of(rewards), array_of(mask).astype(bool), array_of(values)
-    _same_shape(earned, keep)
-    _same_shape(worth, keep)
+    tokens = _Tokens.of(mask, offsets)
+    earned, worth = tokens.flat(rewards), tokens.flat(values)
     for name, rate in (("gamma", gamma), ("lam", lam)):
         if not 0 <= rate <= 1:
             raise AdvantageError(f"{name} is {rate}, expected a number from 0 to 1")
     for name, array in (("reward", earned), ("value", worth)):
-        if not np.isfinite(array[keep]).all():
+        if not np.isfinite(array).all():
             raise AdvantageError(f"generalized advantage: an unmasked {name} is not finite")
-    earned, worth = np.where(keep, earned, 0.0), np.where(keep, worth, 0.0)
-    running, following = np.zeros(len(earned)), np.zeros(len(earned))
-    out = np.zeros_like(earned)
-    for position in range(earned.shape[1] - 1, -1, -1):
-        now, value = keep[:, position], worth[:, position]
-        delta = earned[:, position] + gamma * following - value
-        running = np.where(now, delta + gamma * lam * running, running)
-        following = np.where(now, value, following)
-        out[:, position] = np.where(now, running, 0.0)
-    return like(out, rewards), like(out + worth, rewards)
+    following = np.append(worth[1:], 0.0) if worth.size else worth
+    following[tokens.bounds[1:][tokens.counts > 0] - 1] = 0.0
+    found = tokens.discounted(earned + gamma * following - worth, gamma * lam)
+    return like(tokens.back(found), rewards), like(tokens.back(found + worth), rewards)
 
 
-def token_rewards(outcomes: Any, mask: Any, *, steps: Any = None, penalties: Any = None) -> Any:
+def token_rewards(outcomes: Any, mask: Any, *, steps: Any = None, penalties: Any = None, offsets: np.ndarray | None = None) -> Any:
     """What each token earns: the outcome at a row's last unmasked token, plus rewards of steps, minus penalties of every unmasked token.
 
-    outcomes: (rows,). mask, steps, penalties: (rows, tokens). Returns (rows, tokens), 0 where masked; a row without an unmasked token
-    earns nothing. penalties: for a KL penalty within the reward, beta (log pi_old - log pi_reference), the k1 estimator (RISE). Raises
-    AdvantageError for shapes that do not fit and for what is not finite.
+    outcomes: (rows,). mask, steps, penalties: (rows, tokens), or (values,) with offsets. Returns that shape, 0 where masked; a row without
+    an unmasked token earns nothing. penalties: for a KL penalty within the reward, beta (log pi_old - log pi_reference), the k1 estimator
+    (RISE). Raises AdvantageError for shapes that do not fit and for what is not finite.
     """
-    keep, values = array_of(mask).astype(bool), array_of(outcomes)
-    if values.shape != keep.shape[:1]:
-        raise AdvantageError(f"outcomes have shape {values.shape} and mask {keep.shape}: expected one outcome for each row")
-    out = np.zeros(keep.shape)
+    tokens, values = _Tokens.of(mask, offsets), array_of(outcomes)
+    if values.shape != tokens.counts.shape:
+        raise AdvantageError(f"outcomes have shape {values.shape}, there are {len(tokens.counts)} rows: expected one outcome for each row")
+    out = np.zeros(len(tokens.index))
     for sign, part in ((1.0, steps), (-1.0, penalties)):
         if part is not None:
-            array = array_of(part)
-            _same_shape(array, keep)
-            out = out + sign * np.where(keep, array, 0.0)
-    rows = np.flatnonzero(keep.any(1))
-    last = keep.shape[1] - 1 - keep[rows, ::-1].argmax(1)
-    out[rows, last] += values[rows]
+            out = out + sign * tokens.flat(part)
+    rows = np.flatnonzero(tokens.counts)
+    out[tokens.bounds[1:][rows] - 1] += values[rows]
     if not np.isfinite(out).all():
-        raise AdvantageError(f"row {int(np.flatnonzero(~np.isfinite(out).all(1))[0])}: a token's reward is not finite")
-    return like(out, outcomes)
+        row = int(np.searchsorted(tokens.bounds, np.flatnonzero(~np.isfinite(out))[0], side="right")) - 1
+        raise AdvantageError(f"row {row}: a token's reward is not finite")
+    return like(tokens.back(out), outcomes)
+
+
+@dataclass(frozen=True)
+class _Tokens:
+    """The unmasked tokens of all rows, one after the other: padding, which of long rows would be most of a matrix, is never computed."""
+
+    shape: tuple[int, ...]
+    """Of mask, rewards, values."""
+    index: np.ndarray
+    """(n,) of the unmasked tokens among all, in their order."""
+    bounds: np.ndarray
+    """(rows + 1,) where each row's unmasked tokens begin and end."""
+
+    @staticmethod
+    def of(mask: Any, offsets: np.ndarray | None) -> "_Tokens":
+        keep = np.asarray(on_host(mask)).astype(bool, copy=False)
+        if offsets is None:
+            offsets = np.arange(len(keep) + 1) * (keep.size // max(len(keep), 1))
+        elif keep.shape != (offsets[-1],):
+            raise AdvantageError(f"the mask has shape {keep.shape} and its rows {offsets[-1]} tokens; they must be equal")
+        index = np.flatnonzero(keep.reshape(-1))
+        return _Tokens(keep.shape, index, np.searchsorted(index, offsets))
+
+    @property
+    def counts(self) -> np.ndarray:
+        """(rows,) how many there are of each."""
+        return np.diff(self.bounds)
+
+    def flat(self, values: Any) -> np.ndarray:
+        """(n,) those of an array like the mask, in float64."""
+        array = np.asarray(on_host(values))
+        if array.shape != self.shape:
+            raise AdvantageError(f"values have shape {array.shape} and mask {self.shape}; they must be equal")
+        return array.reshape(-1)[self.index].astype(np.float64)
+
+    def back(self, values: np.ndarray) -> np.ndarray:
+        """An array like the mask, 0 where masked."""
+        out = np.zeros(self.shape)
+        out.reshape(-1)[self.index] = values
+        return out
+
+    def discounted(self, values: np.ndarray, factor: float) -> np.ndarray:
+        """(n,) s[t] = x[t] + factor s[t+1] within each row: all rows that are long enough at once, from their ends."""
+        out = values.copy()
+        order = np.argsort(-self.counts, kind="stable")
+        ends, lengths = self.bounds[1:][order], self.counts[order]
+        longest = int(lengths.max(initial=0))
+        running = np.searchsorted(-lengths, -np.arange(longest))  # rows with more tokens than that
+        for distance in range(1, longest):
+            at = ends[: running[distance]] - 1 - distance
+            out[at] += factor * out[at + 1]
+        return out
 
 
 def _grouped(rewards: Any, groups: Any) -> tuple[np.ndarray, np.ndarray, np.ndarray]:

@@ -63,7 +63,8 @@ class PolicyParams(Section):
     """The policy that is trained."""
 
     base: str | None = None
-    """Any causal language model: a Hugging Face hub name or a local folder. Null: a small one is made from scratch."""
+    """A causal language model of text: a Hugging Face hub name or a local folder. Models that also take images or sound are refused.
+    Null: a small one is made from scratch."""
     revision: str | None = None
     """Commit, branch or tag of a hub name in `base`; null: the newest, or what the local cache has where the hub cannot be reached.
     models/0/warm_start.json has the commit."""
@@ -73,7 +74,9 @@ class PolicyParams(Section):
     shape: ModelShape = ModelShape()
     """Used only where `base` is null."""
     dtype: Literal["float32", "bfloat16", "float16"] = "float32"
-    """Type of the published weights, which samples are drawn with; updates keep a float32 copy."""
+    """Type that samples are drawn in and weights are published in; updates keep a float32 copy and compute in bfloat16 unless it is
+    float32 (training.grpo.bf16). Of a `base` stored in float32 policy 0 is rounded to it; one stored in half precision is published in
+    its own type and trained in bfloat16 whatever this says."""
     chat_template: str | None = None
     """Path of a Jinja chat template, from the project's root. Below conf/templates a change of it is noticed by `dvc repro`. Null: the
     tokenizer's own, or a plain one where it has none."""

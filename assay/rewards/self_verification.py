@@ -7,7 +7,6 @@ for any other level.
 """
 
 import re
-from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -29,7 +28,7 @@ from assay.trajectories.identity import content_hash
 
 __all__ = [
     "BINARY", "THREE_LEVEL", "FittedPrompt", "Levels", "Score", "SelfVerificationError", "Vote", "critique_group",
-    "critique_prompt", "critique_reward", "critique_targets", "fitted_critique_prompt", "majority_vote", "outcome_level", "read_score",
+    "critique_prompt", "critique_reward", "fitted_critique_prompt", "majority_vote", "outcome_level", "read_score",
     "score_text", "unbiased_reward", "weighted_vote",
 ]  # fmt: skip
 
@@ -130,23 +129,6 @@ def unbiased_reward(says_right: Any, corrected: Any) -> np.ndarray:
 def critique_group(parent_id: str) -> str:
     """Group of all critiques of one solution: never a group of solutions, so that group statistics do not mix the two."""
     return content_hash("critiques of", parent_id)
-
-
-def critique_targets(critiques: Sequence[tuple[str, str]], solutions: Mapping[str, tuple[str, float | None]]) -> list[float | None]:
-    """The target of each critique: the level of the solution that it judges.
-
-    critiques: (parent id, policy) of each; solutions: id -> (policy, outcome_level). Raises SelfVerificationError where a parent is missing
-    or was sampled by another policy: a critique is trained online, on solutions of its own policy.
-    """
-    targets = []
-    for row, (parent, policy) in enumerate(critiques):
-        if parent not in solutions:
-            raise SelfVerificationError(f"critique {row} judges {parent}, which is not among the solutions of this iteration")
-        sampled_by, level = solutions[parent]
-        if sampled_by != policy:
-            raise SelfVerificationError(f"critique {row} of policy {policy} judges {parent}, a solution of policy {sampled_by}")
-        targets.append(level)
-    return targets
 
 
 def _number(text: str) -> float | None:

@@ -7,7 +7,7 @@ each epoch in another order, no task twice in one epoch. Evaluation samples ever
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import groupby
-from typing import Literal, TypeVar
+from typing import TypeVar
 
 import pyarrow as pa
 
@@ -15,9 +15,6 @@ from assay.params import Params
 from assay.params.tools import TOOL_USE
 from assay.rollouts.walk import draw
 from assay.trajectories import content_hash, seed_from
-
-Kind = Literal["solution", "evaluation", "presample"]
-"""Kinds that are planned from tasks. Others are planned from what was sampled: `derived`."""
 
 T = TypeVar("T")
 

@@ -6,8 +6,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from assay.params import ParameterError, Params, round_params
+from assay.params.doubts import column_doubts
 from assay.params.noise import EndpointJudge, LocalJudge, SymbolicJudge
 from assay.rounds.plan_episodes import sampled
+from assay.rounds.plan_models import model_gib
 
 BYTES_PER_ROW, BYTES_PER_TOKEN = 30.0, 4.3
 """Of a stored trajectory, compressed: ids, masks, log-probabilities; benchmarks/storage.py prints the measured figures."""
@@ -62,6 +64,8 @@ class Estimate:
     matrix_rate: float
     """Measured, FLOP/s in float32."""
     appeals: Appeals | None = None
+    doubts: tuple[str, ...] = ()
+    """Sentences about what would not fit."""
 
 
 def policy_parameters(params: Params, root: Path = Path()) -> int | None:
@@ -142,8 +146,7 @@ def estimate_run(params: Params, root: Path = Path(), *, fused: bool = False) ->
     held_out = (t.eval + t.ood) * params.evaluation.samples
     rows_of = sampled(params.model_copy(update={"sampling": s}), s.tasks_per_iteration * rounds, held_out)
     train_rows, eval_rows, eval_tokens = rows_of.trained.rows, rows_of.evaluated.rows, rows_of.evaluated.tokens
-    weights = size * {"float32": 4, "bfloat16": 2, "float16": 2}[params.policy.dtype] / 2**30
-    trainer = 2 * size * 4 / 2**30  # two moments of Adam
+    weights, trainer = model_gib(params, size, root)
 
     def sampling(rows: int, tokens: int) -> float:
         return (tokens + rows * params.policy.max_prompt_tokens / 8) * 2 * size / (rate * SAMPLING_SHARE)
@@ -192,7 +195,8 @@ def estimate_run(params: Params, root: Path = Path(), *, fused: bool = False) ->
         line("finish", 1, eval_rows, eval_tokens, stored_gib(eval_rows, eval_tokens), sampling(eval_rows, eval_tokens)),
         line("evaluate", 1, (count + 1) * eval_rows, 0, 0.002, (count + 1) * eval_rows / 20_000),
     )
-    return Estimate(size, (*begin, *(in_one if fused else staged), *end), rate, estimate_appeals(params, train_rows))
+    doubts = tuple(column_doubts(round_params(params) if fused else params))
+    return Estimate(size, (*begin, *(in_one if fused else staged), *end), rate, estimate_appeals(params, train_rows), doubts)
 
 
 def critique_tokens(params: Params) -> int:
@@ -224,7 +228,8 @@ def format_estimate(estimate: Estimate) -> str:
     total = f"{'together':<51}{gib:>12.3f}{minutes:>16.1f}"
     size = f"{estimate.parameters:,} parameters" if estimate.parameters else "size unknown before its download: minutes are start-up only"
     note = f"policy: {size}; measured matrix rate {estimate.matrix_rate / 1e9:,.0f} GFLOP/s; minutes are rough (a factor of two either way)"
-    return "\n".join([head, *body, total, *_appeals(estimate.appeals), note])
+    doubts = [f"warning: {doubt}" for doubt in estimate.doubts]
+    return "\n".join([head, *body, total, *_appeals(estimate.appeals), *doubts, note])
 
 
 def _appeals(appeals: Appeals | None) -> list[str]:

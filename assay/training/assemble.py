@@ -12,7 +12,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute
 
-from assay.objectives.advantages import group_zscore, leave_one_out, whiten
+from assay.objectives.advantages import group_zscore, leave_one_out
 from assay.objectives.corrections import direct
 from assay.params import Params
 from assay.params.training import Corrected, Direct, Forward, GroupZScore, LeaveOneOut
@@ -23,7 +23,15 @@ from assay.training.filters import KEPT, REASONS, check_left, drop_reasons, mean
 from assay.training.ragged import Ragged, Streams
 from assay.training.reference import compute_logprobs, needs_reference
 from assay.training.rehearsal import RehearsalError, rehearsal_batch
-from assay.training.token_rewards import TokenAdvantages, ValuesOf, by_token, check_steps, token_advantages
+from assay.training.token_rewards import (
+    TokenAdvantages,
+    ValuesOf,
+    by_token,
+    check_steps,
+    row_means,
+    token_advantages,
+    whitened_outcomes,
+)
 from assay.trajectories import schema, to_table
 
 TRAINED_KINDS = ("solution", "episode", "critique")
@@ -84,7 +92,8 @@ def assemble_batch(
         tokens = token_advantages(
             rewards, names, streams, params, steps=steps, reference=logprobs, policy=own, values_of=values_of
         )
-        advantages, control = tokens.row_means(streams.mask, ~np.isnan(rewards)), np.full(len(rewards), np.nan)
+        advantages = row_means(tokens.advantages.values, streams.mask, ~np.isnan(rewards))
+        control = np.full(len(rewards), np.nan)
         per_token: Ragged | None = tokens.advantages
     elif critiques is not None and rates is not None:
         option, matched = params.training.advantage, rewards
@@ -253,30 +262,12 @@ def _advantages(
     elif isinstance(option, LeaveOneOut):
         advantages[seen] = leave_one_out(rewards[seen], groups[seen])
     else:
-        advantages, per_token = _whitened_returns(rewards, mask, option.gamma)
-        return advantages, control, per_token
+        tokens = whitened_outcomes(rewards, mask, option.gamma)
+        per_token = None if option.gamma == 1 else Ragged(tokens.astype(np.float32), mask.offsets)
+        return row_means(tokens, mask, seen), control, per_token
     # A group that abstentions reduced to one row has nothing that it could be compared with.
     advantages[seen & without_variance(rewards, groups)] = 0.0
     return advantages, control, None
-
-
-def _whitened_returns(rewards: np.ndarray, mask: Ragged, gamma: float) -> tuple[np.ndarray, Ragged | None]:
-    """REINFORCE++ with an outcome reward at the last token that bears loss; the row's advantage is its tokens' mean."""
-    later = _tokens_after(mask)
-    returns = np.nan_to_num(rewards)[mask.rows] * gamma**later
-    use = mask.values & ~np.isnan(rewards)[mask.rows]
-    tokens = whiten(returns, use)
-    counts = np.bincount(mask.rows, weights=use, minlength=len(mask))
-    advantages = np.bincount(mask.rows, weights=tokens, minlength=len(mask)) / np.maximum(counts, 1)
-    advantages[np.isnan(rewards)] = np.nan
-    return advantages, None if gamma == 1 else Ragged(tokens.astype(np.float32), mask.offsets)
-
-
-def _tokens_after(mask: Ragged) -> np.ndarray:
-    """(values,) how many tokens that bear loss follow in the same row."""
-    running = np.cumsum(mask.values)
-    ends = np.concatenate([[0], running])[mask.offsets[1:]]
-    return (ends[mask.rows] - running).astype(np.float64)
 
 
 def _steps(

@@ -1,4 +1,4 @@
-"""What a supervised phase starts from: a small model made from scratch, or any causal language model that is fine-tuned."""
+"""What a supervised phase starts from: a small model made from scratch, or another causal language model that is fine-tuned."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -9,6 +9,7 @@ from assay.engines import PLAIN_TEMPLATE, Renderer, given_template, load_rendere
 from assay.engines.rendering import start_ids
 from assay.params import Params
 from assay.params.policy import SupervisedParams
+from assay.training.base import set_config_dtype
 from assay.training.demonstrations import Limit, continued, rendered
 from assay.training.model import load_policy, make_model, make_tokenizer, save_policy
 from assay.training.tokenizer import END_OF_TEXT, MESSAGE_END
@@ -57,14 +58,17 @@ class Beginning:
         return self.model.get_base_model() if hasattr(self.model, "peft_config") else self.model
 
     def save(self, folder: Path, dtype: str) -> None:
-        """A complete policy folder. dtype: of a model made from scratch; a fine-tuned one keeps its own, and all of its other files."""
+        """A complete policy folder. dtype: of the weights; a fine-tuned model keeps its own if that is shorter, and all its other files."""
         if self.source is None:
             save_policy(self.model, self.tokenizer, folder, dtype)
             return
-        from assay.training.policies import merged_weights, publish_policy
+        from assay.training.policies import config_dtype, merged_weights, publish_policy, shorter_dtype
 
         weights = self.network.state_dict() if self.network is self.model else merged_weights(self.model)
-        publish_policy(self.network, weights, self.source, folder)
+        dtype = shorter_dtype(self.source, dtype)
+        publish_policy(self.network, weights, self.source, folder, dtype)
+        if dtype != config_dtype(self.source):
+            set_config_dtype(folder, dtype)
 
 
 def from_scratch(
@@ -98,7 +102,7 @@ def from_base(params: Params, source: Path, phase: str, options: SupervisedParam
     EngineError or PolicyError for a folder that holds none."""
     import torch
 
-    from assay.training.policies import add_adapter, load_model, precision
+    from assay.training.policies import add_adapter, load_model, precision, shorter_dtype
 
     renderer = load_renderer(source, params.policy)
     model = load_model(source, params)
@@ -106,8 +110,9 @@ def from_base(params: Params, source: Path, phase: str, options: SupervisedParam
     if options.lora is not None:
         model = add_adapter(model, options.lora, params.seed, None, f"{phase}.lora")
     on_device = torch.cuda.is_available()
+    mixed = precision(source, params, shorter_dtype(source, params.policy.dtype)) if on_device else None
     end = renderer.end_of_turn()
     return Beginning(
         model.to("cuda" if on_device else "cpu"), renderer, Limit(positions, "max_position_embeddings of the base model"), end,
-        renderer.tokenizer.eos_token or end, start_ids(renderer.tokenizer), source, precision(source, params) if on_device else None,
+        renderer.tokenizer.eos_token or end, start_ids(renderer.tokenizer), source, mixed,
     )  # fmt: skip

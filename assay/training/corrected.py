@@ -7,7 +7,7 @@ import numpy as np
 import pyarrow as pa
 
 from assay.objectives.advantages import group_zscore, leave_one_out
-from assay.objectives.corrections import backward, backward_advantages, direct, forward
+from assay.objectives.corrections import backward, backward_advantages, direct, forward, forward_advantages
 from assay.params.training import Backward, BackwardZScored, Corrected, Forward, ForwardZScored
 
 Floats = np.ndarray
@@ -116,7 +116,7 @@ def corrected_advantages(option: Corrected, rewards: Floats, groups: np.ndarray,
         found = backward_advantages(rewards, groups, fpr, fnr, scale=scale, minimum_determinant=floor)
     elif isinstance(option, Forward):
         scale = _forward_scale(option, rates)
-        found = (forward(rewards, fnr) - option.baseline) / scale
+        found = forward_advantages(rewards, fnr, scale=scale, baseline=option.baseline)
         control = direct(rewards, scale=scale) - option.baseline / scale
     elif isinstance(option, BackwardZScored):
         control = group_zscore(rewards, groups, epsilon=option.epsilon)

@@ -27,8 +27,6 @@ from assay.training.ragged import Ragged, Streams, from_column
 
 OPTIMIZER = "critic_optimizer.safetensors"
 """In the trainer folder."""
-MEASURES = ("value_loss", "value_clip_share", "value_mean", "return_mean", "explained_variance", "critic_gradient_norm")
-"""Columns of `updates`."""
 
 
 class CriticModelError(PolicyError):
@@ -51,6 +49,11 @@ def load_critic(folder: Path, policy: Path, params: Params) -> Any:
     try:
         source = policy if new else folder
         config = AutoConfig.from_pretrained(source, local_files_only=True, trust_remote_code=trust, num_labels=1)
+        # Without dropout, whatever a hub's model says: returns are learned around the values that were stored, and a resumed update must
+        # draw nothing else.
+        for name, value in vars(config).items():
+            if "drop" in name and isinstance(value, float):
+                setattr(config, name, 0.0)
         config.classifier_dropout = 0.0
         options = {"dtype": torch.float32, **params.training.grpo.get("model_init_kwargs", {})}
         model, loading = AutoModelForTokenClassification.from_pretrained(
@@ -159,6 +162,10 @@ class Critic:
         assert params.training.critic is not None
         self.policy, self.params, self.option, self.accelerator = model / "policy", params, params.training.critic, accelerator
         self.model = load_critic(critic_folder(model), self.policy, params).to(accelerator.device)
+        self._checkpointing = bool(params.training.grpo.get("gradient_checkpointing"))
+        if self._checkpointing:
+            options = params.training.grpo.get("gradient_checkpointing_kwargs") or {"use_reentrant": False}
+            self.model.gradient_checkpointing_enable(gradient_checkpointing_kwargs=options)
         rate = self.option.learning_rate or 10 * params.training.learning_rate
         self.optimizer = torch.optim.AdamW(
             self.model.parameters(), lr=rate, betas=params.training.adam_betas, weight_decay=self.option.weight_decay
@@ -171,18 +178,17 @@ class Critic:
         return critic_values(self.model, streams, self.params, self.policy)
 
     def update(self, batch: StoredBatch) -> dict[int, dict[str, float | None]]:
-        """Learn the returns of every optimizer step's rows. Returns MEASURES by step; the same on every process."""
+        """Learn the returns of every optimizer step's rows. Returns columns of `updates` by step; the same on every process."""
         old, returns = (from_column(batch.table[name]) for name in ("token_values", "token_returns"))
-        # Without dropout, whatever the configuration of a hub's model says: returns are learned around the values that were stored, and a
-        # resumed update must draw nothing else.
+        self.model.train(self._checkpointing)  # there is no dropout; transformers keeps every activation of a model that is not in training
+        found = {step: self._step(batch, step, old, returns) for step in batch.steps}
         self.model.eval()
-        return {step: self._step(batch, step, old, returns) for step in batch.steps}
+        return found
 
     def _step(self, batch: StoredBatch, step: int, old: Ragged, returns: Ragged) -> dict[str, float | None]:
         losses, clipped, norms = [], [], []
         total = batch.totals(step).tokens
         for _ in range(self.option.steps):
-            self.optimizer.zero_grad(set_to_none=False)
             sums = torch.zeros(2, dtype=torch.float64, device=self.accelerator.device)
             for micro in batch.micro_batches(step):
                 if len(micro.rows) == 0:
@@ -201,6 +207,7 @@ class Critic:
             self._sum_gradients()
             norms.append(float(torch.nn.utils.clip_grad_norm_(self.model.parameters(), self.option.max_gradient_norm)))
             self.optimizer.step()
+            self.optimizer.zero_grad(set_to_none=True)  # not held while the policy trains and samples
             sums = self.accelerator.reduce(sums, "sum") / max(total, 1)
             losses.append(float(sums[0]))
             clipped.append(float(sums[1]))

@@ -25,7 +25,7 @@ def grpo_config(
     training = params.training
     check_grpo_fields(training.grpo)
     mixed = precision(policy, params)
-    _check_launch(mixed)
+    _check_launch(mixed, params)
     # Defaults that a user may overrule in training.grpo.
     choices: dict[str, Any] = {
         "bf16": mixed == "bfloat16",
@@ -69,10 +69,16 @@ def grpo_config(
     return config
 
 
-def _check_launch(mixed: str | None) -> None:
-    """Raises LaunchError where the environment that `accelerate launch` sets would overrule our parameters."""
+def _check_launch(mixed: str | None, params: Params) -> None:
+    """Raises LaunchError where the environment that `accelerate launch` sets would overrule our parameters, or could not be published."""
     if os.environ.get("ACCELERATE_USE_DEEPSPEED", "false").lower() == "true":
         raise LaunchError(f"accelerate launch was asked for DeepSpeed: {REFUSED['deepspeed']}")
+    sharded = os.environ.get("ACCELERATE_USE_FSDP", "false").lower() == "true" or bool(params.training.grpo.get("fsdp"))
+    if sharded and params.training.lora is not None:
+        raise LaunchError(
+            "FSDP was asked for, and training.lora: an adapter cannot be merged into weights that are divided among processes; start "
+            "accelerate launch with DDP (--multi_gpu), or set training.lora to null"
+        )
     asked = os.environ.get("ACCELERATE_MIXED_PRECISION", "no")
     own = "bf16" if mixed else "no"
     if asked not in ("no", own):

@@ -8,7 +8,7 @@ from typing import Any
 
 import torch
 from safetensors import SafetensorError
-from transformers import AutoModelForCausalLM
+from transformers import AutoModelForCausalLM, GenerationConfig
 from transformers.utils import logging
 
 from assay.params import Params
@@ -37,16 +37,22 @@ def config_dtype(folder: Path) -> str:
     return str(content.get("dtype") or content.get("torch_dtype") or "float32")
 
 
-def precision(folder: Path, params: Params) -> str | None:
+def shorter_dtype(folder: Path, wanted: str) -> str:
+    """The type in which a base in a folder is published: as policy.dtype wants, but never in a longer one than its own."""
+    own = config_dtype(folder)
+    return wanted if own == "float32" else own
+
+
+def precision(folder: Path, params: Params, dtype: str | None = None) -> str | None:
     """Type of mixed-precision arithmetic, None for float32 throughout. Weights in training are float32 in any case.
 
     training.grpo.bf16 decides; where it is not given, a policy that is published in half precision is trained in
-    bfloat16, any other in float32.
+    bfloat16, any other in float32. dtype: that it will be published in, where this is not the folder's own.
     """
     fields = params.training.grpo
     if "bf16" in fields:
         return "bfloat16" if fields["bf16"] else None
-    return None if config_dtype(folder) == "float32" else "bfloat16"
+    return None if (dtype or config_dtype(folder)) == "float32" else "bfloat16"
 
 
 def load_model(folder: Path, params: Params) -> Any:
@@ -58,9 +64,13 @@ def load_model(folder: Path, params: Params) -> Any:
     logging.disable_progress_bar()  # a folder on disk; the update reports its own progress
     trust = bool(params.training.grpo.get("trust_remote_code", False))
     try:
-        return AutoModelForCausalLM.from_pretrained(folder, local_files_only=True, trust_remote_code=trust, **options)
+        model = AutoModelForCausalLM.from_pretrained(folder, local_files_only=True, trust_remote_code=trust, **options)
     except (SafetensorError, OSError) as error:
         raise PolicyError(f"{folder}: its weights cannot be read ({error}); run the stage that makes it again") from error
+    # The folder's own is passed on as a file. transformers reads any, but refuses to write one that contradicts itself, as many of the
+    # hub's do (a temperature without do_sample): at the first publication, after all the work.
+    model.generation_config = GenerationConfig()
+    return model
 
 
 def add_adapter(
@@ -126,6 +136,24 @@ def merged_weights(model: Any) -> dict[str, torch.Tensor]:
     return weights
 
 
+def surviving_share(model: Any, weights: dict[str, torch.Tensor], dtype: str) -> float:
+    """How much of an adapter's change is left when merged weights are rounded to a shorter type: the projection of the rounded change on
+    the exact one, over the latter's squared norm. 1: all on average; 0: none; 1 too where the adapter changes nothing.
+
+    weights: of `merged_weights`.
+    """
+    from peft.tuners.tuners_utils import BaseTunerLayer
+
+    kept = whole = 0.0
+    for name, module in model.get_base_model().named_modules():
+        if isinstance(module, BaseTunerLayer):
+            before, after = module.get_base_layer().weight.detach(), weights[f"{name}.weight"]
+            change = after - before
+            kept += float(((after.to(getattr(torch, dtype)).to(after.dtype) - before) * change).sum())
+            whole += float((change * change).sum())
+    return kept / whole if whole else 1.0
+
+
 def write_weights(model: Any, weights: dict[str, torch.Tensor], dtype: str, folder: Path) -> None:
     """Weights (and config.json, needed to load them) in the layout of transformers: shards, tied weights once."""
     kind = getattr(torch, dtype)
@@ -137,13 +165,14 @@ def write_weights(model: Any, weights: dict[str, torch.Tensor], dtype: str, fold
     model.save_pretrained(folder, state_dict=shared)
 
 
-def publish_policy(model: Any, weights: dict[str, torch.Tensor], source: Path, target: Path) -> None:
+def publish_policy(model: Any, weights: dict[str, torch.Tensor], source: Path, target: Path, dtype: str | None = None) -> None:
     """A complete policy folder: new weights, and every other file (configuration, tokenizer, template) of `source`
     unchanged; but no README.md, which describes the model that training began from (`assay export --policy` adds our card).
 
-    model: an unwrapped transformers model of that architecture. target: must not exist.
+    model: an unwrapped transformers model of that architecture. target: must not exist. dtype: of the weights, where it is not that of
+    `source` (then `set_config_dtype` is to follow).
     """
-    write_weights(model, weights, config_dtype(source), target)
+    write_weights(model, weights, dtype or config_dtype(source), target)
     for file in target.iterdir():
         if not is_weight(file):
             file.unlink()

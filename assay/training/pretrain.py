@@ -30,7 +30,8 @@ def pretrain(
     """Train on all texts and publish out/policy, in float32, and out/pretraining.json. Returns the summary.
 
     The tokenizer is made of demonstrations and texts, so that it serves what follows. base: folder of another model, which is fine-tuned
-    and keeps its tokenizer and type. commit: of the hub's model that it is. Raises WarmStartError without texts.
+    and keeps its tokenizer and type (policy.dtype is for policy 0). commit: of the hub's model that it is. Raises WarmStartError without
+    texts.
     """
     if not len(texts):
         raise WarmStartError("there are no texts to pre-train on: raise tasks.texts, or set warm_start.pretraining.max_steps to 0")

@@ -1,6 +1,5 @@
 """Columns of lists as flat NumPy arrays with offsets: what the record stores and what tensors are made from."""
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -81,10 +80,3 @@ def from_column(column: pa.ChunkedArray) -> Ragged:
     lengths = whole.value_lengths().fill_null(0).to_numpy(zero_copy_only=False)
     flat = whole.flatten()
     return Ragged(flat.to_numpy(zero_copy_only=False), np.concatenate([[0], np.cumsum(lengths)]).astype(np.int64))
-
-
-def from_rows(rows: Sequence[np.ndarray], dtype: type) -> Ragged:
-    """From one array for each row."""
-    lengths = [len(row) for row in rows]
-    values = np.concatenate([np.asarray(row, dtype) for row in rows]) if rows else np.zeros(0, dtype)
-    return Ragged(values, np.concatenate([[0], np.cumsum(lengths)]).astype(np.int64))

@@ -28,6 +28,8 @@ from assay.training.trainer import TrajectoryTrainer
 from assay.trajectories import publish_folder, schema, to_table
 
 Report = Callable[[str], None]
+LEAST_SURVIVING = 0.5
+"""Share of an adapter's change, below which its publication is warned of."""
 
 
 @dataclass(frozen=True)
@@ -43,6 +45,18 @@ class UpdateResult:
 def draft_of(out: Path) -> Path:
     """Where a folder is prepared before it replaces `out`: beside it, so that a rename suffices."""
     return out.with_name(f".{out.name}.draft")
+
+
+def link_or_copy(source: Path, target: Path) -> None:
+    """The same file under another name where the file system can, which takes no room; else a copy, also of a file that may not be written
+    (one of DVC's cache): to force it to disk it must be. Nothing writes weights in place."""
+    try:
+        if os.access(source, os.W_OK):
+            os.link(source.resolve(), target)  # resolved: DVC may check files out as symbolic links
+            return
+    except OSError:
+        pass
+    shutil.copyfile(source, target)
 
 
 class UpdateSession:
@@ -81,7 +95,7 @@ class UpdateSession:
         self.critic: Critic | None = None
         if params.training.critic is not None:
             self.critic = Critic(policy.parent, params, self.trainer.accelerator)
-        self._ran = False
+        self._ran = self._warned = False
         self._live = live if wants_dvclive(params) and self.main else None
 
     @property
@@ -140,6 +154,8 @@ class UpdateSession:
             shutil.rmtree(draft, ignore_errors=True)
             (draft / "trainer").mkdir(parents=True)
             policies.publish_policy(architecture, weights, self.policy, draft / "policy")
+            if lora:
+                self._tell_rounding(model, weights)
         accelerator.wait_for_everyone()
         trainer.save_optimizer(draft / "trainer")
         if self.main:
@@ -148,6 +164,22 @@ class UpdateSession:
                 self.critic.publish(draft / "critic", draft / "trainer")
             publish_folder(draft, out)
         accelerator.wait_for_everyone()
+
+    def _tell_rounding(self, model: Any, weights: dict[str, torch.Tensor]) -> None:
+        """Sampled is what was published, trained on is the adapter as it is: say how far the two are apart."""
+        dtype = policies.config_dtype(self.policy)
+        if dtype == "float32":
+            return
+        share = policies.surviving_share(model, weights, dtype)
+        self._progress(f"adapter: {share:.0%} of its change is left in the published weights ({dtype})")
+        if share < LEAST_SURVIVING and not self._warned:
+            self._warned = True
+            # Said by fused rounds too, which show nothing else of an update.
+            print(
+                f"warning: {share:.0%} of what the adapter has learned is left in the published weights, the rest is rounded away "
+                f"({dtype}): another policy is sampled than is trained; raise training.learning_rate (1e-5 to 1e-4 with lora)",
+                flush=True,
+            )
 
     def _publish_start(self, out: Path) -> None:
         """What the session was opened with: before the first update there is no optimizer whose state could be written."""
@@ -187,7 +219,7 @@ class UpdateSession:
             (folder / "base").mkdir()
             for file in sorted(self._base.iterdir()):
                 if policies.is_weight(file) or file.suffix == ".py" or file.name == "config.json":
-                    shutil.copyfile(file, folder / "base" / file.name)
+                    link_or_copy(file, folder / "base" / file.name)
         elif short:
             policies.write_weights(architecture, weights, "float32", folder / "weights")
         state = TrainerState(

@@ -13,7 +13,7 @@ from assay.params.rewards import RewardParams
 from assay.params.stepwise import Stepwise
 from assay.params.training import Generalized, ReinforcePlusPlus
 from assay.rewards.boxes import is_answered
-from assay.rewards.stepwise import OutcomeRewards, Rules, outcome_branch, segment
+from assay.rewards.stepwise import OutcomeRewards, Rules, StepwiseError, outcome_branch, place, segment
 from assay.training.ragged import Ragged, Streams
 
 ValuesOf = Callable[[Streams], Ragged]
@@ -34,13 +34,14 @@ class TokenAdvantages:
     values: Ragged | None = None
     returns: Ragged | None = None
 
-    def row_means(self, mask: Ragged, seen: np.ndarray) -> np.ndarray:
-        """(rows,) mean advantage over the tokens that bear loss; NaN for rows without reward."""
-        use = mask.values.astype(bool) & seen[mask.rows]
-        counts = np.bincount(mask.rows, weights=use, minlength=len(mask))
-        means = np.bincount(mask.rows, weights=self.advantages.values * use, minlength=len(mask)) / np.maximum(counts, 1)
-        means[~seen] = np.nan
-        return means
+
+def row_means(tokens: np.ndarray, mask: Ragged, seen: np.ndarray) -> np.ndarray:
+    """(rows,) mean advantage over the tokens that bear loss; NaN for rows without reward. tokens: (values,), 0 on others."""
+    use = mask.values.astype(bool) & seen[mask.rows]
+    counts = np.bincount(mask.rows, weights=use, minlength=len(mask))
+    means = np.bincount(mask.rows, weights=tokens * use, minlength=len(mask)) / np.maximum(counts, 1)
+    means[~seen] = np.nan
+    return means
 
 
 def shaped(
@@ -87,7 +88,7 @@ def token_advantages(
     1); None: the sampler's. Raises TokenRewardError where one of these is missing or does not fit.
     """
     option, seen = params.training.advantage, ~np.isnan(rewards)
-    mask = _dense(streams.mask, bool) & seen[:, None]
+    offsets, mask = streams.mask.offsets, streams.mask.values.astype(bool) & seen[streams.mask.rows]
     bonus = None
     if params.stepwise.continuations:
         if steps is None:
@@ -102,34 +103,50 @@ def token_advantages(
                 f"sampling.top_p is {params.sampling.top_p}, so that the sampler's log-probabilities are not the policy's, which "
                 "rewards.reference_penalty needs: give the folder of the policy that sampled as `policy`"
             )
-        penalties = params.rewards.reference_penalty * (_dense(policy or streams.logprobs) - _dense(reference))
-    earned = token_rewards(np.nan_to_num(rewards), mask, steps=bonus, penalties=penalties)
-    stored = None if bonus is None and penalties is None else _ragged(earned, streams.mask)
+        own, other = ((policy or streams.logprobs).values, reference.values)
+        penalties = params.rewards.reference_penalty * (own.astype(np.float64) - other.astype(np.float64))
+    earned = token_rewards(np.nan_to_num(rewards), mask, steps=bonus, penalties=penalties, offsets=offsets)
+
+    def stream(values: np.ndarray) -> Ragged:
+        return Ragged(values.astype(np.float32), offsets)
+
+    stored = None if bonus is None and penalties is None else stream(earned)
     if isinstance(option, ReinforcePlusPlus):
-        return TokenAdvantages(_ragged(reinforce_plus_plus(earned, mask, gamma=option.gamma), streams.mask), stored)
+        found = reinforce_plus_plus(earned, mask, gamma=option.gamma, offsets=offsets)
+        return TokenAdvantages(stream(found), stored)
     assert isinstance(option, Generalized)
     if values_of is None:
         raise TokenRewardError("training.advantage.type is generalized, which needs a critic's values: give `values_of`")
     values = values_of(streams)
-    found, returns = generalized_advantage(earned, _dense(values), mask, gamma=option.gamma, lam=option.lam)
-    own = [_ragged(part, streams.mask) for part in (whiten(found, mask), returns)]
-    return TokenAdvantages(own[0], stored, values, own[1])
+    found, returns = generalized_advantage(earned, values.values, mask, gamma=option.gamma, lam=option.lam, offsets=offsets)
+    return TokenAdvantages(stream(whiten(found, mask)), stored, values, stream(returns))
+
+
+def whitened_outcomes(rewards: np.ndarray, mask: Ragged, gamma: float) -> np.ndarray:
+    """(values,) REINFORCE++ in float64, of rows that earn their outcome alone. rewards: (rows,), NaN where there is none."""
+    keep = mask.values.astype(bool) & ~np.isnan(rewards)[mask.rows]
+    earned = token_rewards(np.nan_to_num(rewards), keep, offsets=mask.offsets)
+    return reinforce_plus_plus(earned, keep, gamma=gamma, offsets=mask.offsets)
 
 
 def _placed(steps: pa.Table, names: list[str], mask: Ragged, option: Stepwise) -> np.ndarray:
-    """(rows, longest) rewards of steps, each on the last or first token of its step."""
-    out = np.zeros((len(mask), int(mask.lengths.max(initial=0))))
+    """(values,) rewards of steps, each on the last or first token of its step."""
+    out = np.zeros(len(mask.values))
     row_of = {name: row for row, name in enumerate(names)}
-    ids = steps["trajectory_id"].to_pylist()
-    tokens = steps["last_token" if option.place == "end" else "first_token"].to_pylist()
-    for name, token, reward in zip(ids, tokens, steps["reward"].to_pylist(), strict=True):
+    columns = (steps[name].to_pylist() for name in ("trajectory_id", "first_token", "last_token", "reward"))
+    of_rows: dict[str, list[tuple[tuple[int, int], float]]] = {}
+    for name, first, last, reward in zip(*columns, strict=True):
+        of_rows.setdefault(name, []).append(((first, last), reward))
+    for name, own in of_rows.items():
         row = row_of.get(name)
         if row is None:
             raise TokenRewardError(f"a step belongs to trajectory {name}, which is not offered to training: run the verify stage again")
-        if not 0 <= token < mask.lengths[row]:
-            raise TokenRewardError(f"a step of trajectory {name} ends at token {token} of {mask.lengths[row]}: run rollout again")
-        if not (option.overwrite and token == mask.lengths[row] - 1):  # there the outcome stands alone
-            out[row, token] += reward
+        spans, rewards = zip(*own, strict=True)
+        try:  # the outcome is added with those of all rows; where it stands alone, it meets nothing there
+            placed = place(int(mask.lengths[row]), spans, rewards, 0.0, at=option.place, overwrite=option.overwrite)
+        except StepwiseError as error:
+            raise TokenRewardError(f"trajectory {name}: {error}: run rollout again") from error
+        out[mask.offsets[row] : mask.offsets[row + 1]] = placed
     return out
 
 
@@ -138,14 +155,3 @@ def check_steps(steps: pa.Table | None, iteration: int) -> None:
     if steps is not None and len(steps) and pc.any(pc.not_equal(steps["iteration"], iteration)).as_py():
         raise TokenRewardError(f"the steps are not of iteration {iteration}: accuracies hold for the policy that wrote them alone")
 
-
-def _dense(values: Ragged, dtype: type = np.float64) -> np.ndarray:
-    """(rows, longest), 0 where there is no token."""
-    out: np.ndarray = np.zeros((len(values), int(values.lengths.max(initial=0))), dtype)
-    out[values.rows, np.arange(len(values.values)) - np.repeat(values.offsets[:-1], values.lengths)] = values.values
-    return out
-
-
-def _ragged(dense: np.ndarray, like: Ragged) -> Ragged:
-    columns = np.arange(len(like.values)) - np.repeat(like.offsets[:-1], like.lengths)
-    return Ragged(dense[like.rows, columns].astype(np.float32), like.offsets)

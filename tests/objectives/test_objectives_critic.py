@@ -70,6 +70,28 @@ def test_undiscounted_gae_is_the_return_minus_the_value(batch):
     assert returns == pytest.approx(returns_to_go(rewards, mask), abs=1e-9)
 
 
+@given(batches(), st.floats(0, 1), st.floats(0, 1), st.data())
+def test_rows_of_different_lengths_are_computed_as_if_they_were_padded(batch, gamma, lam, data):
+    rewards, values, mask = batch
+    lengths = np.array([data.draw(st.integers(0, mask.shape[1])) for _ in range(len(mask))])
+    there = np.arange(mask.shape[1]) < lengths[:, None]
+    offsets, padded = np.concatenate([[0], np.cumsum(lengths)]), mask & there
+    ragged = [part[there] for part in (rewards, values, mask)]
+    found = generalized_advantage(*ragged, gamma=gamma, lam=lam, offsets=offsets)
+    for own, other in zip(found, generalized_advantage(rewards, values, padded, gamma=gamma, lam=lam), strict=True):
+        assert (own == other[there]).all() and (other[~padded] == 0).all()
+    assert (returns_to_go(ragged[0], ragged[2], gamma, offsets=offsets) == returns_to_go(rewards, padded, gamma)[there]).all()
+    outcomes = np.arange(len(mask)) + 1.0
+    own = token_rewards(outcomes, ragged[2], steps=ragged[0], offsets=offsets)
+    assert (own == token_rewards(outcomes, padded, steps=rewards)[there]).all()
+    assert own.sum() == pytest.approx(outcomes[padded.any(1)].sum() + rewards[padded].sum())
+
+
+def test_rows_of_different_lengths_must_have_as_many_tokens_as_are_given():
+    with pytest.raises(AdvantageError, match=r"the mask has shape \(3,\) and its rows 4 tokens"):
+        returns_to_go(np.zeros(3), np.ones(3, bool), offsets=np.array([0, 4]))
+
+
 def test_what_is_masked_has_no_effect_whatever_it_is():
     rewards, values = np.array([[0.0, np.nan, 1, np.inf]]), np.array([[0.2, np.nan, 0.5, -np.inf]])
     mask = np.array([[True, False, True, False]])

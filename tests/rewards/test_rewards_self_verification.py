@@ -19,7 +19,6 @@ from assay.rewards.self_verification import (
     critique_group,
     critique_prompt,
     critique_reward,
-    critique_targets,
     outcome_level,
     read_score,
     unbiased_reward,
@@ -110,19 +109,6 @@ def test_critique_rewards(critique, target, three, binary):
     score = read_score(critique)
     assert critique_reward(score, target) == three
     assert critique_reward(score, target, BINARY) == binary
-
-
-def test_targets_are_the_rewards_of_the_solutions():
-    solutions = {"a": ("3", 1.0), "b": ("3", -0.5), "c": ("3", -1.0), "d": ("3", None)}
-    rows = [("c", "3"), ("a", "3"), ("a", "3"), ("d", "3"), ("b", "3")]
-    assert critique_targets(rows, solutions) == [-1.0, 1.0, 1.0, None, -0.5]
-
-
-def test_a_critique_of_another_policy_or_of_an_unknown_solution_is_refused():
-    with pytest.raises(SelfVerificationError, match="critique 1 of policy 4 judges a, a solution of policy 3"):
-        critique_targets([("a", "3"), ("a", "4")], {"a": ("3", 1.0)})
-    with pytest.raises(SelfVerificationError, match="judges b, which is not among"):
-        critique_targets([("b", "3")], {"a": ("3", 1.0)})
 
 
 def batch(groups, size):

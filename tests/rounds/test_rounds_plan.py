@@ -1,5 +1,6 @@
 """The estimate of a run: exact where it counts, and stated for every stage."""
 
+import json
 import re
 from pathlib import Path
 
@@ -8,6 +9,7 @@ import pytest
 from assay.engines import PLAIN_TEMPLATE
 from assay.params import ParameterError, Params, load_params
 from assay.rounds.plan import estimate_appeals, estimate_run, format_estimate, policy_parameters
+from assay.rounds.plan_models import adapter_parameters, matrices, model_gib
 from assay.training.model import make_model
 from assay.training.tokenizer import train_tokenizer
 from assay.verifiers.judges import Case
@@ -78,6 +80,48 @@ def test_episodes_are_counted_with_all_the_turns_that_they_may_have(unit, traine
     assert (lines["finish"].rows, lines["finish"].tokens) == (24, evaluated)
     assert (lines["update"].rows, lines["update"].tokens) == (trained, tokens)
     assert lines["rollout"].rows == trained + collected[0] + 24 and lines["rollout"].tokens == tokens + collected[1] + evaluated
+
+
+def test_the_plan_says_what_does_not_fit_into_a_table():
+    params = load_params(ROOT)
+    assert "warning" not in format_estimate(estimate_run(params, ROOT))
+    large = params.model_copy(update={"sampling": params.sampling.model_copy(update={"tasks_per_iteration": 10**9})})
+    assert "warning: a batch may have 96,000,000,000 tokens" in format_estimate(estimate_run(large, ROOT))
+    assert "warning" not in format_estimate(estimate_run(large, ROOT, fused=True)), "a round has its own size"
+
+
+@pytest.mark.parametrize("targets", ["all-linear", ["q_proj", "down_proj"]])
+@pytest.mark.parametrize("base", [False, True])
+def test_an_adapter_has_as_many_parameters_as_peft_makes(tmp_path, targets, base):
+    from peft import LoraConfig, get_peft_model
+
+    shape = {"hidden_size": 48, "intermediate_size": 80, "layers": 2, "heads": 3, "key_value_heads": 1, "head_dim": 32}
+    params = Params.model_validate({"policy": {"shape": shape}, "training": {"lora": {"rank": 3, "targets": targets}}})
+    model = make_model(params.policy, train_tokenizer(["1 + 2 = ?"], 300, PLAIN_TEMPLATE, 64), 0)
+    if base:
+        model.save_pretrained(tmp_path / "base")
+        params = params.model_copy(update={"policy": params.policy.model_copy(update={"base": "base"})})
+    wrapped = get_peft_model(model, LoraConfig(r=3, target_modules=targets, task_type="CAUSAL_LM"))
+    expected = sum(one.numel() for one in wrapped.parameters() if one.requires_grad)
+    assert adapter_parameters(params.training.lora, matrices(params, tmp_path)) == expected
+
+
+@pytest.mark.parametrize(
+    ("sections", "policy", "trainer"),
+    [
+        ({}, 4, 8),
+        ({"policy": {"dtype": "bfloat16"}}, 2, 12),
+        ({"training": {"critic": {}, "advantage": {"type": "generalized"}}}, 4, 20),
+        ({"policy": {"base": "half"}}, 2, 12),
+        ({"policy": {"base": "single"}}, 4, 8),
+        ({"policy": {"base": "single", "dtype": "bfloat16"}}, 2, 12),
+    ],
+)
+def test_bytes_of_a_parameter_on_disk(tmp_path, sections, policy, trainer):
+    for name, dtype in (("half", "bfloat16"), ("single", "float32")):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "config.json").write_text(json.dumps({"dtype": dtype}))
+    assert model_gib(Params.model_validate(sections), 2**30, tmp_path) == (policy, trainer)
 
 
 def test_a_fused_iteration_has_the_rows_of_all_its_rounds():

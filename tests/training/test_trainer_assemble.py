@@ -7,7 +7,7 @@ from trainer_fixtures import make_params, make_policy, make_trajectories, make_v
 
 from assay.training.assemble import AssembleError, assemble_batch, describe
 from assay.training.filters import FilterError
-from assay.training.ragged import Ragged, Streams, from_rows
+from assay.training.ragged import Ragged, Streams, from_column
 from assay.training.reference import compute_logprobs
 from assay.trajectories import to_table
 
@@ -257,7 +257,7 @@ def test_every_optimizer_step_has_its_share_of_critiques(solutions, critiques, s
 
 
 def test_ragged_rows():
-    rows = from_rows([np.array([1, 2]), np.array([]), np.array([3, 4, 5])], np.int32)
+    rows = from_column(pa.chunked_array([[[1, 2], [], [3, 4, 5]]], pa.list_(pa.int32())))
     taken = rows.take(np.array([2, 1, 0, 2]))
     assert [taken[i].tolist() for i in range(4)] == [[3, 4, 5], [], [1, 2], [3, 4, 5]]
     assert rows.sums().tolist() == [3, 0, 12]

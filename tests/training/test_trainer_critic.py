@@ -184,6 +184,28 @@ def test_a_critic_cannot_begin_in_the_middle_of_a_run(start, tmp_path):
         stored_values(tmp_path / "models/1", params_with(), Streams.from_table(trajectories))
 
 
+def test_gradient_checkpointing_computes_layers_twice_and_changes_nothing(tmp_path, monkeypatch):
+    """Also of a model whose configuration asks for dropout."""
+    from transformers.models.qwen3.modeling_qwen3 import Qwen3MLP
+
+    start = tmp_path / "models/0"
+    make_policy(start / "policy", attention_dropout=0.5)
+    calls, forward, found = [], Qwen3MLP.forward, {}
+    monkeypatch.setattr(Qwen3MLP, "forward", lambda self, x: calls.append(1) or forward(self, x))
+    for asked in (False, True):
+        own = {"critic": {"learning_rate": 3e-3}, "grpo": {"report_to": "none", "gradient_checkpointing": asked}}
+        params = make_params(training=PPO | own)
+        session = UpdateSession(start / "policy", None, params, scratch=tmp_path / "s")
+        session.run(batch_for(start, params))
+        assert session.critic.model.config.attention_dropout == 0.0
+        assert all(parameter.grad is None for parameter in session.critic.model.parameters())
+        calls.clear()
+        session.critic.update(session.trainer.batch)
+        found[asked] = (len(calls), {name: value.clone() for name, value in session.critic.model.state_dict().items()})
+    assert found[True][0] == 2 * found[False][0] > 0
+    assert all(torch.equal(value, found[True][1][name]) for name, value in found[False][1].items())
+
+
 def test_a_killed_update_ends_with_the_same_critic(start, tmp_path):
     params = make_params(training=PPO | {"critic": {"learning_rate": 3e-3}, "steps_per_iteration": 3, "checkpoint_every": 1})
     batch = batch_for(start, params)

@@ -77,6 +77,15 @@ def test_a_launch_cannot_overrule_the_parameters(tmp_path, monkeypatch, variable
         grpo_config(make_params(), policy, tmp_path)
 
 
+@pytest.mark.parametrize(("fields", "variables"), [({"fsdp": "full_shard"}, {}), ({}, {"ACCELERATE_USE_FSDP": "true"})])
+def test_an_adapter_is_not_trained_in_shards(tmp_path, monkeypatch, fields, variables):
+    policy = make_policy(tmp_path / "policy")
+    for name, value in variables.items():
+        monkeypatch.setenv(name, value)
+    with pytest.raises(LaunchError, match=r"FSDP was asked for, and training\.lora: an adapter cannot be merged"):
+        grpo_config(make_params(training={"lora": {}, "grpo": {"report_to": "none"} | fields}), policy, tmp_path)
+
+
 def test_one_process_uses_one_of_several_gpus(tmp_path, monkeypatch):
     """As on a machine with two: without a device here, only the count is made up."""
     ready = GRPOConfig.__post_init__

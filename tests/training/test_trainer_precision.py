@@ -1,5 +1,7 @@
 """Half precision: policies that are published in it, arithmetic in it, and adapters that are merged in it."""
 
+import os
+
 import numpy as np
 import pytest
 import torch
@@ -7,6 +9,7 @@ from trainer_fixtures import LORA, batch_of, close, files_of, make_params, make_
 from transformers import AutoModelForCausalLM
 
 from assay.training import forward
+from assay.training.policies import merged_weights
 from assay.training.ragged import Streams
 from assay.training.reference import compute_logprobs
 from assay.training.session import UpdateSession
@@ -87,6 +90,45 @@ def test_merged_adapter_is_the_adapted_model(tmp_path, dtype):
     expected = {name: by_peft[name].to(getattr(torch, dtype)) for name in weights_of(tmp_path / "next/policy")}
     assert close(weights_of(tmp_path / "next/policy"), expected, 0)
     assert files_of(tmp_path / "next/trainer/base")["model.safetensors"] == (policy / "model.safetensors").read_bytes()
+
+
+def test_the_base_of_an_adapter_is_stored_once(short, tmp_path, monkeypatch):
+    params = make_params(training={"lora": LORA, "grpo": {"report_to": "none"}})
+    (tmp_path / "0").mkdir()
+    (tmp_path / "0/policy").symlink_to(short)
+    update(tmp_path / "0/policy", None, batch_of(params), params, out=tmp_path / "1", scratch=tmp_path / "s")
+    before, after = short / "model.safetensors", tmp_path / "1/trainer/base/model.safetensors"
+    assert after.samefile(before) and not after.is_symlink()
+    update(tmp_path / "1/policy", tmp_path / "1/trainer", batch_of(params, seed=1), params, out=tmp_path / "2", scratch=tmp_path / "s")
+    assert (tmp_path / "2/trainer/base/model.safetensors").samefile(before)
+
+    def refused(*_names):
+        raise OSError(18, "Invalid cross-device link")
+
+    for name, one in (("link", refused), ("access", lambda path, mode: False)):
+        with monkeypatch.context() as patch:
+            patch.setattr(os, name, one)
+            update(short, None, batch_of(params), params, out=tmp_path / name, scratch=tmp_path / "s")
+        assert files_of(tmp_path / name) == files_of(tmp_path / "1")
+        assert not (tmp_path / name / "trainer/base/model.safetensors").samefile(before)
+
+
+@pytest.mark.parametrize(("rate", "least", "most", "warned"), [(1e-6, 0.0, 0.5, True), (1e-2, 0.95, 1.05, False)])
+def test_what_rounding_leaves_of_an_adapter_is_said(short, tmp_path, capsys, rate, least, most, warned):
+    """Measured by hand from what was published; the rate of a pretrained model is too small for an adapter."""
+    params = make_params(training={"learning_rate": rate, "lora": {**LORA, "dropout": 0.0}, "grpo": {"report_to": "none"}})
+    lines = []
+    session = UpdateSession(short, None, params, scratch=tmp_path / "s", progress=lines.append)
+    for k in (1, 2):
+        session.run(batch_of(params, seed=k))
+        session.publish(tmp_path / str(k))
+    before, published = weights_of(short), weights_of(tmp_path / "2/policy")
+    exact = merged_weights(session.trainer.accelerator.unwrap_model(session.trainer.model))
+    changes = [(exact[name] - before[name].float(), published[name].float() - before[name].float()) for name in published if "proj" in name]
+    share = sum(float((a * b).sum()) for a, b in changes) / sum(float((a * a).sum()) for a, _ in changes)
+    assert least <= share < most
+    assert f"adapter: {share:.0%} of its change is left in the published weights (bfloat16)" in lines
+    assert capsys.readouterr().out.count("warning: ") == warned, "once a session"
 
 
 def test_small_steps_survive_a_policy_in_half_precision(tmp_path):

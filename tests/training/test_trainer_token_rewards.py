@@ -1,6 +1,7 @@
 """Rewards of single tokens in the batch: steps, penalties, levels, critiques; and that without them nothing changes."""
 
 import json
+import tracemalloc
 
 import numpy as np
 import pyarrow as pa
@@ -11,9 +12,9 @@ from assay.objectives.corrections import backward
 from assay.rewards.self_verification import critique_group
 from assay.training.assemble import assemble_batch
 from assay.training.critic import load_critic, stored_values
-from assay.training.ragged import Ragged, from_rows
+from assay.training.ragged import Ragged, Streams, from_column
 from assay.training.think_tags import ThinkTagError
-from assay.training.token_rewards import TokenRewardError, shaped
+from assay.training.token_rewards import TokenRewardError, shaped, token_advantages
 from assay.trajectories import schema, to_table
 
 PLUS = {"advantage": {"type": "reinforce_plus_plus"}}
@@ -113,7 +114,7 @@ def test_ppo_with_values_of_nothing_is_reinforce_plus_plus():
 def test_generalized_advantages_are_returns_minus_values():
     """B6.5 of the methods, in a batch: r = (0, 0, 1), V = (.2, .4, .5) gives (.8, .6, .5) before whitening and returns of 1."""
     trajectories = lengthened([3, 3])
-    values = from_rows([np.array([0.2, 0.4, 0.5]), np.array([0.0, 0.0, 0.0])], np.float32)
+    values = from_column(pa.chunked_array([[[0.2, 0.4, 0.5], [0.0, 0.0, 0.0]]], pa.list_(pa.float32())))
     batch = assemble_batch(
         trajectories, make_verdicts(trajectories, [1, 0]), make_params(training=PPO), values_of=lambda streams: values
     )
@@ -127,8 +128,6 @@ def test_generalized_advantages_are_returns_minus_values():
 def test_a_new_critic_values_everything_at_nothing(tmp_path):
     policy = make_policy(tmp_path / "models/0/policy")
     params = make_params(training=PPO)
-    from assay.training.ragged import Streams
-
     streams = Streams.from_table(make_trajectories(2, 4))
     found = stored_values(tmp_path / "models/0", params, streams)
     assert found.values.tolist() == [0.0] * len(streams.completions.values)
@@ -275,6 +274,22 @@ def test_critiques_under_noise_earn_what_is_right_on_average():
     assert batch["advantage"].to_pylist()[:4] == alone["advantage"].to_pylist()
 
 
+@pytest.mark.parametrize("training", [PLUS, PPO, PLUS | {"advantage": {"type": "reinforce_plus_plus", "gamma": 0.99}}])
+def test_one_long_row_costs_its_own_length_and_no_padding_of_the_others(training):
+    """As a matrix, rows x the longest, each stream would be 320 MB."""
+    lengths = np.array([20_000, *[1, 3] * 1000])
+    offsets = np.concatenate([[0], np.cumsum(lengths)])
+    ids, mask, logprobs = (Ragged(np.ones(offsets[-1], dtype), offsets) for dtype in (np.int32, bool, np.float32))
+    streams, rewards = Streams(ids, ids, mask, logprobs), np.arange(len(lengths)) % 2.0
+    params = make_params(training=training)
+    tracemalloc.start()
+    found = token_advantages(rewards, [""] * len(lengths), streams, params, values_of=lambda own: Ragged(own.logprobs.values, offsets))
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert peak < 30 * 2**20
+    assert found.advantages.lengths.tolist() == lengths.tolist() and np.isfinite(found.advantages.values).all()
+
+
 def test_missing_or_foreign_steps_are_refused():
     trajectories = make_trajectories(2, 4)
     params = make_params(training=PLUS, stepwise={"continuations": 5})
@@ -286,7 +301,7 @@ def test_missing_or_foreign_steps_are_refused():
     with pytest.raises(TokenRewardError, match="trajectory x, which is not offered"):
         assemble_batch(trajectories, verdicts, params, steps=steps_table("x", [(0, 0)], [1.0]))
     own = trajectories["trajectory_id"][0].as_py()
-    with pytest.raises(TokenRewardError, match="ends at token 99"):
+    with pytest.raises(TokenRewardError, match=f"trajectory {own}: step 0 is tokens 0 to 99 of a response of .*run rollout again"):
         assemble_batch(trajectories, verdicts, params, steps=steps_table(own, [(0, 99)], [1.0]))
     with pytest.raises(TokenRewardError, match="needs a critic's values"):
         assemble_batch(trajectories, verdicts, make_params(training=PPO))
