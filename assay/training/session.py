@@ -11,8 +11,8 @@ import numpy as np
 import pyarrow as pa
 import torch
 from safetensors.torch import load_file, save_file
-from transformers import AutoTokenizer
 
+from assay.engines import load_tokenizer
 from assay.params import Params
 from assay.training import checkpoints, policies
 from assay.training.checkpoints import MarkComplete, TrainerState, last_complete, read_state
@@ -257,4 +257,4 @@ def _tokenizer(policy: Path) -> Any:
     """The trainer never tokenises, but a policy folder without a tokenizer could not be sampled: better refused now."""
     if not any((policy / name).is_file() for name in ("tokenizer.json", "tokenizer_config.json", "tokenizer.model")):
         raise PolicyError(f"{policy}: has no tokenizer (tokenizer.json); copy the tokenizer of its base model there")
-    return AutoTokenizer.from_pretrained(policy, local_files_only=True)
+    return load_tokenizer(policy)
