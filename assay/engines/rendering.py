@@ -141,7 +141,7 @@ class Renderer:
 
     def special_end(self) -> int | None:
         """The token of its own meaning that the template writes after a turn of the policy, whatever the tokenizer calls its end token:
-        base models often have a chat template, and the end of a document as end token. None where it writes none, or refuses such a turn."""
+        base models often have a chat template, and a document's end as end token. None where it writes none, or refuses such a turn."""
         try:
             shown = self._rendered([{"role": "user", "content": "?"}, {"role": "assistant", "content": MARK}], add_generation_prompt=False)
         except EngineMistake:  # a template for single turns
