@@ -50,8 +50,8 @@ class ExecutionParams(Section):
     """Worker processes for verdicts."""
     vllm_memory_gib: float = Field(1.0, gt=0)
     """On a CPU: room for vLLM's key-value cache; must hold a whole shard. On a GPU use gpu_memory_share."""
-    gpu_memory_share: float = Field(0.85, gt=0, le=1)
-    """Share of the card's memory that vLLM may take."""
+    gpu_memory_share: float | None = Field(None, gt=0, le=1)
+    """Share of the card's memory that vLLM may take; null: 0.85, and in fused rounds what fits beside the trainer if that is less."""
     threads: int | None = Field(None, ge=1)
     """Threads of torch; null: one per core."""
     accelerate_launch: tuple[str, ...] = ()

@@ -31,6 +31,7 @@ from assay.rounds.further import further_samples
 from assay.rounds.journal import TABLES, Journal
 from assay.rounds.round_report import RoundReport
 from assay.rounds.sample import Sampler, open_sampler
+from assay.rounds.shared_device import beside_trainer, card_bytes
 from assay.rounds.verify import Bench, check_abstentions, open_bench, verify
 from assay.training.filters import SOLVED, FilterError
 from assay.trajectories import publish_folder, read_table, to_table, write_shard
@@ -126,7 +127,6 @@ class _Run:
         from assay.training.session import UpdateSession
 
         self.params, self.k, self.places, self.journal = round_params(params), k, places, journal
-        self.execution = execution
         self.noted: set[str] = set()
         self.start = journal.state(done - 1) if done else places.model
         table = read_table("tasks", places.tasks)
@@ -136,7 +136,9 @@ class _Run:
         self.table = table
         self.sampler_round = self.journal.sampler_round(done)
         policy = self._policy_of(self.sampler_round)
+        execution = beside_trainer(execution, policy, self.params, card_bytes())
         self.bench: Bench = stack.enter_context(open_bench(self.tasks, params, execution))
+        self.execution = execution
         self.bench.pool.start()  # warms up while the engine starts
         before = journal.folder(done - 1) / FILE if done else places.noise
         self.noise = NoiseState() if before is None else NoiseState.read(before)
@@ -145,6 +147,7 @@ class _Run:
         self.sampler: Sampler = stack.enter_context(
             open_sampler(self.params, policy, execution, first, shares_device=True, plays=bool(played_tasks(table)))
         )
+        self.sampler.engine.pause()  # the trainer comes onto the card next
         executor = stack.enter_context(open_executor(self.params, execution.verifier_workers))
         self.stage = Stage(self.sampler.engine, self.sampler.renderer, executor, self.params)
         self.prompts: dict[str, tuple[int, ...]] = {}
