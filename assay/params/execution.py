@@ -16,8 +16,8 @@ class ServerAccess(Section):
     """Seconds for one request."""
     retries: int = Field(4, ge=0)
     """Further tries of a request that failed."""
-    concurrency: int = Field(64, ge=1)
-    """Requests at once."""
+    concurrency: int = Field(256, ge=1)
+    """Requests at once to each server. vLLM runs 256 sequences at once and more; fewer leave it idle."""
 
 
 class JudgeAccess(ServerAccess):
