@@ -52,6 +52,9 @@ class ExecutionParams(Section):
     """On a CPU: room for vLLM's key-value cache; must hold a whole shard. On a GPU use gpu_memory_share."""
     gpu_memory_share: float | None = Field(None, gt=0, le=1)
     """Share of the card's memory that vLLM may take; null: 0.85, and in fused rounds what fits beside the trainer if that is less."""
+    state_every: int = Field(1, ge=1)
+    """Every so many fused rounds the whole training state is written, in others the policy alone. A killed run plays the rounds since then
+    again."""
     threads: int | None = Field(None, ge=1)
     """Threads of torch; null: one per core."""
     accelerate_launch: tuple[str, ...] = ()

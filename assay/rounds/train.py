@@ -28,7 +28,7 @@ from assay.rollouts.episodes import Stage, open_executor, play_episodes
 from assay.rollouts.plan import played_tasks
 from assay.rounds.assemble import assemble, check_whole
 from assay.rounds.further import further_samples
-from assay.rounds.journal import TABLES, Journal
+from assay.rounds.journal import ALONE, STATE, TABLES, Journal
 from assay.rounds.round_report import RoundReport
 from assay.rounds.sample import Sampler, open_sampler
 from assay.rounds.shared_device import beside_trainer, card_bytes
@@ -97,9 +97,10 @@ def train(params: Params, k: int, places: Places, execution: ExecutionParams, wa
     `watch` is called after each round that this process ran. A round whose groups all have equal rewards changes nothing. Raises the
     errors of the rooms that a round goes through, and FilterError where no round of the iteration had anything to train on.
     """
-    journal = Journal(places.scratch, params.fused.max_staleness)
+    journal = Journal(places.scratch, params.fused.max_staleness, execution.state_every)
     rounds, done = params.fused.rounds, journal.completed()
     if done < rounds:
+        journal.forget_from(done)
         with ExitStack() as stack:
             run = _Run(params, k, places, execution, journal, done, stack)
             for number in range(done, rounds):
@@ -211,7 +212,8 @@ class _Run:
                 record = {"updates": result.updates, "token_statistics": result.token_statistics}
         with clock.part("write"):
             pending += self._write(draft, record)
-            self.session.publish(draft / "state")
+            whole = self.journal.has_state(number, self.params.fused.rounds)
+            self.session.publish(draft / (STATE if whole else ALONE), whole=whole)
             self.noise.write(draft / FILE)
             for future in pending:
                 future.result()
@@ -248,7 +250,7 @@ class _Run:
 
     def _policy_of(self, number: int) -> Path:
         """The policy that round `number` starts from."""
-        return (self.journal.state(number - 1) if number else self.places.model) / "policy"
+        return self.journal.policy(number - 1) if number else self.places.model / "policy"
 
     def _swap(self, number: int) -> None:
         wanted = self.journal.sampler_round(number)

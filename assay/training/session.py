@@ -125,10 +125,11 @@ class UpdateSession:
         trainer.position += len(trainer.batch)
         return result
 
-    def publish(self, out: Path) -> None:
-        """Replace the folder `out` by policy, trainer state and critic as they are now, whole or not at all."""
+    def publish(self, out: Path, *, whole: bool = True) -> None:
+        """Replace the folder `out` by policy, trainer state and critic as they are now, whole or not at all. whole: False leaves the policy
+        alone, from which no update can go on."""
         if not self._ran:
-            return self._publish_start(out)
+            return self._publish_start(out, whole)
         trainer = self.trainer
         accelerator = trainer.accelerator
         lora = self.params.training.lora is not None
@@ -138,23 +139,25 @@ class UpdateSession:
         draft = draft_of(out)
         if self.main:
             shutil.rmtree(draft, ignore_errors=True)
-            (draft / "trainer").mkdir(parents=True)
+            (draft / "trainer" if whole else draft).mkdir(parents=True)
             policies.publish_policy(architecture, weights, self.policy, draft / "policy")
         accelerator.wait_for_everyone()
-        trainer.save_optimizer(draft / "trainer")
+        if whole:
+            trainer.save_optimizer(draft / "trainer")
         if self.main:
-            self._write_state(architecture, weights, draft)
-            if self.critic is not None:
+            if whole:
+                self._write_state(architecture, weights, draft)
+            if whole and self.critic is not None:
                 self.critic.publish(draft / "critic", draft / "trainer")
             publish_folder(draft, out)
         accelerator.wait_for_everyone()
 
-    def _publish_start(self, out: Path) -> None:
+    def _publish_start(self, out: Path, whole: bool) -> None:
         """What the session was opened with: before the first update there is no optimizer whose state could be written."""
         if self.main:
             draft = draft_of(out)
             shutil.rmtree(draft, ignore_errors=True)
-            for folder in (self.policy, self._trainer_state, self.policy.parent / "critic"):
+            for folder in (self.policy, self._trainer_state, self.policy.parent / "critic") if whole else (self.policy,):
                 if folder is not None and folder.is_dir():
                     shutil.copytree(folder, draft / folder.name)
             publish_folder(draft, out)

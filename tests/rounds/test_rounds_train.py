@@ -9,7 +9,7 @@ import pytest
 from assay.rounds import train as rounds
 from assay.rounds.journal import Journal
 from assay.rounds.verify import AbstentionError, check_abstentions
-from assay.trajectories import read_table
+from assay.trajectories import file_digest, read_table
 
 
 def stop_after(number):
@@ -30,6 +30,34 @@ def test_a_lagging_sampler_is_found_again_after_a_stop(iteration):
     rows = read_table("trajectories", iteration.places.out)
     assert {(row["round"], row["policy"]) for row in rows.to_pylist()} == {(r, "0" if r < 3 else "0.3") for r in range(6)}
     assert (iteration.places.next_model / "policy/model.safetensors").is_file()
+
+
+def digests(folder):
+    return {str(file.relative_to(folder)): file_digest(file) for file in sorted(folder.rglob("*")) if file.is_file()}
+
+
+def test_states_that_are_written_now_and_then_only_change_nothing_but_what_a_stopped_run_plays_again(iteration, tmp_path):
+    params = iteration.params(fused={"rounds": 5, "tasks_per_round": 4, "steps_per_round": 1})
+    iteration.train(params)
+    wanted = digests(iteration.places.out), digests(iteration.places.next_model)
+    places = replace(iteration.places, out=tmp_path / "b/tables", next_model=tmp_path / "b/1", scratch=tmp_path / "b/scratch")
+    sparse = replace(iteration, places=places)
+    played = []
+
+    def stopping(number):
+        def watch(report):
+            played.append(report.round)
+            stop_after(number)(report)
+
+        return watch
+
+    for last in (1, 3):  # before there is any state, and after the one of round 2
+        with pytest.raises(KeyboardInterrupt):
+            sparse.train(params, stopping(last), state_every=3)
+    assert Journal(places.scratch).completed() == 3
+    sparse.train(params, stopping(None), state_every=3)
+    assert played == [0, 1, 0, 1, 2, 3, 3, 4]
+    assert (digests(places.out), digests(places.next_model)) == wanted
 
 
 def abstaining(verdicts, share):
