@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from assay.engines.base import EngineMistake
+from assay.engines.tokenizer import load_tokenizer
 from assay.params.policy import PolicyParams
 
 Message = Mapping[str, str]
@@ -208,22 +209,6 @@ def load_renderer(policy: Path, params: PolicyParams) -> Renderer:
         prefix_ids=start_ids(tokenizer) if plain else (),
     )
     return replace(renderer, stop_ids=find_stop_ids(tokenizer, policy, params.stop_tokens, renderer.special_end()))
-
-
-def load_tokenizer(policy: Path) -> Any:
-    """The tokenizer of a policy folder, as transformers' own class: the one for sampling, training and supervision alike. Raises
-    EngineError."""
-    import transformers
-
-    # Where Mistral's `tekken.json` lies, transformers would give a tokenizer of mistral_common, which takes no chat template; and the
-    # tokenizer.json beside it may split text in another way than tekken.json says.
-    options = {"fix_mistral_regex": True} if (policy / "tekken.json").is_file() else {}
-    try:
-        return transformers.AutoTokenizer.from_pretrained(str(policy), local_files_only=True, mistral_format=False, **options)
-    except Exception as error:  # ValueError, OSError, KeyError ...: the folder is not what transformers expects
-        raise EngineMistake(
-            f"{policy}: transformers cannot load its tokenizer ({type(error).__name__}: {error})"
-        ) from error
 
 
 def given_template(params: PolicyParams) -> str | None:
