@@ -9,6 +9,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from assay.params import Params
+from assay.rounds.lines import now_and_then
 from assay.trajectories import Limits, run_gate
 
 if TYPE_CHECKING:
@@ -53,7 +54,7 @@ def assemble(
     noise = Noise(environment_of, estimates)
     batches = assemble_batch(
         trajectories, verdicts, params, noise=noise, steps=steps, values_of=values_of, policy=policy, reference=reference,
-        may_be_solved=may_be_solved, note=note,
+        may_be_solved=may_be_solved, progress=now_and_then(), note=note,
     )  # fmt: skip
     if rehearsal is not None:
         batches = add_rehearsal(batches, rehearsal, params, rounds=rounds)

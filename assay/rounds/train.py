@@ -26,6 +26,7 @@ from assay.rollouts import PlanRow, make_plan, sample_rows, split_shards
 from assay.rollouts.derived import derives_anything
 from assay.rollouts.episodes import Stage, open_executor, play_episodes
 from assay.rollouts.plan import played_tasks
+from assay.rollouts.progress import Reporter
 from assay.rounds.assemble import assemble, check_whole
 from assay.rounds.further import further_samples
 from assay.rounds.journal import ALONE, STATE, TABLES, Journal
@@ -273,10 +274,11 @@ class _Run:
         def prompt(row: PlanRow) -> tuple[int, ...]:
             return self.prompts[row.task_id] if row.prompt_ids is None else row.prompt_ids
 
-        shards = [
-            sample_rows(shard, [prompt(row) for row in shard], self.sampler.engine, self.sampler.renderer)
-            for shard in split_shards(plan, self.params.sampling.shard_rows)
-        ]
+        with Reporter(f"policy {plan[0].policy}, round" if plan else "round", len(plan), stays=False) as reporter:
+            shards = [
+                sample_rows(shard, [prompt(row) for row in shard], self.sampler.engine, self.sampler.renderer, reporter)
+                for shard in split_shards(plan, self.params.sampling.shard_rows)
+            ]
         return pa.concat_tables(shards) if shards else to_table("trajectories", [])
 
     def _write(self, draft: Path, tables: Mapping[str, pa.Table]) -> list[Future[Any]]:

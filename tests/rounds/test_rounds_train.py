@@ -1,11 +1,13 @@
 """Rounds of one iteration in one process: what a stopped one does when it goes on."""
 
 from dataclasses import replace
+from functools import partial
 
 import pyarrow as pa
 import pyarrow.compute as pc
 import pytest
 
+from assay.rollouts.progress import Reporter
 from assay.rounds import train as rounds
 from assay.rounds.journal import Journal
 from assay.rounds.verify import AbstentionError, check_abstentions
@@ -30,6 +32,16 @@ def test_a_lagging_sampler_is_found_again_after_a_stop(iteration):
     rows = read_table("trajectories", iteration.places.out)
     assert {(row["round"], row["policy"]) for row in rows.to_pylist()} == {(r, "0" if r < 3 else "0.3") for r in range(6)}
     assert (iteration.places.next_model / "policy/model.safetensors").is_file()
+
+
+def test_long_parts_of_a_round_say_how_far_they_are(iteration, monkeypatch, capsys):
+    monkeypatch.setattr("assay.rounds.lines.LINE_EVERY", 0.0)
+    monkeypatch.setattr(rounds, "Reporter", partial(Reporter, line_every=0.0))
+    size = {"rounds": 1, "tasks_per_round": 4, "steps_per_round": 1}
+    iteration.train(iteration.params(fused=size, filter={"max_mismatch": 10.0, "zero_variance_groups": False}))
+    printed = capsys.readouterr()
+    assert "policy 0, round: " in printed.err and " of 12 completions" in printed.err
+    assert f"log-probabilities under {iteration.places.model / 'policy'}: 8 of 8 rows" in printed.out
 
 
 def digests(folder):

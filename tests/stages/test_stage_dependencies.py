@@ -47,6 +47,7 @@ LEFT_OUT: dict[tuple[str, str], str] = {
     ("train", "assay/rounds/lines.py"): "progress for people",
     ("train", "assay/rounds/round_report.py"): "progress for people",
     ("train", "assay/rounds/shared_device.py"): "how much of a card an engine may take",
+    ("filter", "assay/rounds/lines.py"): "progress for people",
     ("filter", "assay/engines/base.py"): "an error",
     ("update", "assay/engines"): "whether there is a tokenizer; no text is read",
     ("train", "assay/environments/base.py"): "the error of a generator that is not asked",
