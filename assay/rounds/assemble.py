@@ -1,6 +1,6 @@
 """Gates over what was sampled and verified, then the training batch. The body of the stage `filter`, and of a fused round."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -31,12 +31,13 @@ def assemble(
     rehearsal: pa.Table | None = None,
     rounds: int = 1,
     may_be_solved: bool = False,
+    environment_of: Mapping[str, str] | None = None,
     note: Callable[[str], None] = lambda line: print(line, flush=True),
 ) -> pa.Table:
     """Table `batches`. estimates: `noise_estimates` of the verdicts, which corrections may use. policy, reference: folders of the
     policy that sampled and of policy 0, read only where an option needs them. steps: table `steps`. values_of: the critic, where there is
     one. rehearsal: stored answers of policy 0. rounds: of an iteration. may_be_solved: where all groups have equal rewards, no row is kept
-    and the batch has no gate; else that is an error.
+    and the batch has no gate; else that is an error. environment_of: by task id, where somebody has read it of `tasks` already.
 
     gates: folder for data docs; None runs no gate. note: gets a line where a correction could not do what it should.
     Raises GateError before anything can be trained on data that fails one.
@@ -50,7 +51,8 @@ def assemble(
     if gates is not None:
         print(run_gate("trajectories", {"trajectories": trajectories, "tasks": tasks}, gates / "trajectories", limits), flush=True)
         print(run_gate("verdicts", {"verdicts": verdicts, "trajectories": trajectories}, gates / "verdicts", limits), flush=True)
-    environment_of = dict(zip(tasks["task_id"].to_pylist(), tasks["environment"].to_pylist(), strict=True))
+    if environment_of is None:
+        environment_of = dict(zip(tasks["task_id"].to_pylist(), tasks["environment"].to_pylist(), strict=True))
     noise = Noise(environment_of, estimates)
     batches = assemble_batch(
         trajectories, verdicts, params, noise=noise, steps=steps, values_of=values_of, policy=policy, reference=reference,

@@ -25,10 +25,10 @@ from assay.params.execution import ExecutionParams
 from assay.rollouts import PlanRow, make_plan, sample_rows, split_shards
 from assay.rollouts.derived import derives_anything
 from assay.rollouts.episodes import Stage, open_executor, play_episodes
-from assay.rollouts.plan import played_tasks
+from assay.rollouts.plan import PlannedFrom
 from assay.rollouts.progress import Reporter
 from assay.rounds.assemble import assemble, check_whole
-from assay.rounds.further import further_samples
+from assay.rounds.further import further_samples, level_pool
 from assay.rounds.journal import ALONE, STATE, TABLES, Journal
 from assay.rounds.round_report import RoundReport
 from assay.rounds.sample import Sampler, open_sampler
@@ -135,19 +135,21 @@ class _Run:
         self.tasks: Mapping[str, Task] = tasks_from_table(table)
         self.presampled = self._presampled()
         self.offline = self._offline()
-        self.table = table
+        self.table, self.planned = table, PlannedFrom.of(table)
+        self.environment_of = {name: task.environment for name, task in self.tasks.items()}
         self.sampler_round = self.journal.sampler_round(done)
         policy = self._policy_of(self.sampler_round)
         execution = beside_trainer(execution, policy, self.params, card_bytes())
         self.bench: Bench = stack.enter_context(open_bench(self.tasks, params, execution))
         self.execution = execution
+        self.levels = stack.enter_context(level_pool(self.tasks, self.params, execution.verifier_workers))
         self.bench.pool.start()  # warms up while the engine starts
         before = journal.folder(done - 1) / FILE if done else places.noise
         self.noise = NoiseState() if before is None else NoiseState.read(before)
         # The engine first: vLLM seeds torch's global state when it starts.
         first = self._plan(done)
         self.sampler: Sampler = stack.enter_context(
-            open_sampler(self.params, policy, execution, first, shares_device=True, plays=bool(played_tasks(table)))
+            open_sampler(self.params, policy, execution, first, shares_device=True, plays=bool(self.planned.played))
         )
         self.sampler.engine.pause()  # the trainer comes onto the card next
         executor = stack.enter_context(open_executor(self.params, execution.verifier_workers))
@@ -175,7 +177,7 @@ class _Run:
             with clock.part("sample further"):
                 further = further_samples(
                     self.sampler.renderer, trajectories, self.tasks, self.params, self.execution.verifier_workers, self.offline[0],
-                    self._note,
+                    self._note, self.levels,
                 )
                 states = further.states
                 if further.plan:
@@ -203,7 +205,7 @@ class _Run:
                 self.table, trajectories, verdicts, estimates, self.params, policy=self._policy_of(self.sampler_round),
                 reference=self.places.reference, gates=gates, steps=verified.steps,
                 values_of=None if self.session.critic is None else self.session.critic.values, rehearsal=self.presampled.rehearsal,
-                rounds=self.params.fused.rounds, may_be_solved=True, note=self._note,
+                rounds=self.params.fused.rounds, may_be_solved=True, environment_of=self.environment_of, note=self._note,
             )  # fmt: skip
         pending += self._write(draft, {"batches": batches})
         record = {name: to_table(name, []) for name in ("updates", "token_statistics")}
@@ -262,7 +264,7 @@ class _Run:
     def _plan(self, number: int) -> list[PlanRow]:
         kinds = ("solution", "evaluation") if number == 0 else ("solution",)
         return make_plan(
-            self.table, self.params, self.k, kinds, round=number, rounds=self.params.fused.rounds,
+            self.planned, self.params, self.k, kinds, round=number, rounds=self.params.fused.rounds,
             policy_round=self.journal.sampler_round(number), explore=self.presampled.explore,
         )  # fmt: skip
 

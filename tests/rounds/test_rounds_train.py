@@ -7,7 +7,9 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pytest
 
+from assay.rollouts.plan import PlannedFrom
 from assay.rollouts.progress import Reporter
+from assay.rounds import further
 from assay.rounds import train as rounds
 from assay.rounds.journal import Journal
 from assay.rounds.verify import AbstentionError, check_abstentions
@@ -32,6 +34,25 @@ def test_a_lagging_sampler_is_found_again_after_a_stop(iteration):
     rows = read_table("trajectories", iteration.places.out)
     assert {(row["round"], row["policy"]) for row in rows.to_pylist()} == {(r, "0" if r < 3 else "0.3") for r in range(6)}
     assert (iteration.places.next_model / "policy/model.safetensors").is_file()
+
+
+def test_what_depends_on_the_run_alone_is_made_once_for_all_rounds(iteration, monkeypatch):
+    made = []
+
+    def counted(name, make):
+        def called(*arguments):
+            made.append(name)
+            return make(*arguments)
+
+        return called
+
+    monkeypatch.setattr(PlannedFrom, "of", staticmethod(counted("tasks", PlannedFrom.of)))
+    monkeypatch.setattr(further, "pool_for", counted("workers", further.pool_for))
+    monkeypatch.setattr(further, "derive", counted("derive", further.derive))
+    judging = {"share": 1.0, "group_size": 2, "max_tokens": 4}
+    size = {"rounds": 3, "tasks_per_round": 2, "steps_per_round": 1}
+    iteration.train(iteration.params(fused=size, self_verification=judging))
+    assert sorted(made) == ["derive"] * 3 + ["tasks", "workers"]
 
 
 def test_long_parts_of_a_round_say_how_far_they_are(iteration, monkeypatch, capsys):
