@@ -1,6 +1,7 @@
 """Policy folders: what must be there before an engine loads one, and whether two folders hold the same model."""
 
 import json
+import math
 import re
 from dataclasses import dataclass
 from pathlib import Path
@@ -64,6 +65,11 @@ def read_shape(folder: Path) -> Shape:
     # A head that is the embedding again: published files often hold it twice, ours never.
     tied = bool(config.get("tie_word_embeddings"))
     return Shape(config, {n: shape for n, shape in tensors.items() if not (_NO_WEIGHT.search(n) or (tied and n == _HEAD))})
+
+
+def parameter_count(folder: Path) -> int:
+    """Parameters of the model in a policy folder. Raises EngineError."""
+    return sum(math.prod(shape) for shape in read_shape(folder).tensors.values())
 
 
 def _weight_files(folder: Path) -> list[Path]:

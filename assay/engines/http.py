@@ -34,8 +34,9 @@ class Endpoints:
         key: str = "execution.server.urls",
         largest: int = LARGEST_ANSWER,
     ) -> None:
-        """`urls`: base addresses such as http://127.0.0.1:8000/v1. `timeout`: seconds for one answer. `key`: the parameter
-        that holds the addresses, for messages. `largest`: bytes of an answer, beyond which it is broken off as a failure.
+        """`urls`: base addresses such as http://127.0.0.1:8000/v1. `concurrency`: connections, over all of them. `timeout`: seconds for
+        one answer. `key`: the parameter that holds the addresses, for messages. `largest`: bytes of an answer, beyond which it is broken
+        off as a failure.
         """
         import httpx
 

@@ -5,12 +5,13 @@ here.
 import json
 import re
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 from assay.engines.base import EngineMistake
+from assay.engines.tokenizer import load_tokenizer
 from assay.params.policy import PolicyParams
 
 Message = Mapping[str, str]
@@ -58,6 +59,9 @@ class Renderer:
         """The prompt as the policy reads it, up to where its answer begins. Raises EngineError where the template
         refuses.
         """
+        return self._rendered(messages, add_generation_prompt=True)
+
+    def _rendered(self, messages: Sequence[Message], add_generation_prompt: bool) -> str:
         conversation = [dict(message) for message in messages]
         # A prompt with its own system message (tool environments) keeps it.
         if self.system_prompt is not None and not any(message["role"] == "system" for message in conversation):
@@ -69,7 +73,7 @@ class Renderer:
                 conversation,
                 chat_template=self.template,
                 tokenize=False,
-                add_generation_prompt=True,
+                add_generation_prompt=add_generation_prompt,
                 **self.template_arguments,
             )
         except (jinja2.TemplateError, TypeError, KeyError) as error:
@@ -136,6 +140,17 @@ class Renderer:
         _, _, rest = self.rendered([{"role": "user", "content": "?"}, {"role": "assistant", "content": MARK}]).partition(MARK)
         return next((end for end in self._ends() if rest.startswith(end)), self.tokenizer.eos_token or self._ends()[0])
 
+    def special_end(self) -> int | None:
+        """The token of its own meaning that the template writes after a turn of the policy, whatever the tokenizer calls its end token:
+        base models often have a chat template, and a document's end as end token. None where it writes none, or refuses such a turn."""
+        try:
+            shown = self._rendered([{"role": "user", "content": "?"}, {"role": "assistant", "content": MARK}], add_generation_prompt=False)
+        except EngineMistake:  # a template for single turns
+            return None
+        rest = shown.partition(MARK)[2].lstrip()
+        end = next((text for text in self.control_texts if rest.startswith(text)), None)
+        return None if end is None else self.tokenizer.get_vocab()[end]
+
     def encoded(self, text: str) -> tuple[int, ...]:
         """Token ids of a rendered prompt, of any length."""
         return (*self.prefix_ids, *self.tokenizer(text, add_special_tokens=False)["input_ids"])
@@ -182,24 +197,18 @@ def load_renderer(policy: Path, params: PolicyParams) -> Renderer:
             f"{policy}: a model without tokenizer (no tokenizer.json); copy the tokenizer of its base model into the "
             "folder"
         )
-    import transformers
-
-    try:
-        tokenizer = transformers.AutoTokenizer.from_pretrained(str(policy), local_files_only=True)
-    except Exception as error:  # ValueError, OSError, KeyError ...: the folder is not what transformers expects
-        raise EngineMistake(
-            f"{policy}: transformers cannot load its tokenizer ({type(error).__name__}: {error})"
-        ) from error
+    tokenizer = load_tokenizer(policy)
     template, plain = choose_template(tokenizer, params)
-    return Renderer(
+    renderer = Renderer(
         tokenizer=tokenizer,
         template=template,
         template_arguments=dict(params.chat_template_arguments),
         system_prompt=params.system_prompt,
-        stop_ids=find_stop_ids(tokenizer, policy, params.stop_tokens, template),
+        stop_ids=(),
         max_prompt_tokens=params.max_prompt_tokens,
         prefix_ids=start_ids(tokenizer) if plain else (),
     )
+    return replace(renderer, stop_ids=find_stop_ids(tokenizer, policy, params.stop_tokens, renderer.special_end()))
 
 
 def given_template(params: PolicyParams) -> str | None:
@@ -226,11 +235,9 @@ def choose_template(tokenizer: Any, params: PolicyParams) -> tuple[str, bool]:
     return (PLAIN_TEMPLATE, True) if {"<|im_start|>", PLAIN_END} <= known else (TEXT_TEMPLATE, True)
 
 
-def find_stop_ids(tokenizer: Any, policy: Path, stop_tokens: Iterable[str], template: str) -> tuple[int, ...]:
-    """End tokens of the tokenizer, of generation_config.json, of `stop_tokens`, and of ChatML where that is the
-    template; sorted.
-    """
-    found = set()
+def find_stop_ids(tokenizer: Any, policy: Path, stop_tokens: Iterable[str], special_end: int | None) -> tuple[int, ...]:
+    """End tokens of the tokenizer, of generation_config.json, of `stop_tokens`, and what the template ends a turn with; sorted."""
+    found = set() if special_end is None else {special_end}
     if tokenizer.eos_token_id is not None:
         found.add(int(tokenizer.eos_token_id))
     file = policy / "generation_config.json"
@@ -238,7 +245,7 @@ def find_stop_ids(tokenizer: Any, policy: Path, stop_tokens: Iterable[str], temp
         eos = json.loads(file.read_text(encoding="utf-8")).get("eos_token_id")
         found |= {int(token) for token in ([eos] if isinstance(eos, int) else eos or [])}
     vocabulary = tokenizer.get_vocab()
-    for token in (*stop_tokens, *([PLAIN_END] if template == PLAIN_TEMPLATE else [])):
+    for token in stop_tokens:
         if token not in vocabulary:
             raise EngineMistake(
                 f"policy.stop_tokens names {token!r}, which is no single token of the tokenizer in {policy}; name "

@@ -30,6 +30,8 @@ COLD = 0.01
 """Temperature of a probe: after it, the likeliest token has nearly all probability."""
 UNDECIDED = -0.05
 """Nats. A best token that has nearly all probability at temperature 1 does not show what temperature does."""
+MOST_AT_ONCE = 2048
+"""Requests at once over all servers: each is a thread of this process and a connection."""
 PROBES = 16
 """Prompts that are tried to find one which shows it."""
 
@@ -44,13 +46,13 @@ class ServerClient:
     ) -> None:
         """Find the served model at every address and make sure of the policy. Raises EngineError."""
         self._stop_ids, self._max_model_tokens = stop_ids, max_model_tokens
-        self._concurrency = access.concurrency
+        self._concurrency = min(access.concurrency * max(len(access.urls), 1), MOST_AT_ONCE)
         self._endpoints = Endpoints(
             access.urls,
             api_key_variable=access.api_key_variable,
             timeout=access.timeout,
             retries=access.retries,
-            concurrency=access.concurrency,
+            concurrency=self._concurrency,
         )
         try:
             cards = {url: self._card(url, params.model) for url in self._endpoints.urls}
@@ -74,7 +76,7 @@ class ServerClient:
         if any(request.temperature not in (0.0, 1.0) or request.top_p < 1 for request in requests):
             self._check_logprobs_modes(requests)
         completions: list[Completion | None] = [None] * len(requests)
-        with ThreadPoolExecutor(self._concurrency) as pool:
+        with ThreadPoolExecutor(min(self._concurrency, max(len(requests), 1))) as pool:
             futures = {pool.submit(self._complete, request): position for position, request in enumerate(requests)}
             try:
                 for future in as_completed(futures):

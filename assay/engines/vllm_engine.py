@@ -20,8 +20,9 @@ from pathlib import Path
 from typing import Any
 from weakref import WeakSet
 
+from assay.engines import device_memory
 from assay.engines.base import Completion, EngineError, EngineMistake, Progress, Request, check_requests
-from assay.engines.folder import check_length, check_same_shape, read_shape
+from assay.engines.folder import check_length, check_same_shape, parameter_count, read_shape
 from assay.params.execution import ExecutionParams
 from assay.params.sampling import VllmEngine
 
@@ -93,7 +94,8 @@ class VllmInProcess:
         self._on_gpu = bool(torch.cuda.is_available())
         arguments = engine_arguments(params, policy, dtype, max_model_tokens, execution, self._on_gpu)
         # Sleep mode has its own allocator, which costs something where nobody else wants the memory.
-        self._sleeps, self._asleep = self._on_gpu and shares_device, False
+        self._sleeps, self._asleep, self._lent = self._on_gpu and shares_device, False, 0
+        self._weights = device_memory.weight_bytes(parameter_count(policy), dtype)
         if self._sleeps:
             arguments |= {"enable_sleep_mode": True}
         try:
@@ -150,13 +152,25 @@ class VllmInProcess:
 
     def pause(self) -> None:
         if self._sleeps and not self._asleep:
+            before, _ = device_memory.free_and_total()
             self._llm.sleep(level=1)
+            self._lent = device_memory.free_and_total()[0] - before
             self._asleep = True
 
     def resume(self) -> None:
-        if self._asleep:
+        if not self._asleep:
+            return
+        share = share_of(self._execution)
+        free, total = device_memory.free_and_total()
+        device_memory.check_room(share, total, free, self._lent, self._weights)
+        try:
             self._llm.wake_up()
-            self._asleep = False
+        except Exception as error:  # of torch, or a RuntimeError of vLLM's own allocator
+            raise EngineError(
+                f"vLLM could not take its memory back ({type(error).__name__}: {error}): {free / 2**30:.1f} GiB were free, "
+                f"{self._lent / 2**30:.1f} GiB lent; lower execution.gpu_memory_share (now {share:g}), or end what else runs on the card"
+            ) from error
+        self._asleep = False
 
     def close(self) -> None:
         llm, self._llm = getattr(self, "_llm", None), None
@@ -252,7 +266,7 @@ def engine_arguments(
         "use_tqdm_on_load": False,
     }
     if on_gpu:
-        arguments |= {"gpu_memory_utilization": execution.gpu_memory_share}
+        arguments |= {"gpu_memory_utilization": share_of(execution)}
     else:
         arguments |= {
             "distributed_executor_backend": "uni",
@@ -263,6 +277,11 @@ def engine_arguments(
             "kv_cache_memory_bytes": int(execution.vllm_memory_gib * 2**30),
         }
     return arguments | dict(params.arguments)
+
+
+def share_of(execution: ExecutionParams) -> float:
+    """Of the card's memory, as the parameters say or as it is where vLLM has the card alone."""
+    return device_memory.SHARE if execution.gpu_memory_share is None else execution.gpu_memory_share
 
 
 def _completion(output: Any, request_id: str) -> Completion:

@@ -16,8 +16,8 @@ class ServerAccess(Section):
     """Seconds for one request."""
     retries: int = Field(4, ge=0)
     """Further tries of a request that failed."""
-    concurrency: int = Field(64, ge=1)
-    """Requests at once."""
+    concurrency: int = Field(256, ge=1)
+    """Requests at once to each server. vLLM runs 256 sequences at once and more; fewer leave it idle."""
 
 
 class JudgeAccess(ServerAccess):
@@ -50,8 +50,11 @@ class ExecutionParams(Section):
     """Worker processes for verdicts."""
     vllm_memory_gib: float = Field(1.0, gt=0)
     """On a CPU: room for vLLM's key-value cache; must hold a whole shard. On a GPU use gpu_memory_share."""
-    gpu_memory_share: float = Field(0.85, gt=0, le=1)
-    """Share of the card's memory that vLLM may take."""
+    gpu_memory_share: float | None = Field(None, gt=0, le=1)
+    """Share of the card's memory that vLLM may take; null: 0.85, and in fused rounds what fits beside the trainer if that is less."""
+    state_every: int = Field(1, ge=1)
+    """Every so many fused rounds the whole training state is written, in others the policy alone. A killed run plays the rounds since then
+    again."""
     threads: int | None = Field(None, ge=1)
     """Threads of torch; null: one per core."""
     accelerate_launch: tuple[str, ...] = ()

@@ -68,11 +68,18 @@ def write_episodes(stage: Stage, tasks: Mapping[str, Task], rows: Sequence[PlanR
 
 def play_episodes(stage: Stage, tasks: Mapping[str, Task], rows: Sequence[PlanRow]) -> EpisodeTables:
     """The same in memory, for a fused round. Returns all rows."""
-    found = [_play(stage, shard) for shard in _divided(stage, first_starts(stage, tasks, rows))]
+    if not rows:
+        return EpisodeTables.joined([])
+    found = _play_all(stage, "episodes", first_starts(stage, tasks, rows))
     if stage.episodes.unit == "turn":
-        states = later_starts(stage.params, stage.renderer, tasks, rows, found)
-        found = found + [_play(stage, shard) for shard in _divided(stage, states)]
+        states = list(later_starts(stage.params, stage.renderer, tasks, rows, found))
+        found += _play_all(stage, "single turns", states)
     return EpisodeTables.joined(found)
+
+
+def _play_all(stage: Stage, what: str, starts: Sequence[Start]) -> list[EpisodeTables]:
+    with Reporter(f"policy {starts[0].row.policy}, {what}" if starts else what, len(starts), stays=False) as reporter:
+        return [_play(stage, shard, reporter) for shard in _divided(stage, starts)]
 
 
 def first_starts(stage: Stage, tasks: Mapping[str, Task], rows: Sequence[PlanRow]) -> list[Start]:

@@ -51,13 +51,30 @@ class PlanRow:
     """In turns, with tools, until the episode ends."""
 
 
+@dataclass(frozen=True)
+class PlannedFrom:
+    """What plans read of the table `tasks`, which may be long: read once for all rounds of a run."""
+
+    prompts: Mapping[str, Mapping[str, tuple[Mapping[str, str], ...]]]
+    """Of each split: prompts by task id."""
+    played: frozenset[str]
+
+    @staticmethod
+    def of(tasks: pa.Table) -> "PlannedFrom":
+        prompts: dict[str, dict[str, tuple[Mapping[str, str], ...]]] = {}
+        columns = (tasks[name].to_pylist() for name in ("task_id", "split", "prompt"))
+        for task_id, split, prompt in zip(*columns, strict=True):
+            prompts.setdefault(split, {})[task_id] = tuple(prompt)
+        return PlannedFrom(prompts, played_tasks(tasks))
+
+
 def make_plan(
-    tasks: pa.Table, params: Params, iteration: int, kinds: Sequence[str], *, round: int = 0, rounds: int = 1,
+    tasks: pa.Table | PlannedFrom, params: Params, iteration: int, kinds: Sequence[str], *, round: int = 0, rounds: int = 1,
     policy_round: int | None = None, explore: Collection[str] | None = None,
 ) -> list[PlanRow]:  # fmt: skip
     """Rows of iteration `iteration` for the given kinds, in the order in which they are sampled.
 
-    tasks: table `tasks`. `round` of `rounds`: position inside a fused iteration; a staged iteration is one round.
+    tasks: table `tasks`, or what was read of it. `round` of `rounds`: position inside a fused iteration; a staged iteration is one round.
     policy_round: the round whose policy samples, where it is an older one than `round`. explore: tasks that solutions are
     sampled for; None: all of the split.
     Seeds are hashes of (run seed, policy, task, kind, sample index): no row's seed depends on which others are planned.
@@ -68,12 +85,13 @@ def make_plan(
     policy = str(iteration) if sampled_by == 0 else f"{iteration}.{sampled_by}"
     # What hashes are made of: an old policy that samples again must not sample the same again.
     moment = policy if sampled_by == round else f"{policy}@{round}"
-    played = played_tasks(tasks)
+    known = tasks if isinstance(tasks, PlannedFrom) else PlannedFrom.of(tasks)
+    played = known.played
     for kind in kinds:
         splits = SPLITS_OF.get(kind)
         if splits is None:
             raise PlanError(f"no plan for rows of kind {kind!r}; known: {', '.join(SPLITS_OF)}")
-        candidates = _tasks_of(tasks, splits)
+        candidates = {name: prompt for split in splits for name, prompt in known.prompts.get(split, {}).items()}
         if not candidates:
             raise PlanError(
                 f"no task of split {' or '.join(splits)} to sample for {kind}; raise tasks.{splits[0]} and run "
@@ -135,12 +153,6 @@ def stream_shards(items: Iterable[T], shard_rows: int, row_of: Callable[[T], Pla
 
 
 SPLITS_OF: dict[str, tuple[str, ...]] = {"solution": ("train",), "evaluation": ("eval", "ood"), "presample": ("train",)}
-
-
-def _tasks_of(tasks: pa.Table, splits: Sequence[str]) -> dict[str, tuple[Mapping[str, str], ...]]:
-    """Prompts by task id."""
-    columns = zip(tasks["task_id"].to_pylist(), tasks["split"].to_pylist(), tasks["prompt"].to_pylist(), strict=True)
-    return {task_id: tuple(prompt) for task_id, split, prompt in columns if split in splits}
 
 
 def _groups(

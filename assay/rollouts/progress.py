@@ -23,8 +23,9 @@ class Reporter:
         stream: TextIO | None = None,
         clock: Callable[[], float] = time.monotonic,
         line_every: float = LINE_EVERY,
+        stays: bool = True,
     ) -> None:
-        """`done` of `total` completions were sampled by an earlier, interrupted run."""
+        """`done` of `total` completions were sampled by an earlier, interrupted run. `stays`: the bar, once it is full."""
         self.label, self.total, self.resumed = label, total, done
         self.completions, self.tokens = done, 0
         self._stream = stream if stream is not None else sys.stderr
@@ -42,6 +43,7 @@ class Reporter:
                 file=self._stream,
                 dynamic_ncols=True,
                 disable=False,
+                leave=stays,
             )
 
     def __call__(self, completions: int, tokens: int) -> None:

@@ -56,7 +56,6 @@ def run_plan(
     params: Params,
     out: Path,
     scratch: Path,
-    progress: Progress | None = None,
     derive: Derive | None = None,
     tables: Callable[[Path], None] = lambda folder: None,
 ) -> Summary:
@@ -71,7 +70,7 @@ def run_plan(
         raise PlanError("the plan has no rows; there is nothing to sample")
     draft = scratch / "trajectories"
     with folder_lock(scratch):
-        summary = sample_shards(plan, engine, renderer, params.sampling.shard_rows, draft, progress, derive)
+        summary = sample_shards(plan, engine, renderer, params.sampling.shard_rows, draft, derive)
         tables(draft)
         publish_folder(draft, out)
     return summary
@@ -83,20 +82,19 @@ def sample_shards(
     renderer: Renderer,
     shard_rows: int,
     folder: Path,
-    progress: Progress | None = None,
     derive: Derive | None = None,
 ) -> Summary:
     """Make `folder` hold exactly the shards of the plan, and of the plan that is derived from them where there is one.
 
     Prompts are rendered first, so a bad one fails before any work. Returns the summary of the plan itself.
     """
-    paths, summary = _sample_part(plan, engine, renderer, shard_rows, folder, 0, progress)
+    paths, summary = _sample_part(plan, engine, renderer, shard_rows, folder, 0)
     if derive is not None:
         tables = [read_table("trajectories", path, columns=DERIVED_FROM) for path in paths]
         further = derive(pa.concat_tables(tables))
         del tables
         if further:
-            paths += _sample_part(further, engine, renderer, shard_rows, folder, len(paths), progress)[0]
+            paths += _sample_part(further, engine, renderer, shard_rows, folder, len(paths))[0]
     for leftover in set(folder.iterdir()) - set(paths):
         if not any(own in leftover.name for own in SHARDS_OF_OTHERS):
             leftover.unlink()
@@ -104,7 +102,7 @@ def sample_shards(
 
 
 def _sample_part(
-    plan: Sequence[PlanRow], engine: Engine, renderer: Renderer, shard_rows: int, folder: Path, first: int, progress: Progress | None
+    plan: Sequence[PlanRow], engine: Engine, renderer: Renderer, shard_rows: int, folder: Path, first: int
 ) -> tuple[list[Path], Summary]:
     """The shards of one plan, numbered from `first`. Those found whole are not sampled again."""
     prompts = render_prompts(plan, renderer)
@@ -125,7 +123,7 @@ def _sample_part(
             reporter.say(f"resumed: {len(shards) - len(missing)} of {len(shards)} shards were sampled before")
         for index in missing:
             rows = shards[index]
-            table = sample_rows(rows, prompts_of(rows, prompts), engine, renderer, _both(reporter, progress))
+            table = sample_rows(rows, prompts_of(rows, prompts), engine, renderer, reporter)
             counts.add(write_shard(paths[index], "trajectories", table))
         summary = Summary(counts.completions, counts.tokens, counts.truncated, resumed, reporter.seconds)
         reporter.say(describe(summary, reporter.rate))
@@ -230,12 +228,3 @@ class _Counts:
 def _label(plan: Sequence[PlanRow]) -> str:
     kinds = ", ".join(dict.fromkeys(row.kind for row in plan))
     return f"policy {plan[0].policy}, {kinds}"
-
-
-def _both(reporter: Reporter, progress: Progress | None) -> Progress:
-    def call(completions: int, tokens: int) -> None:
-        reporter(completions, tokens)
-        if progress is not None:
-            progress(completions, tokens)
-
-    return call

@@ -1,6 +1,6 @@
 """Gates over what was sampled and verified, then the training batch. The body of the stage `filter`, and of a fused round."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -10,6 +10,7 @@ import pyarrow.compute as pc
 
 from assay.params import Params
 from assay.rounds.gates import check_answers, limits_of
+from assay.rounds.lines import now_and_then
 from assay.trajectories import run_gate
 
 if TYPE_CHECKING:
@@ -31,12 +32,14 @@ def assemble(
     rehearsal: pa.Table | None = None,
     rounds: int = 1,
     may_be_solved: bool = False,
+    environment_of: Mapping[str, str] | None = None,
     note: Callable[[str], None] = lambda line: print(line, flush=True),
 ) -> pa.Table:
     """Table `batches`. estimates: `noise_estimates` of the verdicts, which corrections may use. policy, reference: folders of the
     policy that sampled and of policy 0, of which more than config.json is read only where an option needs it. steps: table `steps`.
     values_of: the critic, where there is one. rehearsal: stored answers of policy 0. rounds: of an iteration. may_be_solved: where all
-    groups have equal rewards, no row is kept and the batch has no gate; else that is an error.
+    groups have equal rewards, no row is kept and the batch has no gate; else that is an error. environment_of: by task id, where
+    somebody has read it of `tasks` already.
 
     gates: folder for data docs; None runs no gate. note: gets a line where a correction could not do what it should.
     Raises GateError before anything can be trained on data that fails one.
@@ -49,11 +52,12 @@ def assemble(
     limits = replace(limits_of(params, policy), steps=None if solved else params.training.steps_per_iteration)
     if gates is not None:
         check_answers(tasks, trajectories, verdicts, limits, gates)
-    environment_of = dict(zip(tasks["task_id"].to_pylist(), tasks["environment"].to_pylist(), strict=True))
+    if environment_of is None:
+        environment_of = dict(zip(tasks["task_id"].to_pylist(), tasks["environment"].to_pylist(), strict=True))
     noise = Noise(environment_of, estimates)
     batches = assemble_batch(
         trajectories, verdicts, params, noise=noise, steps=steps, values_of=values_of, policy=policy, reference=reference,
-        may_be_solved=may_be_solved, note=note,
+        may_be_solved=may_be_solved, progress=now_and_then(), note=note,
     )  # fmt: skip
     if rehearsal is not None:
         batches = add_rehearsal(batches, rehearsal, params, rounds=rounds)

@@ -18,3 +18,16 @@ def lines(what: str) -> Callable[[int, int], None]:
             print(f"{what}: {done:,} of {total:,}", flush=True)
 
     return say
+
+
+def now_and_then() -> Callable[[str], None]:
+    """A function that is called with what there is to say as often as one likes, and prints it at intervals."""
+    last = time.monotonic()
+
+    def say(line: str) -> None:
+        nonlocal last
+        if time.monotonic() - last >= LINE_EVERY:
+            last = time.monotonic()
+            print(line, flush=True)
+
+    return say

@@ -89,6 +89,7 @@ def live_watch(folder: Path, first: int, report: Callable[[str], None]) -> Calla
     """Prints each round's line and logs its numbers with DVCLive in `folder`. `first`: the round that comes first."""
     from dvclive import Live
 
+    _forget_from(folder, first)
     live = Live(dir=str(folder), resume=first > 0, report=None, save_dvc_exp=False, dvcyaml=None)
 
     def watch(done: RoundReport) -> None:
@@ -99,3 +100,13 @@ def live_watch(folder: Path, first: int, report: Callable[[str], None]) -> Calla
         live.make_summary()
 
     return watch
+
+
+def _forget_from(folder: Path, first: int) -> None:
+    """Take out what an earlier run logged of rounds that are played again."""
+    for file in folder.rglob("*.tsv"):
+        lines = file.read_text(encoding="utf-8").splitlines(keepends=True)
+        where = lines[0].rstrip("\r\n").split("\t").index("step") if lines else 0
+        kept = [line for number, line in enumerate(lines) if number == 0 or int(line.split("\t")[where]) < first]
+        if kept != lines:
+            file.write_text("".join(kept), encoding="utf-8")

@@ -25,12 +25,14 @@ from assay.params.execution import ExecutionParams
 from assay.rollouts import PlanRow, make_plan, sample_rows, split_shards
 from assay.rollouts.derived import derives_anything
 from assay.rollouts.episodes import Stage, open_executor, play_episodes
-from assay.rollouts.plan import played_tasks
+from assay.rollouts.plan import PlannedFrom
+from assay.rollouts.progress import Reporter
 from assay.rounds.assemble import assemble, check_whole
-from assay.rounds.further import further_samples
-from assay.rounds.journal import TABLES, Journal
+from assay.rounds.further import further_samples, level_pool
+from assay.rounds.journal import ALONE, STATE, TABLES, Journal
 from assay.rounds.round_report import RoundReport
 from assay.rounds.sample import Sampler, open_sampler
+from assay.rounds.shared_device import beside_trainer, card_bytes
 from assay.rounds.verify import Bench, check_abstentions, open_bench, verify
 from assay.training.filters import SOLVED, FilterError
 from assay.trajectories import publish_folder, read_table, to_table, write_shard
@@ -96,9 +98,10 @@ def train(params: Params, k: int, places: Places, execution: ExecutionParams, wa
     `watch` is called after each round that this process ran. A round whose groups all have equal rewards changes nothing. Raises the
     errors of the rooms that a round goes through, and FilterError where no round of the iteration had anything to train on.
     """
-    journal = Journal(places.scratch, params.fused.max_staleness)
+    journal = Journal(places.scratch, params.fused.max_staleness, execution.state_every)
     rounds, done = params.fused.rounds, journal.completed()
     if done < rounds:
+        journal.forget_from(done)
         with ExitStack() as stack:
             run = _Run(params, k, places, execution, journal, done, stack)
             for number in range(done, rounds):
@@ -127,25 +130,29 @@ class _Run:
         from assay.training.session import UpdateSession
 
         self.params, self.k, self.places, self.journal = round_params(params), k, places, journal
-        self.execution = execution
         self.noted: set[str] = set()
         self.start = journal.state(done - 1) if done else places.model
         table = read_table("tasks", places.tasks)
         self.tasks: Mapping[str, Task] = tasks_from_table(table)
         self.presampled = self._presampled()
         self.offline = self._offline()
-        self.table = table
+        self.table, self.planned = table, PlannedFrom.of(table)
+        self.environment_of = {name: task.environment for name, task in self.tasks.items()}
         self.sampler_round = self.journal.sampler_round(done)
         policy = self._policy_of(self.sampler_round)
+        execution = beside_trainer(execution, policy, self.params, card_bytes())
         self.bench: Bench = stack.enter_context(open_bench(self.tasks, params, execution))
+        self.execution = execution
+        self.levels = stack.enter_context(level_pool(self.tasks, self.params, execution.verifier_workers))
         self.bench.pool.start()  # warms up while the engine starts
         before = journal.folder(done - 1) / FILE if done else places.noise
         self.noise = NoiseState() if before is None else NoiseState.read(before)
         # The engine first: vLLM seeds torch's global state when it starts.
         first = self._plan(done)
         self.sampler: Sampler = stack.enter_context(
-            open_sampler(self.params, policy, execution, first, shares_device=True, plays=bool(played_tasks(table)))
+            open_sampler(self.params, policy, execution, first, shares_device=True, plays=bool(self.planned.played))
         )
+        self.sampler.engine.pause()  # the trainer comes onto the card next
         executor = stack.enter_context(open_executor(self.params, execution.verifier_workers))
         self.stage = Stage(self.sampler.engine, self.sampler.renderer, executor, self.params)
         self.prompts: dict[str, tuple[int, ...]] = {}
@@ -171,7 +178,7 @@ class _Run:
             with clock.part("sample further"):
                 further = further_samples(
                     self.sampler.renderer, trajectories, self.tasks, self.params, self.execution.verifier_workers, self.offline[0],
-                    self._note,
+                    self._note, self.levels,
                 )
                 states = further.states
                 if further.plan:
@@ -201,7 +208,7 @@ class _Run:
                 self.table, trajectories, verdicts, estimates, self.params, policy=self._policy_of(self.sampler_round),
                 reference=self.places.reference, gates=gates, steps=verified.steps,
                 values_of=None if self.session.critic is None else self.session.critic.values, rehearsal=self.presampled.rehearsal,
-                rounds=self.params.fused.rounds, may_be_solved=True, note=self._note,
+                rounds=self.params.fused.rounds, may_be_solved=True, environment_of=self.environment_of, note=self._note,
             )  # fmt: skip
         pending += self._write(draft, {"batches": batches})
         record = {name: to_table(name, []) for name in ("updates", "token_statistics")}
@@ -211,7 +218,8 @@ class _Run:
                 record = {"updates": result.updates, "token_statistics": result.token_statistics}
         with clock.part("write"):
             pending += self._write(draft, record)
-            self.session.publish(draft / "state")
+            whole = self.journal.has_state(number, self.params.fused.rounds)
+            self.session.publish(draft / (STATE if whole else ALONE), whole=whole)
             self.noise.write(draft / FILE)
             for future in pending:
                 future.result()
@@ -248,7 +256,7 @@ class _Run:
 
     def _policy_of(self, number: int) -> Path:
         """The policy that round `number` starts from."""
-        return (self.journal.state(number - 1) if number else self.places.model) / "policy"
+        return self.journal.policy(number - 1) if number else self.places.model / "policy"
 
     def _swap(self, number: int) -> None:
         wanted = self.journal.sampler_round(number)
@@ -259,7 +267,7 @@ class _Run:
     def _plan(self, number: int) -> list[PlanRow]:
         kinds = ("solution", "evaluation") if number == 0 else ("solution",)
         return make_plan(
-            self.table, self.params, self.k, kinds, round=number, rounds=self.params.fused.rounds,
+            self.planned, self.params, self.k, kinds, round=number, rounds=self.params.fused.rounds,
             policy_round=self.journal.sampler_round(number), explore=self.presampled.explore,
         )  # fmt: skip
 
@@ -271,10 +279,11 @@ class _Run:
         def prompt(row: PlanRow) -> tuple[int, ...]:
             return self.prompts[row.task_id] if row.prompt_ids is None else row.prompt_ids
 
-        shards = [
-            sample_rows(shard, [prompt(row) for row in shard], self.sampler.engine, self.sampler.renderer)
-            for shard in split_shards(plan, self.params.sampling.shard_rows)
-        ]
+        with Reporter(f"policy {plan[0].policy}, round" if plan else "round", len(plan), stays=False) as reporter:
+            shards = [
+                sample_rows(shard, [prompt(row) for row in shard], self.sampler.engine, self.sampler.renderer, reporter)
+                for shard in split_shards(plan, self.params.sampling.shard_rows)
+            ]
         return pa.concat_tables(shards) if shards else to_table("trajectories", [])
 
     def _write(self, draft: Path, tables: Mapping[str, pa.Table]) -> list[Future[Any]]:

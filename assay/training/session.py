@@ -11,8 +11,8 @@ import numpy as np
 import pyarrow as pa
 import torch
 from safetensors.torch import load_file, save_file
-from transformers import AutoTokenizer
 
+from assay.engines import load_tokenizer
 from assay.params import Params
 from assay.training import checkpoints, policies
 from assay.training.checkpoints import MarkComplete, TrainerState, last_complete, read_state
@@ -48,15 +48,11 @@ def draft_of(out: Path) -> Path:
 
 
 def link_or_copy(source: Path, target: Path) -> None:
-    """The same file under another name where the file system can, which takes no room; else a copy, also of a file that may not be written
-    (one of DVC's cache): to force it to disk it must be. Nothing writes weights in place."""
+    """The same file under another name where the file system can, which takes no room; else a copy. Nothing writes weights in place."""
     try:
-        if os.access(source, os.W_OK):
-            os.link(source.resolve(), target)  # resolved: DVC may check files out as symbolic links
-            return
+        os.link(source.resolve(), target)  # resolved: DVC may check files out as symbolic links
     except OSError:
-        pass
-    shutil.copyfile(source, target)
+        shutil.copyfile(source, target)
 
 
 class UpdateSession:
@@ -139,10 +135,11 @@ class UpdateSession:
         trainer.position += len(trainer.batch)
         return result
 
-    def publish(self, out: Path) -> None:
-        """Replace the folder `out` by policy, trainer state and critic as they are now, whole or not at all."""
+    def publish(self, out: Path, *, whole: bool = True) -> None:
+        """Replace the folder `out` by policy, trainer state and critic as they are now, whole or not at all. whole: False leaves the policy
+        alone, from which no update can go on."""
         if not self._ran:
-            return self._publish_start(out)
+            return self._publish_start(out, whole)
         trainer = self.trainer
         accelerator = trainer.accelerator
         lora = self.params.training.lora is not None
@@ -152,15 +149,17 @@ class UpdateSession:
         draft = draft_of(out)
         if self.main:
             shutil.rmtree(draft, ignore_errors=True)
-            (draft / "trainer").mkdir(parents=True)
+            (draft / "trainer" if whole else draft).mkdir(parents=True)
             policies.publish_policy(architecture, weights, self.policy, draft / "policy")
             if lora:
                 self._tell_rounding(model, weights)
         accelerator.wait_for_everyone()
-        trainer.save_optimizer(draft / "trainer")
+        if whole:
+            trainer.save_optimizer(draft / "trainer")
         if self.main:
-            self._write_state(architecture, weights, draft)
-            if self.critic is not None:
+            if whole:
+                self._write_state(architecture, weights, draft)
+            if whole and self.critic is not None:
                 self.critic.publish(draft / "critic", draft / "trainer")
             publish_folder(draft, out)
         accelerator.wait_for_everyone()
@@ -181,12 +180,12 @@ class UpdateSession:
                 flush=True,
             )
 
-    def _publish_start(self, out: Path) -> None:
+    def _publish_start(self, out: Path, whole: bool) -> None:
         """What the session was opened with: before the first update there is no optimizer whose state could be written."""
         if self.main:
             draft = draft_of(out)
             shutil.rmtree(draft, ignore_errors=True)
-            for folder in (self.policy, self._trainer_state, self.policy.parent / "critic"):
+            for folder in (self.policy, self._trainer_state, self.policy.parent / "critic") if whole else (self.policy,):
                 if folder is not None and folder.is_dir():
                     shutil.copytree(folder, draft / folder.name)
             publish_folder(draft, out)
@@ -289,4 +288,4 @@ def _tokenizer(policy: Path) -> Any:
     """The trainer never tokenises, but a policy folder without a tokenizer could not be sampled: better refused now."""
     if not any((policy / name).is_file() for name in ("tokenizer.json", "tokenizer_config.json", "tokenizer.model")):
         raise PolicyError(f"{policy}: has no tokenizer (tokenizer.json); copy the tokenizer of its base model there")
-    return AutoTokenizer.from_pretrained(policy, local_files_only=True)
+    return load_tokenizer(policy)

@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 
+from assay.engines import load_tokenizer
 from assay.training.ragged import Ragged
 
 TAIL = 16
@@ -53,6 +54,4 @@ def opened_by_prompt(prompts: Ragged, names: Sequence[str], folder: Path | None,
 @lru_cache(maxsize=2)
 def _tokenizer(folder: Path) -> Any:
     """Fused rounds ask for the same one again and again."""
-    from transformers import AutoTokenizer
-
-    return AutoTokenizer.from_pretrained(str(folder), local_files_only=True)
+    return load_tokenizer(folder)

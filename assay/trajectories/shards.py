@@ -160,7 +160,7 @@ def _conform(table: pa.Table, names: Iterable[str], target: pa.Schema) -> pa.Tab
 
 def sync_file(path: Path) -> None:
     """Force a file's bytes to disk."""
-    with path.open("rb+") as stream:
+    with path.open("rb") as stream:
         os.fsync(stream.fileno())
 
 

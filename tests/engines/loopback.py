@@ -10,6 +10,7 @@ class Scripted(ThreadingHTTPServer):
     to one."""
 
     daemon_threads = True
+    request_queue_size = 256
 
     def __init__(self, answers):
         self.answers = {path: given if callable(given) else list(given) for path, given in answers.items()}

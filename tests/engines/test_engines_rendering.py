@@ -1,10 +1,11 @@
+import base64
 import json
 from pathlib import Path
 
 import pytest
 from tiny_policies import make_tokenizer, save_policy
 
-from assay.engines import PLAIN_TEMPLATE, EngineError, load_renderer
+from assay.engines import PLAIN_TEMPLATE, EngineError, load_renderer, load_tokenizer
 from assay.params.policy import PolicyParams
 
 QUESTION = [{"role": "user", "content": "1+1=?"}]
@@ -64,6 +65,72 @@ def test_end_tokens_come_from_tokenizer_generation_config_and_parameters(tmp_pat
     assert load_renderer(folder, PolicyParams(stop_tokens=("a", "?"))).stop_ids == (1, 2, 5, 72)
     with pytest.raises(EngineError, match=r"policy\.stop_tokens names 'ab', which is no single token"):
         load_renderer(folder, PolicyParams(stop_tokens=("ab",)))
+
+
+BASE = ("<|im_start|>", "<|im_end|>", "<|endoftext|>")
+CHATML = (
+    "{% for m in messages %}{{ '<|im_start|>' + m.role + '\n' + m.content + '<|im_end|>' }}{{ '\n' }}{% endfor %}"
+    "{% if add_generation_prompt %}{{ '<|im_start|>assistant\n' }}{% endif %}"
+)
+
+
+def test_what_the_template_ends_a_turn_with_ends_a_completion_though_the_tokenizer_ends_documents(tmp_path):
+    """As Qwen's base models: their own ChatML, and <|endoftext|> in the tokenizer and in the generation configuration."""
+    folder = saved(tmp_path, special=BASE, chat_template=CHATML)
+    (folder / "generation_config.json").write_text(json.dumps({"eos_token_id": 2}))
+    renderer = load_renderer(folder, PolicyParams())
+    assert renderer.tokenizer.eos_token == "<|endoftext|>" and renderer.stop_ids == (1, 2)
+    assert renderer.end_of_turn() == "<|im_end|>"
+    said = renderer.tokenizer.decode(renderer.continuation_ids([{"role": "tool", "content": "4"}]))
+    assert said == "\n<|im_start|>tool\n4<|im_end|>\n<|im_start|>assistant\n"
+
+
+@pytest.mark.parametrize("template, ends", [
+    (CHATML.replace("'<|im_end|>'", "' <|im_end|>'"), (1, 2)),  # blanks before it
+    (CHATML.replace("<|im_end|>", ""), (2,)),  # none: what begins the next prompt ends nothing
+    (CHATML.replace("'<|im_start|>' + m.role", "raise_exception('no answers') if m.role == 'assistant' else m.role"), (2,)),
+])  # fmt: skip
+def test_templates_that_end_turns_in_other_ways(tmp_path, template, ends):
+    assert load_renderer(saved(tmp_path, special=BASE, chat_template=template), PolicyParams()).stop_ids == ends
+
+
+def save_tekken(folder):
+    """A folder as Mistral publishes it: `tekken.json`, and a chat template in the configuration of the tokenizer."""
+    folder.mkdir(exist_ok=True)
+    special = ("<unk>", "<s>", "</s>", "[INST]", "[/INST]")
+    words = [bytes([byte]) for byte in range(256)] + [b"12"]
+    (folder / "tekken.json").write_text(json.dumps({
+        "config": {
+            "pattern": r"\p{N}+|[^\p{N}]+", "num_vocab_tokens": len(words), "default_vocab_size": len(words) + len(special),
+            "default_num_special_tokens": len(special), "version": "v3",
+        },
+        "vocab": [{"rank": n, "token_bytes": base64.b64encode(word).decode(), "token_str": None} for n, word in enumerate(words)],
+        "special_tokens": [{"rank": n, "token_str": text, "is_control": True} for n, text in enumerate(special)],
+    }))  # fmt: skip
+    turn = "{{ '[INST]' + m.content + '[/INST]' if m.role == 'user' else m.content + eos_token }}"
+    template = f"{{{{ bos_token }}}}{{% for m in messages %}}{turn}{{% endfor %}}"
+    own = {"tokenizer_class": "PreTrainedTokenizerFast", "bos_token": "<s>", "eos_token": "</s>", "chat_template": template}
+    (folder / "tokenizer_config.json").write_text(json.dumps(own))
+    (folder / "config.json").write_text(json.dumps({"model_type": "mistral", "vocab_size": len(words) + len(special)}))
+    return folder
+
+
+def test_a_repository_with_tekken_json_is_read_by_transformers_own_tokenizer(tmp_path):
+    renderer = load_renderer(save_tekken(tmp_path), PolicyParams())
+    ids = renderer.prompt_ids([{"role": "user", "content": "1+12"}])
+    assert renderer.tokenizer.convert_ids_to_tokens(ids) == ["<s>", "[INST]", "1", "+", "12", "[/INST]"]
+    assert renderer.stop_ids == (2,) and renderer.text(ids) == "1+12"
+
+
+def test_text_is_split_as_mistral_splits_it_where_tekken_json_lies_and_nowhere_else(tmp_path, monkeypatch):
+    """What lies beside tekken.json may split in another way; told so, transformers would split any model's text as Mistral's."""
+    import transformers
+
+    asked, option = [], "fix_mistral_regex"
+    monkeypatch.setattr(transformers.AutoTokenizer, "from_pretrained", lambda name, **options: asked.append(options.get(option)))
+    load_tokenizer(save_tekken(tmp_path / "mistral"))
+    load_tokenizer(saved(tmp_path / "other"))
+    assert asked == [True, None]
 
 
 def test_no_end_token_anywhere_is_an_error(tmp_path):

@@ -2,6 +2,7 @@
 
 import json
 import shutil
+import threading
 from dataclasses import replace
 
 import pytest
@@ -123,6 +124,23 @@ def test_every_server_is_asked_what_its_logprobs_are(policy, requests_mixed):
     bad = Scripted({"/v1/models": models(policy), "/v1/completions": reports([-0.7, -0.7])})
     with pytest.raises(EngineMistake, match=f"{bad.url}: log-probabilities are those before temperature"):
         opened(good.url, bad.url, policy=policy).generate(requests_mixed)
+
+
+def test_as_many_requests_are_under_way_at_each_server_as_one_may_have(policy, requests_mixed):
+    """None is answered before all are: fewer at once would never be."""
+    together = threading.Barrier(2 * 80)
+
+    def late(body):
+        together.wait(timeout=30)
+        return 200, answer(prompt_token_ids=body["prompt"])
+
+    servers = [Scripted({"/v1/models": models(policy), "/v1/completions": late}) for _ in range(2)]
+    engine = opened(*(server.url for server in servers), policy=policy, concurrency=80, retries=0)
+    completions = engine.generate([replace(requests_mixed[0], temperature=1.0, top_p=1.0, max_tokens=2)] * 160)
+    engine.close()
+    assert [len(completion.ids) for completion in completions] == [2] * 160
+    assert [server.asked.count("/v1/completions") for server in servers] == [80, 80]
+    assert ExecutionParams().server.concurrency == 256
 
 
 def test_a_refused_request_ends_the_batch_with_the_servers_words(policy, requests_mixed):

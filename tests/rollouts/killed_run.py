@@ -8,6 +8,7 @@ import signal
 import sys
 from pathlib import Path
 
+from recorded import Watched
 from rollout_setup import make_params, make_tasks, open_tiny
 
 from assay.engines import load_renderer
@@ -25,6 +26,4 @@ if __name__ == "__main__":
             os.kill(os.getpid(), signal.SIGKILL)
 
     plan = make_plan(make_tasks(), params, 0, ("solution", "evaluation"))
-    run_plan(
-        plan, open_tiny(policy), load_renderer(policy, params.policy), params, out, scratch, kill_in_the_third_shard
-    )
+    run_plan(plan, Watched(open_tiny(policy), kill_in_the_third_shard), load_renderer(policy, params.policy), params, out, scratch)

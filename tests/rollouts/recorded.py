@@ -22,6 +22,20 @@ class Recorded:
         return found[0]
 
 
+class Watched:
+    """A real engine whose progress a test hears of too, and can stop the run at."""
+
+    def __init__(self, engine, hear):
+        self.engine, self.hear, self.name, self.version = engine, hear, engine.name, engine.version
+
+    def generate(self, requests, progress):
+        def both(completions, tokens):
+            progress(completions, tokens)
+            self.hear(completions, tokens)
+
+        return self.engine.generate(requests, both)
+
+
 def check_ids(tables, recorded, renderer):
     """Every turn's stored tokens are those that the engine gave, after a prompt of exactly the stored tokens before it; what lies between
     two turns is what the tools said, encoded once, without loss and likelihood."""

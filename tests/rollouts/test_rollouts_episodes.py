@@ -3,6 +3,7 @@ tools say."""
 
 import json
 from collections import Counter
+from functools import partial
 from itertools import pairwise
 
 import numpy as np
@@ -14,8 +15,9 @@ from assay.engines import EngineError, load_renderer, open_engine
 from assay.environments import tasks_to_table
 from assay.params.sampling import TransformersEngine
 from assay.rewards.tool_use import normalise
-from assay.rollouts import PlanError, make_plan
+from assay.rollouts import PlanError, episodes, make_plan
 from assay.rollouts.episodes import Stage, open_executor, play_episodes, write_episodes
+from assay.rollouts.progress import Reporter
 from assay.trajectories import read_table
 
 KINDS = ("solution", "evaluation")
@@ -61,6 +63,16 @@ def by_turn(played_tasks, caller_engine, caller_renderer, executor):
     params, recorded = make_params(), Recorded(caller_engine)
     plan = planned(played_tasks, params)
     return plan, play_episodes(Stage(recorded, caller_renderer, executor, params), played_tasks, plan), recorded
+
+
+def test_episodes_of_a_fused_round_show_how_far_they_are(played_tasks, caller_engine, caller_renderer, executor, capsys, monkeypatch):
+    monkeypatch.setattr(episodes, "Reporter", partial(Reporter, line_every=0.0))
+    params = make_params()
+    plan = planned(played_tasks, params)
+    play_episodes(Stage(caller_engine, caller_renderer, executor, params), played_tasks, plan)
+    said = capsys.readouterr().err
+    assert f"policy 0, episodes: {len(plan)} of {len(plan)} completions" in said and "policy 0, single turns: " in said
+    assert not len(play_episodes(Stage(caller_engine, caller_renderer, executor, params), played_tasks, []).turns)
 
 
 def test_stored_ids_are_the_engines_own_turn_by_turn(by_turn, caller_renderer):

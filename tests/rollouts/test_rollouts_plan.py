@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from rollout_setup import make_params, make_tasks
 
 from assay.rollouts import RolloutError, make_plan, split_shards
-from assay.rollouts.plan import draw, stream_shards
+from assay.rollouts.plan import PlannedFrom, draw, stream_shards
 
 KINDS = ("solution", "evaluation")
 
@@ -24,6 +24,13 @@ def test_the_walk_visits_every_task_once_an_epoch(names, count, seed):
         assert sorted(walked[epoch * len(names) : (epoch + 1) * len(names)]) == names
     assert draw(names, count, 2, seed) == draw(names, count, 2, seed)
     assert len(draw(names, count, 2, seed)) == count
+
+
+def test_a_plan_of_what_was_read_once_is_the_plan_of_the_table():
+    tasks, params = make_tasks(), make_params()
+    read = PlannedFrom.of(tasks)
+    for number in range(3):
+        assert make_plan(read, params, 0, KINDS, round=number, rounds=3) == make_plan(tasks, params, 0, KINDS, round=number, rounds=3)
 
 
 def test_epochs_and_seeds_have_orders_of_their_own():

@@ -6,6 +6,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from recorded import Watched
 from rollout_setup import make_params
 
 from assay.engines import EngineError
@@ -34,7 +35,7 @@ def contents(folder):
 
 
 def interrupt_after(batches):
-    """A progress callback that stops the run in the middle of a shard; every shard of these tests is one batch."""
+    """A callback that stops the run in the middle of a shard; every shard of these tests is one batch."""
     count = 0
 
     def callback(completions, tokens):
@@ -92,11 +93,11 @@ def test_an_interrupted_run_publishes_nothing_and_resumes_to_equal_bytes(
 ):
     out, scratch = tmp_path / "out", tmp_path / "scratch"
     with pytest.raises(KeyboardInterrupt):
-        run_plan(plan, engine, renderer, params, out, scratch, interrupt_after(2))
+        run_plan(plan, Watched(engine, interrupt_after(2)), renderer, params, out, scratch)
     assert not out.exists()
     assert sorted(contents(scratch / "trajectories")) == ["trajectories-0000.parquet", "trajectories-0001.parquet"]
     sampled = []
-    summary = run_plan(plan, engine, renderer, params, out, scratch, lambda n, tokens: sampled.append(n))
+    summary = run_plan(plan, Watched(engine, lambda n, tokens: sampled.append(n)), renderer, params, out, scratch)
     assert (sum(sampled), summary.resumed) == (47 - 16, 16)
     assert contents(out) == contents(uninterrupted[0])
     assert "resumed: 2 of 8 shards were sampled before" in capsys.readouterr().err
@@ -128,7 +129,7 @@ def test_damaged_or_foreign_shards_are_sampled_again(
 ):
     out, scratch = tmp_path / "out", tmp_path / "scratch"
     with pytest.raises(KeyboardInterrupt):
-        run_plan(plan, engine, renderer, params, out, scratch, interrupt_after(2))
+        run_plan(plan, Watched(engine, interrupt_after(2)), renderer, params, out, scratch)
     first, second = sorted((scratch / "trajectories").iterdir())
     data = first.read_bytes()
     (scratch / "trajectories" / ".trajectories-0002.parquet.partial").write_bytes(data[:100])
@@ -143,7 +144,7 @@ def test_damaged_or_foreign_shards_are_sampled_again(
     else:
         with pytest.raises(KeyboardInterrupt):
             other = make_plan(tasks, params, 1, KINDS)
-            run_plan(other, engine, renderer, params, out, tmp_path / "other", interrupt_after(1))
+            run_plan(other, Watched(engine, interrupt_after(1)), renderer, params, out, tmp_path / "other")
         first.write_bytes(next((tmp_path / "other" / "trajectories").iterdir()).read_bytes())
     summary = run_plan(plan, engine, renderer, params, out, scratch)
     assert summary.resumed == 8
@@ -152,7 +153,7 @@ def test_damaged_or_foreign_shards_are_sampled_again(
 
 def test_shards_of_another_engine_version_are_sampled_again(plan, engine, renderer, params, tmp_path, monkeypatch):
     with pytest.raises(KeyboardInterrupt):
-        run_plan(plan, engine, renderer, params, tmp_path / "out", tmp_path / "scratch", interrupt_after(2))
+        run_plan(plan, Watched(engine, interrupt_after(2)), renderer, params, tmp_path / "out", tmp_path / "scratch")
     monkeypatch.setattr(engine, "version", "other")
     summary = run_plan(plan, engine, renderer, params, tmp_path / "out", tmp_path / "scratch")
     assert summary.resumed == 0
@@ -191,9 +192,7 @@ def test_a_prompt_that_is_too_long_fails_before_anything_is_sampled(plan, engine
     long = replace(plan[-1], messages=({"role": "user", "content": "1" * 60},))
     sampled = []
     with pytest.raises(EngineError, match=f"task {plan[-1].task_id}: its prompt has 79 tokens"):
-        run_plan(
-            [*plan[:-1], long], engine, renderer, params, tmp_path / "o", tmp_path / "s", lambda *n: sampled.append(n)
-        )
+        run_plan([*plan[:-1], long], Watched(engine, lambda *n: sampled.append(n)), renderer, params, tmp_path / "o", tmp_path / "s")
     assert not sampled
 
 
@@ -216,6 +215,7 @@ def test_an_empty_plan_is_refused(engine, renderer, params, tmp_path):
 
 def test_shards_sampled_from_other_prompts_are_sampled_again(plan, engine, renderer, params, tmp_path):
     """A chat template that was changed between a kill and the next run."""
+    other = replace(renderer, system_prompt="Add.")
     with pytest.raises(KeyboardInterrupt):
-        run_plan(plan, engine, replace(renderer, system_prompt="Add."), params, tmp_path / "out", tmp_path / "scratch", interrupt_after(2))
+        run_plan(plan, Watched(engine, interrupt_after(2)), other, params, tmp_path / "out", tmp_path / "scratch")
     assert run_plan(plan, engine, renderer, params, tmp_path / "out", tmp_path / "scratch").resumed == 0

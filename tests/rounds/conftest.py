@@ -29,11 +29,11 @@ class Iteration:
     def params(self, verification: Any = MappingProxyType({}), **values: Any) -> Any:
         return load(MICRO | SMALL | {"verification": VERDICTS | verification} | values, self.root / "params")
 
-    def train(self, params: Any, watch: Any = lambda report: None) -> None:
+    def train(self, params: Any, watch: Any = lambda report: None, **execution: Any) -> None:
         from assay.params.execution import ExecutionParams
         from assay.rounds.train import train
 
-        train(params, 0, self.places, ExecutionParams(verifier_workers=1), watch)
+        train(params, 0, self.places, ExecutionParams(verifier_workers=1, **execution), watch)
 
 
 @pytest.fixture

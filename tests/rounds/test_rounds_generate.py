@@ -11,8 +11,8 @@ import pytest
 from assay.environments import TaskError, tasks_from_table
 from assay.params import Params, stage_view
 from assay.params.schema import PARTIAL
-from assay.rounds import first_policy, generate_tasks, make_tasks
-from assay.rounds.further import own_levels
+from assay.rounds import first_policy, further, generate_tasks, make_tasks
+from assay.rounds.further import level_pool, own_levels
 from assay.trajectories import read_table, schema
 from assay.verifiers import verify_trajectories
 
@@ -108,6 +108,9 @@ def test_a_dataset_names_a_function_of_the_user_beside_other_environments(tmp_pa
         ("mine", "correct"), ("string_match", "correct"),
     }  # fmt: skip
     assert set(own_levels(solutions, tasks, params, 1)) == {1.0}
+    with level_pool(tasks, params, 1) as pool:
+        monkeypatch.setattr(further, "level_pool", None)  # an open one is used
+        assert own_levels(solutions, tasks, params, 1, pool) == own_levels(solutions, tasks, params, 1, pool) == [1.0] * len(solutions)
 
     def checked(params, rows, demonstrations, out, scratch, is_correct, **others):
         return {"right": all(is_correct(row, said[row["task_id"]]) for row in rows.to_pylist())}

@@ -2,7 +2,7 @@
 
 import pytest
 
-from assay.rounds.round_report import RoundReport, pooled_false_negative_rate
+from assay.rounds.round_report import RoundReport, live_watch, pooled_false_negative_rate
 from assay.trajectories import schema, to_table
 
 
@@ -28,3 +28,17 @@ def test_a_round_is_one_line_with_its_seconds_by_part():
         "round 7 of 20: reward 0.500, kept 75%, false negatives –, entropy 0.400, 600 tokens/s, 1.50 s (sample 0.50, update 1.00)"
     )
     assert report.metrics()["seconds/update"] == 1.0 and "divergence" not in report.metrics()
+
+
+def test_a_round_that_is_played_again_is_logged_once(tmp_path):
+    def report(number, reward):
+        return RoundReport(0, number, 4, reward, 1.0, None, 0.4, None, 300, {"sample": 0.5})
+
+    watch = live_watch(tmp_path, 0, lambda line: None)
+    for number in range(3):
+        watch(report(number, 0.25))
+    watch = live_watch(tmp_path, 1, lambda line: None)
+    for number in range(1, 4):
+        watch(report(number, 0.75))
+    rows = (tmp_path / "plots/metrics/reward.tsv").read_text().splitlines()
+    assert rows == ["step\treward", "0\t0.25", "1\t0.75", "2\t0.75", "3\t0.75"]

@@ -1,15 +1,19 @@
 """Rounds of one iteration in one process: what a stopped one does when it goes on."""
 
 from dataclasses import replace
+from functools import partial
 
 import pyarrow as pa
 import pyarrow.compute as pc
 import pytest
 
+from assay.rollouts.plan import PlannedFrom
+from assay.rollouts.progress import Reporter
+from assay.rounds import further
 from assay.rounds import train as rounds
 from assay.rounds.journal import Journal
 from assay.rounds.verify import AbstentionError, check_abstentions
-from assay.trajectories import read_table
+from assay.trajectories import file_digest, read_table
 
 
 def stop_after(number):
@@ -30,6 +34,63 @@ def test_a_lagging_sampler_is_found_again_after_a_stop(iteration):
     rows = read_table("trajectories", iteration.places.out)
     assert {(row["round"], row["policy"]) for row in rows.to_pylist()} == {(r, "0" if r < 3 else "0.3") for r in range(6)}
     assert (iteration.places.next_model / "policy/model.safetensors").is_file()
+
+
+def test_what_depends_on_the_run_alone_is_made_once_for_all_rounds(iteration, monkeypatch):
+    made = []
+
+    def counted(name, make):
+        def called(*arguments):
+            made.append(name)
+            return make(*arguments)
+
+        return called
+
+    monkeypatch.setattr(PlannedFrom, "of", staticmethod(counted("tasks", PlannedFrom.of)))
+    monkeypatch.setattr(further, "pool_for", counted("workers", further.pool_for))
+    monkeypatch.setattr(further, "derive", counted("derive", further.derive))
+    judging = {"share": 1.0, "group_size": 2, "max_tokens": 4}
+    size = {"rounds": 3, "tasks_per_round": 2, "steps_per_round": 1}
+    iteration.train(iteration.params(fused=size, self_verification=judging))
+    assert sorted(made) == ["derive"] * 3 + ["tasks", "workers"]
+
+
+def test_long_parts_of_a_round_say_how_far_they_are(iteration, monkeypatch, capsys):
+    monkeypatch.setattr("assay.rounds.lines.LINE_EVERY", 0.0)
+    monkeypatch.setattr(rounds, "Reporter", partial(Reporter, line_every=0.0))
+    size = {"rounds": 1, "tasks_per_round": 4, "steps_per_round": 1}
+    iteration.train(iteration.params(fused=size, filter={"max_mismatch": 10.0, "zero_variance_groups": False}))
+    printed = capsys.readouterr()
+    assert "policy 0, round: " in printed.err and " of 12 completions" in printed.err
+    assert f"log-probabilities under {iteration.places.model / 'policy'}: 8 of 8 rows" in printed.out
+
+
+def digests(folder):
+    return {str(file.relative_to(folder)): file_digest(file) for file in sorted(folder.rglob("*")) if file.is_file()}
+
+
+def test_states_that_are_written_now_and_then_only_change_nothing_but_what_a_stopped_run_plays_again(iteration, tmp_path):
+    params = iteration.params(fused={"rounds": 5, "tasks_per_round": 4, "steps_per_round": 1})
+    iteration.train(params)
+    wanted = digests(iteration.places.out), digests(iteration.places.next_model)
+    places = replace(iteration.places, out=tmp_path / "b/tables", next_model=tmp_path / "b/1", scratch=tmp_path / "b/scratch")
+    sparse = replace(iteration, places=places)
+    played = []
+
+    def stopping(number):
+        def watch(report):
+            played.append(report.round)
+            stop_after(number)(report)
+
+        return watch
+
+    for last in (1, 3):  # before there is any state, and after the one of round 2
+        with pytest.raises(KeyboardInterrupt):
+            sparse.train(params, stopping(last), state_every=3)
+    assert Journal(places.scratch).completed() == 3
+    sparse.train(params, stopping(None), state_every=3)
+    assert played == [0, 1, 0, 1, 2, 3, 3, 4]
+    assert (digests(places.out), digests(places.next_model)) == wanted
 
 
 def abstaining(verdicts, share):

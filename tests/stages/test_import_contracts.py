@@ -13,7 +13,7 @@ ROOMS = {f"assay.{path.parent.name}" for path in (ROOT / "assay").glob("*/__init
 
 
 def test_every_stage_is_independent_of_the_others():
-    stages = {f"stages.{path.stem}" for path in (ROOT / "stages").glob("*.py")} - {"stages.__init__"}
+    stages = {f"stages.{path.stem}" for path in (ROOT / "stages").glob("*.py")} - {"stages.__init__", "stages.verdict_code"}
     assert set(CONTRACTS["Stages meet in files only"]["modules"]) == stages
 
 

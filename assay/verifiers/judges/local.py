@@ -1,7 +1,8 @@
 """A language model in vLLM, inside this process, as the judge: greedy, started once at the first case that needs it.
 
 A verdict may change with the answers beside it where the last float digit decides between two tokens; equal batches give equal verdicts.
-Where a policy is sampled in the same process too (fused rounds), two models share the device's memory.
+Where a policy is sampled in the same process too (fused rounds), it keeps its part of the device's memory between its decisions: vLLM lets
+one engine of a process sleep, and that is the policy's.
 """
 
 import json
