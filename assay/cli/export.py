@@ -35,6 +35,8 @@ def run(arguments: argparse.Namespace) -> int:
         export_policy(arguments.policy, arguments.output, arguments.root, fused=arguments.fused)
         print(f"{arguments.output}: policy {arguments.policy}, with its card as README.md")
         return 0
+    if arguments.fused:
+        raise ExportError("--fused chooses the policy of the fused pipeline; rows of it are those of --version fused/NAME")
     catch_up(arguments)
     counts = export(
         arguments.layout, arguments.output, arguments.root, version=arguments.version, where=arguments.where or "true"

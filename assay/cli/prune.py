@@ -3,7 +3,10 @@
 import argparse
 from pathlib import Path
 
-HELP = "remove policies (and optimizer states) between policy 0 and the last ones, here and in DVC's cache; the record stays"
+HELP = (
+    "remove policies (and optimizer states) between policy 0 and the last ones, here and in DVC's cache, other commits' too (but the last "
+    "of each); the record stays"
+)
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -22,5 +25,7 @@ def run(arguments: argparse.Namespace) -> int:
     said = "would remove" if arguments.dry else "removed"
     print(f"{said} {', '.join(pruned.policies)}: {pruned.size / 2**30:.2f} GiB of DVC's cache")
     if not arguments.dry:
-        print("`dvc repro --allow-missing` goes on from the last policy; without that option DVC makes them anew")
+        files = sorted({" fused/dvc.yaml" if path.startswith("models/fused/") else "" for path in pruned.policies})
+        commands = " and ".join(f"`dvc repro --allow-missing{file}`" for file in files)
+        print(f"go on with {commands}: without that option (`make repro`, say) DVC makes them anew")
     return 0

@@ -48,7 +48,9 @@ def check_room(share: float, total: int, free: int, lent: int, weights: int) -> 
     )
     if fits * total < weights + BESIDE:
         raise EngineMistake(f"{what}, and no lower execution.gpu_memory_share (now {share:g}) would hold the policy; {ELSEWHERE}")
-    raise EngineMistake(f"{what}; set execution.gpu_memory_share to {fits:g} (now {share:g}) and run again: complete rounds are kept")
+    raise EngineMistake(
+        f"{what}; set execution.gpu_memory_share to {fits:g} (now {share:g}) and run again: rounds up to the last whole state are kept"
+    )
 
 
 def free_and_total() -> tuple[int, int]:

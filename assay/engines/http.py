@@ -5,9 +5,13 @@ next address, after a pause that doubles. What the server refuses (other 4xx) is
 change nothing.
 """
 
+import contextlib
 import itertools
 import os
+import socket
+import threading
 import time
+import weakref
 import zlib
 from collections.abc import Callable, Mapping
 from typing import Any
@@ -43,6 +47,8 @@ class Endpoints:
         self.urls = tuple(url.rstrip("/") for url in urls)
         self._retries, self._pause, self._timeout, self._key, self._largest = retries, pause, timeout, key, largest
         self._next = itertools.count()
+        self._sockets: weakref.WeakSet[socket.socket] = weakref.WeakSet()
+        self._guard, self._closed = threading.Lock(), False
         secret = os.environ.get(api_key_variable)
         limits = httpx.Limits(max_connections=concurrency, max_keepalive_connections=concurrency)
         self._client = httpx.Client(
@@ -60,6 +66,8 @@ class Endpoints:
         start = next(self._next)
         last = ""
         for attempt in range(self._retries + 1):
+            if self._closed:
+                raise EngineError(f"{last or url or ', '.join(self.urls)}: closed while it was asked")
             if attempt:
                 self._pause(min(FIRST_PAUSE * 2 ** (attempt - 1), LONGEST_PAUSE))
             base = url or self.urls[(start + attempt) % len(self.urls)]
@@ -90,7 +98,7 @@ class Endpoints:
         import httpx
 
         deadline = time.monotonic() + self._timeout
-        with self._client.stream(method, address, json=body) as response:
+        with self._client.stream(method, address, json=body, extensions={"trace": self._note_connection}) as response:
             content = bytearray()
             for part in response.iter_raw():
                 content += part
@@ -120,7 +128,25 @@ class Endpoints:
     def _too_large(self) -> str:
         return f"the answer is larger than {self._largest:,} bytes"
 
+    def _note_connection(self, event: str, found: Mapping[str, Any]) -> None:
+        """httpcore's trace of a request: remember the socket of each connection that it opens."""
+        stream = found.get("return_value")
+        if event in ("connection.connect_tcp.complete", "connection.start_tls.complete") and stream is not None:
+            with self._guard:
+                self._sockets.add(stream.get_extra_info("socket"))
+                if self._closed:
+                    self._hang_up()
+
+    def _hang_up(self) -> None:
+        for one in self._sockets:
+            with contextlib.suppress(OSError):  # closed already
+                one.shutdown(socket.SHUT_RDWR)
+
     def close(self) -> None:
+        """End, with the requests in flight: to close a socket that another thread reads from would not wake that thread."""
+        with self._guard:
+            self._closed = True
+            self._hang_up()
         self._client.close()
 
 

@@ -11,6 +11,7 @@ or `sampling.engine.model` must be set, by which the user vouches for it.
 
 import logging
 import os
+import resource
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from pathlib import Path
@@ -36,6 +37,21 @@ PROBES = 16
 """Prompts that are tried to find one which shows it."""
 
 
+FILES_LEFT = 256
+"""File descriptors of this process that are not connections."""
+
+
+def _possible(connections: int) -> int:
+    """So many, or as many as this process may have open: the soft limit (1,024 on most machines) is raised as far as need be."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    wanted = connections + FILES_LEFT
+    if soft != resource.RLIM_INFINITY and soft < wanted:
+        soft = wanted if hard == resource.RLIM_INFINITY else min(wanted, hard)
+        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+        return max(min(connections, soft - FILES_LEFT), 1)
+    return connections
+
+
 class ServerClient:
     """Engine protocol over one or several servers that hold the same policy."""
 
@@ -46,7 +62,7 @@ class ServerClient:
     ) -> None:
         """Find the served model at every address and make sure of the policy. Raises EngineError."""
         self._stop_ids, self._max_model_tokens = stop_ids, max_model_tokens
-        self._concurrency = min(access.concurrency * max(len(access.urls), 1), MOST_AT_ONCE)
+        self._concurrency = _possible(min(access.concurrency * max(len(access.urls), 1), MOST_AT_ONCE))
         self._endpoints = Endpoints(
             access.urls,
             api_key_variable=access.api_key_variable,

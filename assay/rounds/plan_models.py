@@ -14,13 +14,15 @@ _ENDS = ("embed", "lm_head", "wte", "wpe")
 def model_gib(params: Params, size: int, root: Path = Path()) -> tuple[float, float]:
     """Of policy K in its published type, and of what the next update needs beside it. size: parameters of the policy, 0 if unknown.
 
-    In full: two float32 moments of Adam, and float32 weights where those of the policy are shorter. An adapter: it and its moments; the
-    base under it is a hard link (where there is none, another policy's size). A critic: float32 weights and moments of a whole model.
+    In full: two float32 moments of Adam, and float32 weights where those of the policy are shorter. An adapter: it and its moments, and a
+    copy of the base under it (which DVC's cache holds once, and so does a workspace with cache.type reflink or hardlink). A critic:
+    float32 weights and moments of a whole model.
     """
     kind = published_dtype(params, root)
-    state = 12 * adapter_parameters(params.training.lora, matrices(params, root)) if params.training.lora else 8 * size
-    if params.training.lora is None and kind != "float32":
-        state += 4 * size
+    if params.training.lora is None:
+        state = 8 * size + (4 * size if kind != "float32" else 0)
+    else:
+        state = 12 * adapter_parameters(params.training.lora, matrices(params, root)) + BYTES[kind] * size
     if params.training.critic is not None:
         state += 12 * size
     return size * BYTES[kind] / 2**30, state / 2**30

@@ -24,13 +24,18 @@ def beside_trainer(execution: ExecutionParams, policy: Path, params: Params, tot
 
     Raises EngineMistake where none fits.
     """
-    if total is None or execution.gpu_memory_share is not None or not isinstance(params.sampling.engine, VllmEngine):
-        return execution
-    parameters, appeals = parameter_count(policy), params.verification.appeals
+    appeals = params.verification.appeals
+    judge = appeals.judge if appeals.enabled and isinstance(appeals.judge, LocalJudge) else None
+    samples = isinstance(params.sampling.engine, VllmEngine)
     # A judge in this process is an engine too, and has the same share.
-    engines = 2 if appeals.enabled and isinstance(appeals.judge, LocalJudge) else 1
-    kept, weights = kept_by_trainer(parameters, params), device_memory.weight_bytes(parameters, params.policy.dtype)
-    share = device_memory.shared_part(total, kept, weights, engines)
+    engines = samples + (judge is not None)
+    if total is None or execution.gpu_memory_share is not None or not engines:
+        return execution
+    parameters = parameter_count(policy)
+    weights = device_memory.weight_bytes(parameters, params.policy.dtype) if samples else 0
+    if judge is not None and Path(judge.model).is_dir():  # a hub name's size is not known here
+        weights = max(weights, device_memory.weight_bytes(parameter_count(Path(judge.model)), judge.dtype))
+    share = device_memory.shared_part(total, kept_by_trainer(parameters, params), weights, engines)
     return execution.model_copy(update={"gpu_memory_share": share})
 
 

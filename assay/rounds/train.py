@@ -116,7 +116,8 @@ def train(params: Params, k: int, places: Places, execution: ExecutionParams, wa
     journal.publish(rounds, places.out, places.scratch / "draft")
     if places.next_noise is not None:
         NoiseState.read(journal.folder(rounds - 1) / FILE).write(places.next_noise)
-    shutil.copytree(journal.state(rounds - 1), places.scratch / "model", dirs_exist_ok=True)
+    shutil.rmtree(places.scratch / "model", ignore_errors=True)
+    shutil.copytree(journal.state(rounds - 1), places.scratch / "model")
     publish_folder(places.scratch / "model", places.next_model)
 
 

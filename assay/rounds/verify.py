@@ -17,6 +17,7 @@ from assay.params.execution import ExecutionParams
 from assay.rounds.judge_check import doubts
 from assay.rounds.lines import lines
 from assay.trajectories import to_table
+from assay.trajectories.gates.measures import least_share
 from assay.verifiers import NoiseState, estimate_appeals, observe, open_judge, pool_for, verify_trajectories
 from assay.verifiers.critiques import CRITIQUES, Outcome, critique_verdicts, outcomes
 from assay.verifiers.critiques import VERIFIER as CRITIC
@@ -96,8 +97,8 @@ def check_abstentions(verdicts: pa.Table, asked: Mapping[str, tuple[str, str]], 
 
     asked: of each trajectory the environment and the task. folder: where the round's tables lie, for the message. The limit is on the
     whole, and on each environment where there are several: one family whose verifier is broken is few of a mixture's rows. A single
-    verdict is no share of the whole, unless none at all may abstain, and a single task (one gold that cannot be read) none of its
-    environment. Raises AbstentionError.
+    verdict is no share of the whole, unless none at all may abstain. Of an environment's few rows the lower end of an interval counts
+    (`least_share`), and a single task (one gold that cannot be read) is no share at all. Raises AbstentionError.
     """
     rule = verdicts.filter(pc.equal(verdicts["role"], "rule"))
     found: dict[str, Counter[str | None]] = {}  # by environment: verdicts by reason, None where the rule decided
@@ -107,18 +108,20 @@ def check_abstentions(verdicts: pa.Table, asked: Mapping[str, tuple[str, str]], 
         found.setdefault(environment, Counter())[reason if verdict == "abstain" else None] += 1
         if verdict == "abstain":
             tasks.setdefault(environment, set()).add(task)
-    parts = [("", sum(found.values(), Counter()))]
+    parts: list[tuple[str, Counter[str | None]]] = [("", sum(found.values(), Counter()))]
     parts += [(f" of environment {name}", found[name]) for name, silent in tasks.items() if len(found) > 1 and len(silent) > 1]
     limit = params.verification.abstain_limit
     for where, counts in parts:
         reasons, total = Counter({reason: n for reason, n in counts.items() if reason is not None}), counts.total()
+        if where and least_share(reasons.total(), total) <= limit:
+            continue
         if reasons.total() <= max(limit * total, 1 if limit else 0):
             continue
         tally = ", ".join(f"{count:,} {reason}" for reason, count in reasons.most_common())
         raise AbstentionError(
             f"round {number + 1}: the rule abstained on {reasons.total():,} of {total:,} answers{where} ({tally}), more than "
             f"verification.abstain_limit ({limit:.3g}) allows, and nothing was trained on them; they lie in {folder}. Raise the limit and "
-            "run again, which keeps the rounds before this one, or correct the verifier (with other parameters the iteration begins anew)"
+            "run again, which keeps rounds up to the last state, or correct the verifier (with other parameters the iteration begins anew)"
         )
 
 

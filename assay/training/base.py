@@ -158,7 +158,7 @@ def shorten(folder: Path, dtype: str) -> None:
     for index in sorted(folder.glob("*.safetensors.index.json")):
         content = json.loads(index.read_text(encoding="utf-8"))
         content.get("metadata", {}).pop("total_size", None)
-        index.write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
+        _rewrite(index, content)
     set_config_dtype(folder, dtype)
 
 
@@ -167,4 +167,10 @@ def set_config_dtype(folder: Path, dtype: str) -> None:
     file = folder / "config.json"
     content = json.loads(file.read_text(encoding="utf-8"))
     names = [name for name in ("dtype", "torch_dtype") if name in content] or ["dtype"]
-    file.write_text(json.dumps(content | dict.fromkeys(names, dtype), indent=2) + "\n", encoding="utf-8")
+    _rewrite(file, content | dict.fromkeys(names, dtype))
+
+
+def _rewrite(file: Path, content: dict[str, Any]) -> None:
+    """Another file in its place: it may be a copy of one of DVC's cache, which may not be written."""
+    file.unlink()
+    file.write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")

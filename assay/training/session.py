@@ -48,11 +48,15 @@ def draft_of(out: Path) -> Path:
 
 
 def link_or_copy(source: Path, target: Path) -> None:
-    """The same file under another name where the file system can, which takes no room; else a copy. Nothing writes weights in place."""
+    """The same file under another name where the file system can, which takes no room; else a copy, also of a file that may not be written
+    (one of DVC's cache), as its permissions would come along. Nothing writes weights in place."""
     try:
-        os.link(source.resolve(), target)  # resolved: DVC may check files out as symbolic links
+        if os.access(source, os.W_OK):
+            os.link(source.resolve(), target)  # resolved: DVC may check files out as symbolic links
+            return
     except OSError:
-        shutil.copyfile(source, target)
+        pass
+    shutil.copyfile(source, target)
 
 
 class UpdateSession:

@@ -28,7 +28,7 @@ _WAREHOUSE = """
 
 | table | one row per | columns |
 |---|---|---|
-| `versions` | version | name, pipeline (staged, fused, imported), kind (commit, experiment, workspace, past, import, replay), commit_id, committed_at, subject, parents, lock_hash (of dvc.lock), params (JSON, resolved), missing (outputs that are not in DVC's cache), stale (stages that were not run again after their inputs changed; their rows are left out) |
+| `versions` | version | name, pipeline (staged, fused, imported, replay), kind (commit, experiment, workspace, past, import, replay), commit_id, committed_at, subject, parents, lock_hash (of dvc.lock), params (JSON, resolved), missing (outputs that are not in DVC's cache), stale (stages that were not run again after their inputs changed; their rows are left out) |
 | `version_names` | name of a version | name, version, kind (version, commit, tag, branch, experiment, workspace, past); `current` is what the views show |
 | `version_parts` | (version, shard) | version, part, stage, path |
 | `version_stages` | (version, stage, path) | version, stage, role (input, output), path, hash |

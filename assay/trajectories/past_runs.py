@@ -117,6 +117,7 @@ def forget(root: Path, wanted: Sequence[str]) -> list[str]:
     with open_warehouse(root / WAREHOUSE, write=True) as connection:
         names = in_order(connection)
         called = [*numbered(names).items(), *((name, (name, PAST)) for name in names)]
+        called += [(name.partition("/")[2], found) for name, found in called if "/" in name]  # fused/workspace-HASH
         gone: list[str] = []
         for pattern in wanted:
             matching = [version for name, (version, _) in called if fnmatchcase(name, pattern)]

@@ -2,6 +2,8 @@
 
 import json
 import shutil
+import subprocess
+import sys
 import threading
 from dataclasses import replace
 
@@ -143,6 +145,18 @@ def test_as_many_requests_are_under_way_at_each_server_as_one_may_have(policy, r
     assert ExecutionParams().server.concurrency == 256
 
 
+def test_connections_are_as_many_as_the_process_may_have_open():
+    """In a process of its own, as a limit that was lowered stays."""
+    program = (
+        "import resource; from assay.engines.server_engine import _possible; "
+        "resource.setrlimit(resource.RLIMIT_NOFILE, (300, 1000)); "
+        "print(_possible(10), resource.getrlimit(resource.RLIMIT_NOFILE)[0], "
+        "_possible(512), resource.getrlimit(resource.RLIMIT_NOFILE)[0], _possible(2048), resource.getrlimit(resource.RLIMIT_NOFILE)[0])"
+    )
+    said = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True).stdout.split()
+    assert said == ["10", "300", "512", "768", "744", "1000"]
+
+
 def test_a_refused_request_ends_the_batch_with_the_servers_words(policy, requests_mixed):
     answers = {
         "/v1/models": models(policy),
@@ -154,6 +168,23 @@ def test_a_refused_request_ends_the_batch_with_the_servers_words(policy, request
     with pytest.raises(EngineError, match=r"the server refuses \(HTTP 400: prompt is too long\)"):
         engine.generate(plain)
     assert server.asked.count("/v1/completions") < len(plain)
+
+
+def test_an_error_waits_for_no_answer_to_the_other_requests(policy, requests_mixed):
+    first, never = threading.Lock(), threading.Event()
+
+    def one_is_refused(_body):
+        if first.acquire(blocking=False):
+            never.wait()
+        return 400, {"error": {"message": "prompt is too long"}}
+
+    server = Scripted({"/v1/models": models(policy), "/v1/completions": one_is_refused})
+    engine = opened(server.url, policy=policy, concurrency=2)
+    plain = [replace(request, temperature=1.0, top_p=1.0) for request in requests_mixed[:2]]
+    with pytest.raises(EngineError, match="prompt is too long"):
+        engine.generate(plain)
+    assert not never.is_set()
+    never.set()
 
 
 def answer(**changes):

@@ -15,7 +15,7 @@ NAMES = {
     "rewards.tool_use": "turn_reward episode_metrics",
     "rewards.stepwise": "segment propagate",
     "rewards.protocol": "parse score",
-    "rewards.self_verification": "critique_reward critique_targets weighted_vote",
+    "rewards.self_verification": "critique_reward weighted_vote",
     "evaluation.estimators": "pass_at_k mean_with_interval keep_rate explore_rate",
 }
 

@@ -26,6 +26,9 @@ def test_a_share_that_nobody_gave_is_what_fits(iteration):
     assert beside_trainer(execution, policy, params, None) is execution
     assert beside_trainer(execution, policy, iteration.params(), card) is execution  # plain transformers
     local = {"appeals": {"enabled": True, "judge": {"type": "local", "model": "judge"}}}
+    kept = 12 * parameter_count(policy)
+    only_judge = beside_trainer(execution, policy, iteration.params(verification=local), 80 * GIB).gpu_memory_share
+    assert only_judge is not None and only_judge <= 0.85 and only_judge * 80 * GIB + kept < 80 * GIB  # plain transformers sample
     with_judge = iteration.params(sampling={"engine": {"type": "vllm"}}, verification=local)
     assert beside_trainer(execution, policy, with_judge, 80 * GIB).gpu_memory_share == 0.42
 

@@ -173,13 +173,14 @@ def found_where_rational_arithmetic_abstains(count: int, limit: float) -> dict[s
 
 def test_an_environment_that_cannot_be_judged_stops_the_run_whatever_the_others_are():
     answers = sum(row["role"] == "rule" for row in VERDICTS)
-    ((said, examples),) = found_where_rational_arithmetic_abstains(5, 5 / answers).items()
-    assert said == "in each environment it abstains on at most 0.0446 of the rows, or on those of one task"
+    ((said, examples),) = found_where_rational_arithmetic_abstains(20, 20 / answers).items()
+    assert said == "in each environment it abstains on at most 0.179 of the rows, within three standard errors"
     (example,) = examples
-    assert example.startswith("environment rational, reason all, examples ") and "share_of_environment = 0.0" in example
+    assert example.startswith("environment rational, reason all, examples ") and "least_share_of_environment = 0.197" in example
     assert found_where_rational_arithmetic_abstains(4, 4 / answers) == {}  # all of one task: its gold, perhaps
     assert len(found_where_rational_arithmetic_abstains(1, 0.0)) == 1  # but where none may abstain the whole fails
-    assert found_where_rational_arithmetic_abstains(5, 0.5) == {}
+    assert found_where_rational_arithmetic_abstains(5, 5 / answers) == {}  # 5 of its 56: that may be chance
+    assert found_where_rational_arithmetic_abstains(20, 0.5) == {}
 
 
 def test_groups_and_steps_are_complete():

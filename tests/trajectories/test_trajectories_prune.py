@@ -1,14 +1,19 @@
 """Policies that are pruned: which, what stays in the cache, and that a run goes on without making them anew."""
 
+import os
+import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
 from conftest import environment
 
 from assay.cli import main
+from assay.trajectories.pipelines import open_project
 from assay.trajectories.prune import PruneError, prune
+from flows.run_lock import run_lock
 
 STAGES = """stages:
   start:
@@ -71,6 +76,55 @@ def test_a_run_goes_on_from_its_last_policy_and_makes_none_of_the_removed_anew(r
     assert run.policies() == ["0", "4", "5"]
     assert (run.root / "models/5/weights").read_text() == f"policy 5 after {last}"
     assert prune(run.root, 2).policies == () and prune(run.root, 1).policies == ("models/4",)
+
+
+def test_the_last_policy_of_a_commit_stays_in_the_cache(run):
+    run.call("git", "add", "-A")
+    run.call("git", "commit", "-q", "-m", "four policies")
+    run.last_policy(6)
+    run.call("dvc", "repro", "-q")
+    assert prune(run.root, 1).policies == ("models/1", "models/2", "models/3", "models/4", "models/5")
+    assert run.policies() == ["0", "6"]
+    assert sorted(text[:8] for text in run.cached()) == ["base\n", "policy 0", "policy 4", "policy 6"]
+
+
+def test_policies_of_two_runs_are_not_told_apart_by_their_numbers(run):
+    run.call("dvc", "repro", "-q")
+    text = (run.root / "dvc.yaml").read_text()
+    (run.root / "dvc.yaml").write_text(text.replace("echo policy 0", "echo another policy 0"))
+    run.call("dvc", "repro", "-q", "update@0")
+    with pytest.raises(PruneError, match="models/2 is of another run than the policies before it"):
+        prune(run.root, 1)
+    assert run.policies() == ["0", "1", "2", "3", "4"]
+
+
+def test_nothing_goes_that_a_running_stage_reads(run):
+    text = (run.root / "dvc.yaml").read_text()
+    (run.root / "dvc.yaml").write_text(text + "  slow:\n    cmd: touch begun && sleep 60\n    deps: [models/2]\n")
+    dvc = str(Path(sys.executable).with_name("dvc"))
+    with subprocess.Popen([dvc, "repro", "-q", "slow"], cwd=run.root, env=environment(), start_new_session=True) as working:
+        try:
+            wait_for(run.root / "begun")
+            with pytest.raises(PruneError, match="a stage that is running uses one of these policies"):
+                prune(run.root, 1)
+            assert run.policies() == ["0", "1", "2", "3", "4"]
+        finally:
+            os.killpg(working.pid, signal.SIGKILL)
+
+
+def test_nothing_goes_while_dvc_or_a_flow_works(run):
+    with open_project(run.root) as other, other.repo.lock, pytest.raises(PruneError, match="another DVC command or flow works here"):
+        prune(run.root, 1)
+    with run_lock(run.root, "nightly"), pytest.raises(PruneError, match="another DVC command or flow works here"):
+        prune(run.root, 1)
+    assert prune(run.root, 3).policies == ("models/1",)
+
+
+def wait_for(file: Path, seconds: float = 60.0) -> None:
+    end = time.monotonic() + seconds
+    while not file.exists():
+        assert time.monotonic() < end, f"{file} did not appear"
+        time.sleep(0.05)
 
 
 def test_what_cannot_be_pruned_is_said(run, tmp_path_factory, capsys):

@@ -12,7 +12,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from assay.trajectories.gates.measures import counts, elements, is_known, lengths, occurrences, per_row
+from assay.trajectories.gates.measures import counts, elements, is_known, least_share, lengths, occurrences, per_row
 from assay.trajectories.gates.suites import LARGEST_LOGPROB
 
 if TYPE_CHECKING:
@@ -150,7 +150,9 @@ def _abstentions(rule: pa.Table, task_ids: pa.ChunkedArray, environments: pa.Chu
         "share": shares,
         # The limit is on the whole, and on each environment with more than one; the shares by reason are there to be read.
         "share_of_all": [shares[0]] + [0.0] * (len(parts) - 1),
-        "share_of_environment": [share if wide else 0.0 for share, wide in zip(shares, spread, strict=True)],
+        "least_share_of_environment": [
+            least_share(len(found), judged) if wide else 0.0 for (_, _, judged, found), wide in zip(parts, spread, strict=True)
+        ],
     })  # fmt: skip
 
 

@@ -1,5 +1,6 @@
 """Small vectorised measures of Arrow columns: the frames that the suites look at are made of these."""
 
+import math
 from typing import Any
 
 import numpy as np
@@ -55,3 +56,13 @@ def _numpy(column: Column) -> NDArray:
 
 def _chunks(column: Column) -> list[pa.Array]:
     return column.chunks if isinstance(column, pa.ChunkedArray) else [column]
+
+
+def least_share(count: int, rows: int) -> float:
+    """Lower end of Wilson's interval of three standard errors for count of rows: an environment may have few of a round's rows, and is
+    looked at in every round."""
+    if not count:
+        return 0.0
+    z, share = 3.0, count / rows
+    middle, half = share + z * z / (2 * rows), z * math.sqrt(share * (1 - share) / rows + z * z / (4 * rows * rows))
+    return (middle - half) / (1 + z * z / rows)

@@ -115,8 +115,9 @@ def _verdicts(limits: Limits) -> list[Check]:
             high=limits.abstain,
         ),
         _between(
-            "abstentions", "share_of_environment",
-            f"in each environment it abstains on at most {limits.abstain:.3g} of the rows, or on those of one task", high=limits.abstain,
+            "abstentions", "least_share_of_environment",
+            f"in each environment it abstains on at most {limits.abstain:.3g} of the rows, within three standard errors",
+            high=limits.abstain,
         ),
     ]  # fmt: skip
 
