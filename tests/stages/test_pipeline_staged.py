@@ -79,6 +79,7 @@ def test_a_remote_brings_the_run_back_without_running_anything(another, tmp_path
     shutil.rmtree(clone)
 
 
+@pytest.mark.long  # tests/training/test_trainer_processes.py compares the updates themselves
 def test_an_update_in_several_processes_is_that_of_one(another, finished, monkeypatch):
     """As a person with several GPUs has it: nothing but a parameter, the stage's command stays the same."""
     monkeypatch.setenv("ACCELERATE_USE_CPU", "true")

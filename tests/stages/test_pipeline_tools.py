@@ -35,7 +35,7 @@ def small(folder):
     return run
 
 
-def test_turns_train_staged_and_fused_alike(tmp_path):
+def test_turns_train(tmp_path):
     run = small(tmp_path / "tools")
     ran = run.repro()
     assert ran == [
@@ -65,12 +65,6 @@ def test_turns_train_staged_and_fused_alike(tmp_path):
     report = (run.root / "data/evaluate/report.html").read_text()
     assert "How episodes end" in report and "One episode" in report
 
-    assert "train@0" in [name.removeprefix("fused/dvc.yaml:") for name in run.repro(*FUSED)]
-    for name, stage in TABLES:
-        assert run.table(name, "data/fused/train/0") == run.table(name, f"data/{stage}/0"), name
-    staged, fused = (run.root / folder / "1/policy/model.safetensors" for folder in ("models", "models/fused"))
-    assert staged.read_bytes() == fused.read_bytes()
-
     question = "select count(*) as turns, sum(calls) as calls from turns join trajectories using (trajectory_id) where kind = 'solution'"
     answer = run.run("assay", "sql", "--format", "csv", question).stdout.split()
     assert answer[0] == "turns,calls" and answer[1].split(",")[0] == str(kinds["solution"])
@@ -79,6 +73,17 @@ def test_turns_train_staged_and_fused_alike(tmp_path):
     assert len(queries) == 4 and all(query(sql, run.root).num_rows > 0 for sql in queries)
     replayed = run.run("assay", "verify", "--replay", "data/rollout/0").stdout
     assert f"rule: {len(rows)} of {len(rows)} verdicts are identical" in replayed
+
+
+@pytest.mark.long  # tests/rollouts/test_rollouts_episodes.py has episodes without DVC
+def test_a_fused_round_of_episodes_is_a_staged_iteration(tmp_path):
+    run = small(tmp_path / "tools")
+    run.repro()
+    assert "train@0" in [name.removeprefix("fused/dvc.yaml:") for name in run.repro(*FUSED)]
+    for name, stage in TABLES:
+        assert run.table(name, "data/fused/train/0") == run.table(name, f"data/{stage}/0"), name
+    staged, fused = (run.root / folder / "1/policy/model.safetensors" for folder in ("models", "models/fused"))
+    assert staged.read_bytes() == fused.read_bytes()
 
 
 @pytest.mark.long

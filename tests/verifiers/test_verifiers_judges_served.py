@@ -34,6 +34,7 @@ def tokens_of(model, answers):
 
 
 @pytest.mark.engine
+@pytest.mark.long  # test_verifiers_judges_endpoint.py plays the same with servers that are told what to say
 def test_a_served_model_decides_appeals_and_abstains_when_its_server_is_gone(model, tmp_path, caplog):
     arguments = (*CPU_ARGUMENTS, "--kv-cache-memory-bytes", str(64 * 2**20))
     with serve(model, dtype="float32", max_model_tokens=1024, arguments=arguments, log=tmp_path / "log") as url:
