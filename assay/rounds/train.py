@@ -29,11 +29,12 @@ from assay.rollouts.plan import PlannedFrom
 from assay.rollouts.progress import Reporter
 from assay.rounds.assemble import assemble, check_whole
 from assay.rounds.further import further_samples, level_pool
+from assay.rounds.gates import check_abstentions
 from assay.rounds.journal import ALONE, STATE, TABLES, Journal
 from assay.rounds.round_report import RoundReport
 from assay.rounds.sample import Sampler, open_sampler
 from assay.rounds.shared_device import beside_trainer, card_bytes
-from assay.rounds.verify import Bench, check_abstentions, open_bench, verify
+from assay.rounds.verify import Bench, open_bench, verify
 from assay.training.filters import SOLVED, FilterError
 from assay.trajectories import publish_folder, read_table, to_table, write_shard
 from assay.verifiers import NoiseState

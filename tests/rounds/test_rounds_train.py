@@ -11,8 +11,8 @@ from assay.rollouts.plan import PlannedFrom
 from assay.rollouts.progress import Reporter
 from assay.rounds import further
 from assay.rounds import train as rounds
+from assay.rounds.gates import AbstentionError, check_abstentions
 from assay.rounds.journal import Journal
-from assay.rounds.verify import AbstentionError, check_abstentions
 from assay.trajectories import file_digest, read_table
 
 
