@@ -1,6 +1,7 @@
 """The `assay` command: one module per verb, imported only when it is called."""
 
 import argparse
+import errno
 import importlib
 import sys
 import traceback
@@ -22,6 +23,12 @@ VERBS: dict[str, str] = {
     "tools": "tools",
 }
 
+DISK = {
+    errno.ENOSPC: "free some space and run again", errno.EDQUOT: "free some space and run again",
+    errno.EROFS: "make the folder one that can be written", errno.EACCES: "make it one that this user may write",
+    errno.EXDEV: "keep the project, with its folder .assay, on one file system",
+}  # fmt: skip
+"""What a person does where the file system refuses."""
 PERSON_MUST_ACT = 2
 """Exit code of a mistake that a person has to correct: running again without a change would fail again."""
 
@@ -56,6 +63,10 @@ def speak(action) -> int:
     except BrokenPipeError:
         return 0
     except Exception as error:
+        if isinstance(error, OSError) and error.errno in DISK and not type(error).__module__.startswith("assay."):
+            place = f"{error.filename}: " if error.filename else ""
+            print(f"error: {place}{error.strerror}; {DISK[error.errno]}", file=sys.stderr, flush=True)
+            return PERSON_MUST_ACT
         if not type(error).__module__.startswith("assay."):
             traceback.print_exc()
             return 1

@@ -5,7 +5,7 @@ import glob
 import json
 import re
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -50,7 +50,8 @@ def read_rows(params: UserDataset, root: Path, split: str) -> Rows:
         if (path / "dataset_dict.json").is_file() or (path / "state.json").is_file():
             return _read_saved(params, path, split)
         with tempfile.TemporaryDirectory(prefix="assay-datasets-") as cache:
-            return _load(params, split, path=str(path), name=params.name, split=split, cache_dir=cache)
+            options = _as_text(params, sorted(path.rglob("*.csv")))
+            return _load(params, split, path=str(path), name=params.name, split=split, cache_dir=cache, **options)
     outside = params.path.startswith((".", "/", "~")) or Path(params.path).suffix.lower() in READERS
     if outside or not _HUB_NAME.fullmatch(params.path):
         raise TaskError(
@@ -78,24 +79,30 @@ def _read_file(params: UserDataset, path: Path, split: str) -> Rows:
         )
     if path.stat().st_size == 0:
         raise TaskError(f"{params.path}: the file is empty")
-    options: dict[str, Any] = {}
-    if reader == "csv":
-        import datasets
-
-        # As text throughout: 007, 0.50 and NA are golds as good as any, not numbers and nulls.
-        options = {
-            "features": datasets.Features({name: datasets.Value("string") for name in _header(params, path)}),
-            "na_filter": False,
-        }
+    options = _as_text(params, [path]) if reader == "csv" else {}
     with tempfile.TemporaryDirectory(prefix="assay-datasets-") as cache:
         try:
-            return _load(
-                params, None, path=reader, data_files=glob.escape(str(path)), split="train", cache_dir=cache, **options
-            )
+            files = glob.escape(str(path.absolute()))
+            read = _load(params, None, path=reader, data_files=files, split="train", cache_dir=cache, **options)
+            return _as_written(read, path) if reader == "json" else read
         except TaskError as error:
-            if reader == "json" and (place := _bad_line(path)):
+            lines = reader == "json" and not path.read_text(encoding="utf-8-sig", errors="replace").lstrip().startswith("[")
+            if lines and (place := _bad_line(path)):
                 raise TaskError(f"{params.path}, {place}") from error
             raise
+
+
+def _as_text(params: UserDataset, files: Sequence[Path]) -> dict[str, Any]:
+    """How CSV files are read: as text throughout, for 007, 0.50 and NA are golds as good as any, not numbers and nulls."""
+    if not files:
+        return {}
+    import datasets
+
+    headers = [_header(params, file) for file in files]
+    for file, header in zip(files, headers, strict=True):
+        if header != headers[0]:
+            raise TaskError(f"{params.path}: {file.name} has other columns than {files[0].name}; give all its CSV files the same header")
+    return {"features": datasets.Features({name: datasets.Value("string") for name in headers[0]}), "na_filter": False}
 
 
 def _read_saved(params: UserDataset, path: Path, split: str) -> Rows:
@@ -148,7 +155,29 @@ def _rows(params: UserDataset, loaded: Any, label: str) -> Rows:
         loaded = loaded.select_columns([name for name in columns if name in wanted])
     left_out = tuple(name for name in loaded.column_names if type(loaded.features[name]).__name__ in _NOT_TEXT)
     narrow = frozenset(name for name in loaded.column_names if getattr(loaded.features[name], "dtype", None) in ("float16", "float32"))
-    return Rows(label, columns, loaded.remove_columns(list(left_out)).to_list(), left_out, narrow, _commit(loaded))
+    try:
+        rows = loaded.remove_columns(list(left_out)).to_list()
+    except UnicodeDecodeError as error:
+        raise TaskError(f"{label}: its text is not UTF-8 ({error.reason}); save it as UTF-8") from error
+    return Rows(label, columns, rows, left_out, narrow, _commit(loaded))
+
+
+def _as_written(read: Rows, path: Path) -> Rows:
+    """The integers and texts of a JSON file as they stand there: Arrow makes doubles of all where one is beyond 64 bits or has a fraction,
+    and times of texts that look like times. Other layouts than an object a row stay as they are."""
+    try:
+        with path.open(encoding="utf-8-sig") as stream:
+            if path.suffix.lower() == ".json":
+                objects = json.load(stream)
+            else:
+                objects = [json.loads(line) for line in stream if line.strip()]
+    except (ValueError, RecursionError):
+        return read
+    if not isinstance(objects, list) or len(objects) != len(read.rows) or not all(isinstance(written, dict) for written in objects):
+        return read
+    for row, written in zip(read.rows, objects, strict=True):
+        row |= {name: written[name] for name in row if type(written.get(name)) in (int, str)}
+    return read
 
 
 def mapping(params: UserDataset) -> dict[str, str]:
@@ -166,6 +195,7 @@ def _header(params: UserDataset, path: Path) -> list[str]:
     """Column names of a CSV file. Raises TaskError for a line with too many or too few fields: pandas, which reads the
     file in the end, would shift the one into other columns and fill up the other."""
     try:
+        csv.field_size_limit(2**31 - 1)
         with path.open(encoding="utf-8-sig", newline="") as stream:
             reader = csv.reader(stream, strict=True)
             header = next(reader, [])

@@ -6,7 +6,7 @@ from pydantic import AfterValidator, BaseModel, ConfigDict
 class Section(BaseModel):
     """One section of params.yaml. A key that is not a field is an error, so a typing error never passes for a default."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True, validate_default=True)
+    model_config = ConfigDict(extra="forbid", allow_inf_nan=False, frozen=True, use_attribute_docstrings=True, validate_default=True)
 
 
 class ParameterError(ValueError):

@@ -17,13 +17,26 @@ PRESETS = ("scale", "environment", "method")  # later wins
 Origins = dict[str, str]
 
 
+class _Loader(yaml.SafeLoader):
+    """A key that is given twice is a mistake: YAML would drop the first without a word."""
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
+        seen: set[str] = set()
+        for key, _ in node.value:
+            if key.tag != "tag:yaml.org,2002:merge" and isinstance(key, yaml.ScalarNode):
+                if key.value in seen:
+                    raise yaml.constructor.ConstructorError(None, None, f"the key {key.value} is given twice", key.start_mark)
+                seen.add(key.value)
+        return super().construct_mapping(node, deep)
+
+
 def read_yaml(path: Path) -> dict[str, Any]:
     """A YAML mapping from a file; an empty file is an empty mapping. Raises ParameterError."""
     if not path.is_file():
         raise ParameterError(f"{path}: no such file")
     try:
-        content = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        content = yaml.load(path.read_text(encoding="utf-8"), Loader=_Loader)
+    except (yaml.YAMLError, ValueError, RecursionError) as error:  # ValueError: no UTF-8, or 2024-13-45, which looks like a date
         raise ParameterError(f"{path}: not valid YAML: {' '.join(str(error).split())}") from error
     if content is None:
         return {}
@@ -42,6 +55,7 @@ def merge(base: Mapping[str, Any], over: Mapping[str, Any], origin: str, origins
         old = merged.get(key)
         if isinstance(value, dict) and isinstance(old, dict) and value.get("type", old.get("type")) == old.get("type"):
             merged[key] = merge(old, value, origin, origins, f"{path}.")
+            origins[path] = origin
         elif isinstance(value, dict):
             _forget(path, origins)
             merged[key] = merge({}, value, origin, origins, f"{path}.")
@@ -76,7 +90,7 @@ def resolve_params(root: Path = Path()) -> tuple[Params, Origins]:
     for kind in PRESETS:
         name = own.get(kind) or Params.model_fields[kind].default
         preset = root / "conf" / kind / f"{name}.yaml"
-        if not preset.is_file():
+        if len(str(name)) > 100 or not preset.is_file():
             known = ", ".join(sorted(p.stem for p in preset.parent.glob("*.yaml"))) or "none"
             raise ParameterError(f"{file}: {kind} is {name!r}, but there is no {preset}; presets present: {known}")
         merged = merge(merged, read_yaml(preset), str(preset), origins)

@@ -83,6 +83,7 @@ class Params(Section):
         if info.context == PARTIAL:
             return self  # sections that a stage does not see have their defaults, which say nothing about the run
         training, sampling = self.training, self.sampling
+        _check_names(self)
         _check_noise(self)
         _check_scores(self)
         _check_dataset_verifiers(self)
@@ -132,6 +133,12 @@ class Params(Section):
                 "[http://127.0.0.1:8000/v1]"
             )
         return self
+
+
+def _check_names(params: Params) -> None:
+    for name in params.environments:
+        if name in ("", "all"):
+            raise ValueError(f"environments has the name {name!r}, which stands for all of them in tables and reports: choose another")
 
 
 def _check_noise(params: "Params") -> None:

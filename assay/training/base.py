@@ -109,6 +109,14 @@ def check_folder(folder: Path, name: str) -> None:
         raise BaseError(
             f"policy.base is {name!r}: no *.safetensors in {folder}; save the model again with save_pretrained, which writes them"
         )
+    from safetensors import safe_open
+
+    for file in sorted(folder.glob("*.safetensors")):
+        try:
+            with safe_open(file, framework="np"):
+                pass
+        except Exception as error:  # the library's own kind, or that of the file system
+            raise BaseError(f"policy.base is {name!r}: {file.name} in {folder} is cut off or damaged ({error}); copy it again") from error
     if not any((folder / file).is_file() for file in _TOKENIZER_FILES):
         raise BaseError(
             f"policy.base is {name!r}: a model without tokenizer (none of {', '.join(_TOKENIZER_FILES)} in {folder}); "

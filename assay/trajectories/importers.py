@@ -6,10 +6,12 @@ there are several completions), `environment`, `split`, `verifier` and `meta`. W
 empty, the text is the truth and the finish reason is `unknown`.
 """
 
+import fcntl
 import json
 import re
 import shutil
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -31,6 +33,8 @@ RULE = "imported"
 ROWS_PER_SHARD = 50_000
 TOKENS_PER_SHARD = 8_000_000
 """Of prompts and completions: what is held in memory, as Python's lists, takes some 100 bytes for each."""
+LOCK = Path(".assay/import.lock")
+"""Held while an import works; the file stays."""
 LARGEST_FLOAT = 3.4028234e38
 """Of float32, as which rewards and log-probabilities are stored."""
 
@@ -53,18 +57,36 @@ def import_rollouts(
     if not re.fullmatch("[A-Za-z0-9_-]+", name):
         raise ImportFailure(f"the name {name!r} cannot be a folder's; use letters, digits, - and _")
     target = root / IMPORTED / name
-    if target.exists() and not replace:
-        raise ImportFailure(f"{target} exists already; choose another --name, or say --replace")
     unknown = sorted(set(columns or {}) - set(KEYS))
     if unknown:
         raise ImportFailure(f"there is no key {', '.join(unknown)} to fill; the keys are {', '.join(KEYS)}")
     defaults = {"environment": environment or name, "split": split, "verifier": verifier}
     draft = target.with_name(f".{name}.partial")
-    shutil.rmtree(draft, ignore_errors=True)
+    with _alone(root):
+        if target.exists() and not replace:
+            raise ImportFailure(f"{target} exists already; choose another --name, or say --replace")
+        shutil.rmtree(draft, ignore_errors=True)
+        return _import(_Reader(file, name, make_task, dict(columns or {}), defaults, verifiers), draft, target)
+
+
+@contextmanager
+def _alone(root: Path) -> Iterator[None]:
+    """One import at a time: two of one name would write into each other's draft."""
+    path = root / LOCK
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with path.open("a") as stream:
+        try:
+            fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise ImportFailure(f"another import works in {root.resolve()}: let it end, then run this one again") from None
+        yield
+
+
+def _import(reader: "_Reader", draft: Path, target: Path) -> dict[str, int]:
     try:
-        names = dict(columns or {})
-        counts = _write(_Reader(file, name, make_task, names, defaults, verifiers), draft)
-        note = {"file": file.name, "digest": file_digest(file), **defaults, "columns": names, "rows": counts}
+        counts = _write(reader, draft)
+        shown = reader.file.name.encode("utf-8", "replace").decode()  # a name that is no UTF-8 would be no JSON for others
+        note = {"file": shown, "digest": file_digest(reader.file), **reader.defaults, "columns": reader.columns, "rows": counts}
         (draft / IMPORT_NOTE).write_text(json.dumps(note, indent=1, sort_keys=True) + "\n", encoding="utf-8")
         publish_folder(draft, target)
     except OSError as error:

@@ -20,11 +20,12 @@ class Objects:
         return self.cache / digest[:2] / digest[2:]
 
     def manifest(self, digest: str) -> dict[str, str] | None:
-        """Files of a stored folder: path inside it -> md5. None where the cache lacks it."""
+        """Files of a stored folder: path inside it -> md5. None where the cache lacks it, or has it damaged."""
         path = self.path(digest)
-        if not path.is_file():
+        try:
+            return {entry["relpath"]: entry["md5"] for entry in json.loads(path.read_text(encoding="utf-8"))}
+        except (OSError, ValueError, KeyError, TypeError):  # not there, or cut off
             return None
-        return {entry["relpath"]: entry["md5"] for entry in json.loads(path.read_text(encoding="utf-8"))}
 
 
 def folder_digest(files: Mapping[str, str]) -> str:

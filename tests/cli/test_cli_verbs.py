@@ -1,6 +1,8 @@
 """Every verb by its arguments: what it prints, and the exit codes of ordinary mistakes (2, one sentence, no traceback)."""
 
+import errno
 import json
+import os
 import shutil
 import subprocess
 import sys
@@ -8,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from assay.cli import VERBS, main
+from assay.cli import VERBS, main, speak
 from assay.params import load_params
 from assay.trajectories import write_shard
 
@@ -236,3 +238,13 @@ def test_sync_rebuild_and_import_in_an_empty_folder(tmp_path, capsys):
     (tmp_path / "params.yaml").write_text(json.dumps(own))
     assay(capsys, *named, "mine", "--verifier", "guess", *root)
     assert "cannot be a folder's" in assay(capsys, *named, "iteration=7", *root, code=2)[1]
+
+
+@pytest.mark.parametrize(("number", "words"), [(errno.ENOSPC, "free some space"), (errno.EROFS, "that can be written")])
+def test_what_the_disk_refuses_is_one_sentence(capsys, number, words):
+    def refused():
+        raise OSError(number, os.strerror(number), "data/x")
+
+    assert speak(refused) == 2
+    said = capsys.readouterr().err
+    assert said.startswith(f"error: data/x: {os.strerror(number)}; ") and words in said and said.count("\n") == 1

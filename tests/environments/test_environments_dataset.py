@@ -67,6 +67,40 @@ def test_every_format_gives_the_same_tasks(tmp_path, kind):
     assert tasks(env, "demonstration") == tasks(env, "train")
 
 
+@pytest.mark.parametrize("suffix", ["jsonl", "json"])
+def test_golds_of_json_are_those_that_stand_there(tmp_path, suffix):
+    """Arrow alone makes doubles of a column with one number beyond 64 bits or a fraction, and times of what looks like times."""
+    beyond = [[2**53 + 1, 2**64 + 1, 4]] if suffix == "jsonl" else []  # in an array pandas refuses it
+    for golds in (*beyond, [2**53 + 1, 0.5, 4], ["2024-01-01", "2024-01-02", "2024-01-03"]):
+        rows = [{"question": f"{number}?", "answer": gold} for number, gold in enumerate(golds)]
+        text = "".join(json.dumps(row) + "\n" for row in rows) if suffix == "jsonl" else json.dumps(rows)
+        (tmp_path / f"data.{suffix}").write_text(text)
+        env = environment(tmp_path, f"data.{suffix}", columns={"prompt": "question", "gold": "answer"}, verifier="string_match")
+        found = tasks(env, "train") + tasks(env, "eval")
+        assert {task.gold for task in found} == {str(gold) for gold in golds}
+
+
+def test_a_folder_of_csv_files_is_text_as_one_file_is(tmp_path):
+    (tmp_path / "csvs").mkdir()
+    (tmp_path / "csvs/train.csv").write_text("question,answer\n" + "".join(f"{n}?,00{n}\n" for n in range(5)))
+    columns = {"prompt": "question", "gold": "answer"}
+    env = environment(tmp_path, "csvs", columns=columns, verifier="string_match")
+    assert {task.gold for task in tasks(env, "train") + tasks(env, "eval")} == {f"00{n}" for n in range(5)}
+    (tmp_path / "csvs/more.csv").write_text("question,reply\n1?,1\n")
+    with pytest.raises(TaskError, match=r"csvs: train\.csv has other columns than more\.csv"):
+        environment(tmp_path, "csvs", columns=columns).check()
+
+
+def test_brackets_in_a_folder_s_name_and_long_fields_are_no_mistake(tmp_path):
+    folder = tmp_path / "q[1]"
+    folder.mkdir()
+    write_lines(folder / "data.jsonl", ROWS)
+    assert len(tasks(environment(folder, "data.jsonl"), "train")) > 40
+    (folder / "long.csv").write_text("question,answer\n" + "a" * 200_000 + ",1\n")
+    env = environment(folder, "long.csv", columns={"prompt": "question", "gold": "answer"})
+    assert len((tasks(env, "train") + tasks(env, "eval"))[0].prompt[0]["content"]) == 200_000
+
+
 def test_division_is_by_content_seeded_and_stable_when_rows_are_added(tmp_path):
     def held_out(rows, seed=0):
         path = write_lines(tmp_path / f"{len(rows)}-{seed}.jsonl", rows)

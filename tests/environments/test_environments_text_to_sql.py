@@ -243,6 +243,18 @@ def test_no_row_of_sqlite_is_lost_between_chunks(tmp_path, monkeypatch):
         assert connection.execute("SELECT count(*), sum(n) FROM t").fetchone() == (13, 78)
 
 
+def test_what_sqlite_has_not_written_into_its_file_yet_is_not_left_out(tmp_path):
+    with closing(sqlite3.connect(tmp_path / "wal.sqlite")) as lite:
+        lite.execute("PRAGMA journal_mode=WAL")
+        lite.execute("CREATE TABLE t (n INT)")
+        lite.commit()
+        with pytest.raises(user_files.DatabaseError, match=r"wal\.sqlite-wal beside it holds changes that are not in it yet: close"):
+            user_files.load(str(tmp_path / "wal.sqlite"), None)
+        lite.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+        connection, _ = user_files.load(str(tmp_path / "wal.sqlite"), None)
+        connection.close()
+
+
 def write(folder, pairs):
     (folder / "pairs.jsonl").write_text("".join(json.dumps(pair) + "\n" for pair in pairs))
 

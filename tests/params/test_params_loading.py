@@ -87,6 +87,9 @@ def test_lp_reg_s_preset_has_the_ceiling_of_the_code_that_it_names(tmp_path):
         ({"sampling": {"engine": {"type": "server", "urls": []}}}, ["unknown parameter sampling.engine.urls"]),
         ({"environments": {"mine": {"type": "dataset", "path": "a", "pathh": "b"}}}, ["unknown parameter environments.mine.pathh"]),
         ({"environments": {"mine": {"type": "dataset"}}}, ["environments.mine.path is missing"]),
+        ({"environments": {"all": {"type": "rational_arithmetic"}}}, ["environments has the name 'all'", "choose another"]),
+        ({"verification": {"timeout": float("inf")}}, ["verification.timeout is inf", "finite"]),
+        ({"method": "m" * 5000}, ["there is no", "presets present: p"]),
     ],
 )
 def test_a_mistake_gets_one_clear_sentence(tmp_path, own, fragments):
@@ -102,7 +105,22 @@ def test_a_mistake_in_a_preset_names_the_preset(tmp_path):
         load_params(project(tmp_path, {}, method={"training": {"learning_rate": -1}}))
 
 
-@pytest.mark.parametrize("content", ["- a\n- b\n", "a: [1\n"])
+def test_a_mistake_between_keys_names_the_file_that_wrote_one_of_them_last(tmp_path):
+    root = project(tmp_path, {"policy": {"shape": {"heads": 4}}}, method={"policy": {"shape": {"key_value_heads": 3}}})
+    with pytest.raises(ParameterError, match=r"^\S*/params\.yaml: policy\.shape: heads is 4"):
+        load_params(root)
+
+
+def test_a_key_that_is_given_twice_is_a_mistake(tmp_path):
+    root = project(tmp_path, {})
+    (root / "conf/scale/p.yaml").write_text("tasks: {train: 64}\nsampling: {}\ntasks: {eval: 8}\n")
+    with pytest.raises(ParameterError, match=r"conf/scale/p\.yaml: .*the key tasks is given twice.*line 3"):
+        load_params(root)
+    (root / "conf/scale/p.yaml").write_text("x: &x {train: 64}\n".replace("x: &x", "tasks: &x") + "sampling: {}\n")
+    assert load_params(root).tasks.train == 64
+
+
+@pytest.mark.parametrize("content", ["- a\n- b\n", "a: [1\n", "seed: 2024-13-45\n", "a: &a\n  b: *a\n"])
 def test_a_file_that_is_no_mapping_is_named(tmp_path, content):
     root = project(tmp_path, {})
     (root / "params.yaml").write_text(content)

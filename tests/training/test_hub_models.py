@@ -1,6 +1,7 @@
 """What published models have and ours do not: generation configurations that contradict themselves, halves for images, other types."""
 
 import json
+import os
 
 import pytest
 import torch
@@ -24,6 +25,15 @@ def test_a_generation_configuration_that_contradicts_itself_is_passed_on(tmp_pat
     update(policy, None, batch_of(make_params()), make_params(), out=tmp_path / "next", scratch=tmp_path / "s")
     before, after = files_of(policy), files_of(tmp_path / "next/policy")
     assert [name for name in before if before[name] != after.get(name)] == ["model.safetensors"]
+
+
+@pytest.mark.parametrize("left", [0, 4, 2000])
+def test_weights_that_are_cut_off_are_found_before_they_are_policy_0(tmp_path, left):
+    policy = make_policy(tmp_path / "policy")
+    check_folder(policy, "policy")
+    os.truncate(policy / "model.safetensors", left)
+    with pytest.raises(BaseError, match=r"policy\.base is 'policy': model\.safetensors in .* is cut off or damaged"):
+        check_folder(policy, "policy")
 
 
 @pytest.mark.parametrize(

@@ -246,6 +246,30 @@ def test_a_bad_row_is_named_and_nothing_is_written(tmp_path, row, words):
     assert os.listdir(tmp_path / "data" / "imported") == [] if (tmp_path / "data").exists() else True
 
 
+def test_two_imports_at_once_do_not_write_into_each_other(tmp_path):
+    write(tmp_path / "f.jsonl", PLAIN)
+    inner = []
+
+    def while_another_works(*arguments):
+        if not inner:
+            with pytest.raises(ImportFailure, match=r"another import works in .*: let it end") as refused:
+                import_rollouts(tmp_path / "f.jsonl", "f", tmp_path, make_task)
+            inner.append(refused)
+        return make_task(*arguments)
+
+    assert import_rollouts(tmp_path / "f.jsonl", "f", tmp_path, while_another_works)["trajectories"] == 1
+    assert inner
+    with pytest.raises(ImportFailure, match="exists already"):
+        import_rollouts(tmp_path / "f.jsonl", "f", tmp_path, make_task)
+
+
+def test_a_file_whose_name_is_no_text_is_noted_as_text(tmp_path):
+    file = tmp_path / os.fsdecode(b"\xff.jsonl")
+    write(file, PLAIN)
+    import_rollouts(file, "f", tmp_path, make_task)
+    assert json.loads((tmp_path / "data/imported/f/import.json").read_text(encoding="utf-8"))["file"] == "?.jsonl"
+
+
 def test_names_and_files_that_cannot_be(tmp_path):
     write(tmp_path / "f.jsonl", PLAIN)
     for name in ("", "a/b", "..", ".hidden", "x*", "iteration=7", "a b", "ü", "a\n"):

@@ -1,5 +1,6 @@
 """Shards: equal rows give equal bytes, damage is found, nothing half-written is left."""
 
+import errno
 import os
 import random
 import subprocess
@@ -226,3 +227,20 @@ def test_a_publication_that_was_killed_between_its_renames_is_taken_up(tmp_path)
     publish_folder(tmp_path / "draft", tmp_path / "out")
     assert [path.name for path in (tmp_path / "out").iterdir()] == ["after"]
     assert not (tmp_path / ".out.old").exists()
+
+
+def test_a_folder_that_cannot_be_moved_leaves_the_one_before(tmp_path, monkeypatch):
+    for name in ("draft", "out"):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "file").write_text(name)
+    move = os.replace
+
+    def other_file_system(source, target):
+        if Path(source).name == "draft":
+            raise OSError(errno.EXDEV, "Invalid cross-device link")
+        move(source, target)
+
+    monkeypatch.setattr(os, "replace", other_file_system)
+    with pytest.raises(OSError, match="cross-device"):
+        publish_folder(tmp_path / "draft", tmp_path / "out")
+    assert (tmp_path / "out/file").read_text() == "out" and not (tmp_path / ".out.old").exists()

@@ -101,6 +101,12 @@ def _copy_duckdb(connection: Any, file: Path) -> None:
 
 def _copy_sqlite(connection: Any, file: Path) -> None:
     """By Python's own reader: DuckDB's is an extension that would have to be fetched. A column's type is that of its values."""
+    ahead = file.resolve().with_name(f"{file.resolve().name}-wal")
+    if ahead.is_file() and ahead.stat().st_size:
+        raise sqlite3.OperationalError(
+            f"{ahead.name} beside it holds changes that are not in it yet: close the program that writes it, or run PRAGMA "
+            "wal_checkpoint(TRUNCATE) in it"
+        )
     with closing(sqlite3.connect(f"{file.resolve().as_uri()}?mode=ro&immutable=1", uri=True)) as theirs:
         theirs.text_factory = lambda raw: raw.decode("utf-8", "replace")
         names = theirs.execute("SELECT name FROM sqlite_master WHERE type IN ('table', 'view') AND name NOT LIKE 'sqlite~_%' ESCAPE '~'")
