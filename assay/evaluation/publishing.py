@@ -3,8 +3,7 @@
 import shutil
 from pathlib import Path
 
-from assay.trajectories.exporters import ExportError
-from assay.trajectories.shards import publish_folder
+from assay.trajectories.exporters import ExportError, whole_folder
 
 
 def export_policy(policy: int, out: Path, root: Path = Path(), *, fused: bool = False) -> None:
@@ -19,17 +18,7 @@ def export_policy(policy: int, out: Path, root: Path = Path(), *, fused: bool = 
         raise ExportError(f"{source}: no policy there; run `{pipeline}`, or `dvc pull {source.parent.relative_to(root)}`")
     if not card.is_file():
         raise ExportError(f"{card}: policy {policy} has no card, as it has not been evaluated; run `{pipeline}`")
-    if out.exists():
-        raise ExportError(f"{out} exists already; choose another --output, or remove it")
-    draft = out.with_name(f".{out.name}.partial")
-    shutil.rmtree(draft, ignore_errors=True)
-    try:
+    with whole_folder(out) as draft:
         # Copies, not links, and writable: files of DVC's cache may be neither.
         shutil.copytree(source, draft, copy_function=shutil.copyfile)
         shutil.copyfile(card, draft / "README.md")
-        publish_folder(draft, out)
-    except OSError as error:
-        advice = "choose another --output, or free disk space"
-        raise ExportError(f"{out}: could not be written ({error.strerror or error}); {advice}") from error
-    finally:
-        shutil.rmtree(draft, ignore_errors=True)

@@ -4,7 +4,8 @@ The rows come from the warehouse, so any version that it knows can be exported.
 """
 
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -58,22 +59,30 @@ def export(
     """
     version = version or "current"
     writer = {"trl": _trl, "verl": _verl, "hf": _hugging_face}[layout]
+    with whole_folder(out) as draft:
+        draft.mkdir(parents=True)
+        counts = writer(lambda sql: query(sql, root, version=version), draft, where)
+        if not any(counts.values()):
+            raise ExportError(f"no row of version {version} fits --where {where!r}; nothing was written")
+    return counts
+
+
+@contextmanager
+def whole_folder(out: Path) -> Iterator[Path]:
+    """A folder beside `out` to make and fill, which takes its place at the end. Raises ExportError where `out` is there already or
+    cannot be written."""
     if out.exists():
         raise ExportError(f"{out} exists already; choose another --output, or remove it")
     draft = out.with_name(f".{out.name}.partial")
     shutil.rmtree(draft, ignore_errors=True)
     try:
-        draft.mkdir(parents=True)
-        counts = writer(lambda sql: query(sql, root, version=version), draft, where)
-        if not any(counts.values()):
-            raise ExportError(f"no row of version {version} fits --where {where!r}; nothing was written")
+        yield draft
         publish_folder(draft, out)
     except OSError as error:
         advice = "choose another --output, or free disk space"
         raise ExportError(f"{out}: could not be written ({error.strerror or error}); {advice}") from error
     finally:
         shutil.rmtree(draft, ignore_errors=True)
-    return counts
 
 
 def _trl(ask: Callable[[str], pa.Table], out: Path, where: str) -> dict[str, int]:
