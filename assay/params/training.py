@@ -3,7 +3,7 @@
 import math
 from typing import Annotated, Any, Literal, get_args
 
-from pydantic import Field, model_validator
+from pydantic import AllowInfNan, Field, model_validator
 
 from assay.params.base import Section
 from assay.params.exploration import KlCov, LpReg, Rehearsal, TopEntropy
@@ -12,6 +12,8 @@ from assay.params.noise import Rate, check_rates
 from assay.params.policy import LoraParams
 
 Beta = Annotated[float, Field(ge=0, lt=1)]
+_Scale = Annotated[float, AllowInfNan(True)]
+"""Checked with what else it may be, in one sentence."""
 
 
 class GroupZScore(Section):
@@ -113,7 +115,7 @@ class Backward(Corrected):
     """PGBC: unbiased rewards (r - fpr) / (1 - fpr - fnr), less the mean of the group's other ones, over a scale."""
 
     type: Literal["backward"] = "backward"
-    scale: float | Literal["ema"] = 1.0
+    scale: _Scale | Literal["ema"] = 1.0
     """Fixed, or a moving average over iterations of the standard deviation of corrected rewards; never the group's own. That average
     grows as 1 over the determinant does, so that under `ema` the correction divides out: the run is that of its control."""
 
@@ -127,7 +129,7 @@ class Forward(Corrected):
     type: Literal["forward"] = "forward"
     false_positive_rate: ChannelRate = 0.0
     """Read only where `scale` is determinant."""
-    scale: float | Literal["determinant", "one_minus_false_negative_rate"] = 1.0
+    scale: _Scale | Literal["determinant", "one_minus_false_negative_rate"] = 1.0
     """Weights are divided by it, or by an estimated 1 - both rates or 1 - the false-negative one."""
     baseline: float = Field(0.0, allow_inf_nan=False)
     """A constant, or historical, one. That of the current group would undo the correction, so there is no such option."""

@@ -235,4 +235,5 @@ def test_a_stage_that_begins_after_the_end_of_its_dvc_ends_at_once(tmp_path, ord
     starter = "import subprocess, sys; subprocess.Popen(['sh', '-c', sys.argv[1]], start_new_session=True)"
     command_line = f"env DVC_STAGE=rollout@0 {sys.executable} -c 'import time; time.sleep(0.5); import stages; print(1)' 2> {tmp_path}/said"
     subprocess.run([sys.executable, "-c", starter, order.format(command_line)], check=True, cwd=Path(__file__).parents[2])
-    wait_until(lambda: "the dvc that started this stage is gone" in (tmp_path / "said").read_text())
+    said = tmp_path / "said"
+    wait_until(lambda: said.exists() and "the dvc that started this stage is gone" in said.read_text())

@@ -31,6 +31,7 @@ def explored(tmp_path_factory):
     return another
 
 
+@pytest.mark.long  # more than a minute; tests/rounds and tests/training have the parts
 def test_tasks_are_divided_rehearsed_and_explored(explored):
     another = explored
     ran = another.repro()

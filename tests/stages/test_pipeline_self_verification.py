@@ -24,6 +24,7 @@ STEPS = {
 }  # fmt: skip
 
 
+@pytest.mark.long  # two and a half minutes; tests/rollouts, tests/verifiers and tests/rounds have the parts
 def test_critiques_and_steps_are_sampled_verified_and_rewarded_the_same_way_staged_and_fused(tmp_path):
     another = copy_project(tmp_path / "judged", MICRO)  # all of it is run: nothing of a finished one is used
     (another.root / "conf/functions/parity.py").write_text(RULE)

@@ -43,6 +43,7 @@ def test_outputs_name_no_absolute_path(finished):
     assert [name for name in fingerprints(finished) if needle in (finished.root / name).read_bytes()] == []
 
 
+@pytest.mark.long  # the next one is the same for the code of a verifier
 def test_a_verifier_parameter_runs_no_rollout_of_iteration_0_again(another):
     another.set_params(verification={"max_answer_characters": 2048})
     ran = another.repro("filter@0")
@@ -55,6 +56,7 @@ def test_a_corrected_verifier_judges_stored_rollouts_again(another):
     assert another.repro("verify@0") == ["configure", "presample", "verify@0"]
 
 
+@pytest.mark.long  # more than a minute
 def test_one_more_iteration_runs_only_what_is_new(another):
     another.set_params(iterations=[{"k": 0, "next": 1}, {"k": 1, "next": 2}], last_policy=2)
     ran = another.repro()

@@ -35,6 +35,7 @@ def small(folder):
     return run
 
 
+@pytest.mark.long  # more than a minute; tests/rollouts plays episodes with both engines
 def test_turns_train(tmp_path):
     run = small(tmp_path / "tools")
     ran = run.repro()
