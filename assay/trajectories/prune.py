@@ -66,7 +66,7 @@ def prune(root: Path, keep: int, dry: bool = False) -> Pruned:
 
 def between(stages: Sequence[Stage], keep: int) -> list[str]:
     """Paths of the policies after the first and before the last `keep` of their pipeline, in order."""
-    return [path for paths in _policies(stages).values() for path in paths[:-keep] if POLICY.fullmatch(path)[2] != "0"]  # type: ignore[index]
+    return [path for paths in _policies(stages).values() for path in paths[:-keep] if not path.endswith("/0")]
 
 
 def last_policies(project: Project, root: Path) -> list[str]:

@@ -1,4 +1,4 @@
-"""DPH-RL with Lp-Reg and the 80/20 rule through the real DVC, at scale micro: staged, and (long) the same as one fused round."""
+"""DPH-RL with Lp-Reg and the 80/20 rule through the real DVC, at scale micro: staged, and the same as one fused round."""
 
 import pyarrow.compute as pc
 import pytest
